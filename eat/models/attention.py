@@ -1,0 +1,160 @@
+"""Window attention, and what it shares with deformable attention."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+
+MASKED = -100.0  # added to the logits of token pairs that a shift brought together
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, record: dict[str, Any] | None) -> Tensor:
+    """Scaled dot product attention with an additive bias (Eq. 1).
+
+    Args:
+        q: (B, heads, N, d) queries.
+        k: (B, heads, M, d) keys.
+        v: (B, heads, M, d) values.
+        bias: broadcastable to (B, heads, N, M).
+        record: receives ``attention``, the weights (B, heads, N, M), if it is a dict.
+
+    Returns:
+        (B, heads, N, d).
+    """
+    if record is None and q.is_cuda:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+    # On a CPU two matrix products beat the fused kernel at these sizes, twofold in bf16.
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias
+    attention = logits.softmax(dim=-1)
+    if record is not None:
+        record["attention"] = attention
+    return attention.to(v.dtype) @ v
+
+
+def relative_position_index(window: int) -> Tensor:
+    """Rows of the bias table for each (query, key) pair of a window: (window^2, window^2)."""
+    y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+    y, x = y.flatten(), x.flatten()
+    dy = y[:, None] - y[None, :] + window - 1
+    dx = x[:, None] - x[None, :] + window - 1
+    return dy * (2 * window - 1) + dx
+
+
+def partition(x: Tensor, window: int) -> Tensor:
+    """(..., H, W) -> (..., windows, window^2); H and W are multiples of the window."""
+    *lead, height, width = x.shape
+    x = x.view(*lead, height // window, window, width // window, window)
+    return x.transpose(-3, -2).flatten(-4, -3).flatten(-2)
+
+
+def shift_mask(
+    height: int,
+    width: int,
+    window: int,
+    shifts: tuple[int, int],
+    device: torch.device | None = None,
+) -> Tensor:
+    """Mask that keeps the parts of a cyclically shifted map apart: (windows, window^2, window^2)."""
+
+    def region(size: int, shift: int) -> Tensor:
+        at = torch.arange(size, device=device)
+        return (at >= size - window).long() + (at >= size - shift).long() if shift else 0 * at
+
+    regions = 3 * region(height, shifts[0])[:, None] + region(width, shifts[1])[None, :]
+    regions = partition(regions, window)
+    return MASKED * (regions[:, :, None] != regions[:, None, :]).float()
+
+
+class WindowAttention(nn.Module):
+    """Attention within windows, optionally shifted (Swin; block letters L and S).
+
+    Maps that the window does not divide are zero-padded at the bottom and right, as Swin does. An
+    axis that a single window covers is not shifted.
+
+    Args:
+        dim: number of channels C.
+        num_heads: number of heads; divides ``dim``.
+        feature_size: (H, W) of the usual input, whose mask is kept ready.
+        window_size: side of a window, in tokens.
+        shift: cyclic shift in tokens; 0 is plain window attention.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        feature_size: tuple[int, int],
+        window_size: int = 7,
+        shift: int = 0,
+    ) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"dim ({dim}) must be a multiple of num_heads ({num_heads})")
+        if not 0 <= shift < max(window_size, 1):
+            raise ValueError(f"shift must lie in [0, {window_size - 1}], got {shift}")
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.shift = shift
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, num_heads))
+        trunc_normal_(self.bias_table, std=0.02)
+        index = relative_position_index(window_size)
+        self.register_buffer("bias_index", index, persistent=False)
+        self.feature_size = self._padded(*feature_size)
+        shifts = self._shifts(*self.feature_size)
+        mask = shift_mask(*self.feature_size, window_size, shifts) if any(shifts) else None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def _padded(self, height: int, width: int) -> tuple[int, int]:
+        window = self.window_size
+        return height + -height % window, width + -width % window
+
+    def _shifts(self, height: int, width: int) -> tuple[int, int]:
+        return (
+            self.shift if height > self.window_size else 0,
+            self.shift if width > self.window_size else 0,
+        )
+
+    def _bias(self, height: int, width: int, shifts: tuple[int, int]) -> Tensor:
+        """Position bias plus shift mask: (1, windows * heads, window^2, window^2)."""
+        bias = self.bias_table[self.bias_index].permute(2, 0, 1)  # (heads, N, N)
+        if any(shifts):
+            mask = self.mask
+            if (height, width) != self.feature_size:
+                mask = shift_mask(height, width, self.window_size, shifts, bias.device)
+            bias = bias[None] + mask.to(bias.dtype)[:, None]  # (windows, heads, N, N)
+        else:
+            windows = (height // self.window_size) * (width // self.window_size)
+            bias = bias.expand(windows, -1, -1, -1)
+        return bias.flatten(0, 1)[None]
+
+    def forward(self, x: Tensor, record: dict[str, Any] | None = None) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C).
+
+        ``record`` receives ``attention``: (B, windows * heads, window^2, window^2).
+        """
+        B, H, W, C = x.shape
+        w = self.window_size
+        height, width = self._padded(H, W)
+        if (height, width) != (H, W):
+            x = F.pad(x, (0, 0, 0, width - W, 0, height - H))
+        shifts = self._shifts(height, width)
+        if any(shifts):
+            x = x.roll((-shifts[0], -shifts[1]), dims=(1, 2))
+
+        rows, cols = height // w, width // w
+        qkv = self.qkv(x).view(B, rows, w, cols, w, 3, self.num_heads, C // self.num_heads)
+        # (3, B, rows, cols, heads, w, w, d) -> (3, B, windows * heads, w^2, d)
+        qkv = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, B, -1, w * w, C // self.num_heads)
+        x = attend(*qkv.unbind(0), self._bias(height, width, shifts), record)
+        x = x.view(B, rows, cols, self.num_heads, w, w, C // self.num_heads)
+        x = x.permute(0, 1, 4, 2, 5, 3, 6).reshape(B, height, width, C)
+
+        x = self.proj(x)
+        if any(shifts):
+            x = x.roll(shifts, dims=(1, 2))
+        return x[:, :H, :W]

@@ -1,0 +1,338 @@
+"""The backbone: four stages of blocks, each block one of four attention kinds (spec: Figure 4)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import DropPath, Mlp, trunc_normal_
+from torch import Tensor, nn
+
+from eat.models.attention import WindowAttention
+from eat.models.deformable import DeformableAttention
+
+Record = dict[str, dict[str, Tensor]]
+
+BLOCK_LETTERS = {
+    "L": "window attention",
+    "S": "shifted-window attention",
+    "D": "deformable attention on a uniform grid (DAT)",
+    "E": "enhanced attention on interest points (EAT)",
+}
+
+
+def halved(size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) after a 2 x 2 convolution of stride 2 on a map padded to even sides."""
+    return -(-size[0] // 2), -(-size[1] // 2)
+
+
+class PatchConv(nn.Module):
+    """Non-overlapping convolution, then LayerNorm over channels.
+
+    Embeds patches and halves maps between stages. A map that the patch does not divide is
+    zero-padded at the bottom and right.
+    """
+
+    def __init__(self, in_dim: int, dim: int, patch: int, *, bias: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_dim, dim, patch, stride=patch, bias=bias)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, H / patch, W / patch, dim), sides rounded up."""
+        patch = self.conv.stride[0]
+        rows, cols = -x.shape[2] % patch, -x.shape[3] % patch
+        if rows or cols:
+            x = F.pad(x, (0, cols, 0, rows))
+        return self.norm(self.conv(x).permute(0, 2, 3, 1))
+
+
+class Block(nn.Module):
+    """Pre-norm block: attention, then MLP, each with drop path around it."""
+
+    def __init__(self, dim: int, attn: nn.Module, *, mlp_ratio: float, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = attn
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor, record: dict[str, Tensor] | None = None) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C); ``record`` as in the attention's forward."""
+        x = x + self.drop_path(self.attn(self.norm1(x), record))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Stage(nn.Module):
+    """Blocks of one resolution, then the step down to the next (absent in the last stage)."""
+
+    def __init__(self, blocks: Sequence[Block], downsample: PatchConv | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor, records: list[dict[str, Tensor] | None]) -> Tensor:
+        """(B, H, W, C) -> (B, H / 2, W / 2, C'), or (B, H, W, C) in the last stage."""
+        for block, record in zip(self.blocks, records, strict=True):
+            x = block(x, record)
+        if self.downsample is not None:
+            x = self.downsample(x.permute(0, 3, 1, 2))
+        return x
+
+
+class EAT(nn.Module):
+    """Swin-like backbone whose later stages attend to interest points; with a rating head.
+
+    The defaults are the paper's EAT-Base. Named settings live in ``eat.models.variants``.
+
+    Args:
+        num_outputs: 10 for a distribution over the scores 1..10 (AVA), 1 for a score.
+        img_size: side in pixels, or (height, width), of the usual input. Other sizes work too; this
+            one sets the size of the deformable bias tables, and its masks are kept ready.
+        stages: four strings of block letters, see ``BLOCK_LETTERS``.
+        dims: channels of each stage.
+        heads: attention heads of each stage.
+        groups: offset groups of each stage, for the letters D and E; None takes a quarter of the
+            heads, at least one.
+        window_size: side of the attention windows in tokens.
+        shift: cyclic shift of letter S in tokens; None takes window_size // 2 (Swin).
+        interest_kernels: k_in of each stage (Eq. 4).
+        offset_kernels: k_of of letter E in each stage; None takes ``interest_kernels``, as the
+            paper's k_of = k_in (Eq. 5).
+        grid_offset_kernels: odd kernel of letter D's offsets in each stage.
+        pad_offsets: zero-pad letter E's offset convolution by k_of // 2.
+        range_factor: bound of letter E's offsets in point spacings; None for [-1, 1].
+        grid_range_factor: the same for letter D.
+        average_points: average interest points over the batch (released profile).
+        interest: take interest points; False replaces them by a uniform grid of as many (Table 5).
+        offsets: move the points by offsets (Table 5).
+        eta: quadrant weight of Eq. 7; 1 for none.
+        rotate: rotate offsets at random while training (Eqs. 8, 9).
+        bound_positions: tanh over point plus offset (Eq. 10).
+        mlp_ratio: hidden channels of the MLP over its input's.
+        drop_path_rate: drop path of the last block; grows linearly from 0.
+        softmax: end in a softmax over outputs; None does so if there are several.
+
+    Raises:
+        ValueError: a setting is out of range or does not fit another, or a letter is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_outputs: int = 10,
+        img_size: int | tuple[int, int] = 224,
+        stages: Sequence[str] = ("LS", "LS", "LE" * 9, "LE"),
+        dims: Sequence[int] = (128, 256, 512, 1024),
+        heads: Sequence[int] = (4, 8, 16, 32),
+        groups: Sequence[int] | None = None,
+        window_size: int = 7,
+        shift: int | None = None,
+        interest_kernels: Sequence[int] = (50, 22, 8, 1),
+        offset_kernels: Sequence[int] | None = None,
+        grid_offset_kernels: Sequence[int] = (9, 7, 5, 3),
+        pad_offsets: bool = False,
+        range_factor: float | None = None,
+        grid_range_factor: float | None = 2.0,
+        average_points: bool = False,
+        interest: bool = True,
+        offsets: bool = True,
+        eta: float = 0.25,
+        rotate: bool = True,
+        bound_positions: bool = True,
+        mlp_ratio: float = 4.0,
+        drop_path_rate: float = 0.5,
+        softmax: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if num_outputs < 1:
+            raise ValueError(f"num_outputs must be at least 1, got {num_outputs}")
+        self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        if min(self.img_size) < MIN_SIZE:
+            raise ValueError(f"img_size must be at least {MIN_SIZE} pixels, got {img_size}")
+        groups = groups or [max(1, count // 4) for count in heads]
+        offset_kernels = offset_kernels or interest_kernels
+        per_stage = {
+            "stages": stages,
+            "dims": dims,
+            "heads": heads,
+            "groups": groups,
+            "interest_kernels": interest_kernels,
+            "offset_kernels": offset_kernels,
+            "grid_offset_kernels": grid_offset_kernels,
+        }
+        for name, values in per_stage.items():
+            if len(values) != 4:
+                raise ValueError(f"{name} needs one value for each of 4 stages, got {values!r}")
+
+        def attention(letter: str, s: int, size: tuple[int, int]) -> nn.Module:
+            if letter in "LS":
+                shifted = window_size // 2 if shift is None else shift
+                return WindowAttention(
+                    dims[s],
+                    heads[s],
+                    feature_size=size,
+                    window_size=window_size,
+                    shift=shifted if letter == "S" else 0,
+                )
+            if letter == "D":
+                return DeformableAttention(
+                    dims[s],
+                    heads[s],
+                    num_groups=groups[s],
+                    feature_size=size,
+                    offset_kernel=grid_offset_kernels[s],
+                    pad_offsets=True,
+                    range_factor=grid_range_factor,
+                )
+            return DeformableAttention(
+                dims[s],
+                heads[s],
+                num_groups=groups[s],
+                feature_size=size,
+                interest_kernel=interest_kernels[s] if interest else None,
+                average_points=average_points,
+                offset_kernel=offset_kernels[s] if offsets else None,
+                pad_offsets=pad_offsets,
+                range_factor=range_factor,
+                eta=eta,
+                rotate=rotate,
+                bound_positions=bound_positions,
+            )
+
+        unknown = sorted(set("".join(stages)) - set(BLOCK_LETTERS))
+        if unknown or not all(stages):
+            raise ValueError(
+                f"stages {tuple(stages)!r}: each needs at least one letter, and "
+                f"{unknown or 'none'} are unknown; letters: {BLOCK_LETTERS}"
+            )
+        depth = sum(map(len, stages))
+        drop_paths = iter(torch.linspace(0, drop_path_rate, depth).tolist())
+        self.patch_embed = PatchConv(3, dims[0], 4, bias=True)
+        self.stages = nn.ModuleList()
+        size = (-(-self.img_size[0] // 4), -(-self.img_size[1] // 4))
+        for s, letters in enumerate(stages):
+            blocks = [
+                Block(
+                    dims[s],
+                    attention(letter, s, size),
+                    mlp_ratio=mlp_ratio,
+                    drop_path=next(drop_paths),
+                )
+                for letter in letters
+            ]
+            last = s == len(stages) - 1
+            down = None if last else PatchConv(dims[s], dims[s + 1], 2, bias=False)
+            self.stages.append(Stage(blocks, down))
+            size = halved(size)
+        self.num_features = dims[-1]
+        self.norm = nn.LayerNorm(self.num_features)
+        self.softmax = softmax
+        self.apply(init_linear)
+        self.reset_classifier(num_outputs)
+        self.default_cfg = {
+            "input_size": (3, *self.img_size),
+            "mean": IMAGENET_DEFAULT_MEAN,
+            "std": IMAGENET_DEFAULT_STD,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": "squash",
+            "num_classes": num_outputs,
+            "first_conv": "patch_embed.conv",
+            "classifier": "head",
+        }
+
+    @property
+    def num_outputs(self) -> int:
+        """Width of the head."""
+        return self.head.out_features
+
+    num_classes = num_outputs  # timm's name for it
+
+    def get_classifier(self) -> nn.Linear:
+        """The head, under timm's name."""
+        return self.head
+
+    def reset_classifier(self, num_outputs: int) -> None:
+        """Replace the head by a new one for ``num_outputs`` outputs."""
+        self.head = nn.Linear(self.num_features, num_outputs)
+        init_linear(self.head)
+
+    def set_epoch(self, epoch: int, num_epochs: int) -> None:
+        """Set how far offsets rotate while training: the factor 1 - e / E of Eq. 9.
+
+        Args:
+            epoch: e, the number of finished epochs, in [0, E]. Before the first call, e is 0.
+            num_epochs: E, at least 1.
+        """
+        if not 0 <= epoch <= num_epochs or num_epochs < 1:
+            raise ValueError(f"epoch must lie in [0, {num_epochs}], got {epoch}")
+        for module in self.modules():
+            if isinstance(module, DeformableAttention):
+                module.exploration.fill_(1 - epoch / num_epochs)
+
+    def forward_features(self, x: Tensor, record: Record | None = None) -> Tensor:
+        """Features before pooling.
+
+        Args:
+            x: (B, 3, H, W) normalised pixels, H and W at least 64.
+            record: a dict to be filled with what each block attended to. A key such as
+                ``stages.2.blocks.1`` maps to the tensors listed at the attention's ``forward``.
+                Put the wanted names into it with empty dicts, or leave it empty for all blocks.
+
+        Returns:
+            (B, H / 32, W / 32, C), sides rounded up.
+
+        Raises:
+            KeyError: ``record`` names a block that the model does not have.
+        """
+        if x.shape[-2] < MIN_SIZE or x.shape[-1] < MIN_SIZE:
+            raise ValueError(
+                f"images must be at least {MIN_SIZE} x {MIN_SIZE} pixels, got {tuple(x.shape)}"
+            )
+        records = self._block_records(record)
+        x = self.patch_embed(x)
+        for stage, block_records in zip(self.stages, records, strict=True):
+            x = stage(x, block_records)
+        return self.norm(x)
+
+    def _block_records(self, record: Record | None) -> list[list[dict[str, Tensor] | None]]:
+        if record is None:
+            return [[None] * len(stage.blocks) for stage in self.stages]
+        names = [
+            [f"stages.{s}.blocks.{b}" for b in range(len(stage.blocks))]
+            for s, stage in enumerate(self.stages)
+        ]
+        every = [name for stage in names for name in stage]
+        unknown = sorted(set(record) - set(every))
+        if unknown:
+            raise KeyError(f"no block {unknown[0]!r}; blocks: {every[0]} ... {every[-1]}")
+        if not record:
+            record.update({name: {} for name in every})
+        return [[record.get(name) for name in stage] for stage in names]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """(B, h, w, C) features -> (B, num_outputs); the pooled (B, C) with ``pre_logits``."""
+        x = x.mean(dim=(1, 2))
+        if pre_logits:
+            return x
+        x = self.head(x)
+        softmax = self.num_outputs > 1 if self.softmax is None else self.softmax
+        return x.softmax(dim=-1) if softmax else x
+
+    def forward(self, x: Tensor, record: Record | None = None) -> Tensor:
+        """(B, 3, H, W) normalised pixels -> (B, num_outputs)."""
+        return self.forward_head(self.forward_features(x, record))
+
+
+MIN_SIZE = 64
+
+
+def init_linear(module: nn.Module) -> None:
+    """Linear layers as in Swin; convolutions keep PyTorch's, which spreads the initial points."""
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,309 @@
+"""Deformable attention: DAT's, on a uniform grid, and EAT's, on learned interest points (section 4.1).
+
+Points, offsets and positions are stored as (y, x), in the coordinates of ``grid_sample`` with
+``align_corners=True``: (-1, -1) is the centre of the top left token, (1, 1) of the bottom right.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+
+from eat.models.attention import attend
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision to float32: a position's 8 bits would not tell neighbouring tokens apart."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def pixel_centres(size: int, like: Tensor) -> Tensor:
+    """Centres (i + 0.5) / size * 2 - 1 of ``size`` pixels that fill [-1, 1]: (size,)."""
+    return (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) * (2 / size) - 1
+
+
+def uniform_grid(height: int, width: int, like: Tensor) -> Tensor:
+    """Pixel centres in (y, x) order: (height, width, 2)."""
+    y, x = pixel_centres(height, like), pixel_centres(width, like)
+    return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
+
+
+def point_spacing(height: int, width: int, device: torch.device) -> Tensor:
+    """(1 / height, 1 / width), made on the device without waiting for the host.
+
+    In float32 even for a float64 model: so the release rounds it, and its numbers show it.
+    """
+    rows = torch.full((), 1 / height, dtype=torch.float32, device=device)
+    cols = torch.full((), 1 / width, dtype=torch.float32, device=device)
+    return torch.stack((rows, cols))
+
+
+def guide_offsets(offsets: Tensor, points: Tensor, eta: float, angle: Tensor | None) -> Tensor:
+    """Refine offsets by quadrant weight and rotation (Eqs. 6-8).
+
+    Args:
+        offsets: (..., 2) offsets O as (y, x).
+        points: (..., 2) interest points P as (y, x), broadcastable to ``offsets``.
+        eta: weight of an offset that does not point into its point's quadrant (Eq. 7), in (0, 1].
+        angle: (...) rotation alpha in radians (Eq. 8), or None for none.
+
+    Returns:
+        (..., 2) guided offsets. No gradient flows through the weight.
+    """
+    if eta != 1:
+        same_quadrant = (offsets * points > 0).all(dim=-1, keepdim=True)
+        offsets = torch.where(same_quadrant, offsets, eta * offsets)
+    if angle is not None:
+        y, x = offsets.unbind(-1)
+        cos, sin = angle.cos(), angle.sin()
+        offsets = torch.stack((y * cos + x * sin, x * cos - y * sin), dim=-1)
+    return offsets
+
+
+def sample_features(x: Tensor, positions: Tensor) -> Tensor:
+    """Bilinear sampling of each channel group at its own positions, zeros outside (Eq. 10).
+
+    Args:
+        x: (B, H, W, C) features.
+        positions: (B, groups, N, 2) as (y, x).
+
+    Returns:
+        (B, N, C).
+    """
+    B, H, W, C = x.shape
+    groups, N = positions.shape[1:3]
+    # Maps are transposed, and so the grid may stay (y, x): grid_sample takes the last axis first.
+    maps = x.permute(0, 3, 2, 1).reshape(B * groups, C // groups, W, H).to(positions.dtype)
+    grid = positions.reshape(B * groups, 1, N, 2)
+    return F.grid_sample(maps, grid, align_corners=True).view(B, C, N).transpose(1, 2).to(x.dtype)
+
+
+def position_bias(table: Tensor, positions: Tensor, height: int, width: int) -> Tensor:
+    """Continuous relative position bias: the table at (query centre - position) / 2 (Eq. 1).
+
+    Args:
+        table: (heads, 2H-1, 2W-1).
+        positions: (B, groups, N, 2) as (y, x); ``groups`` divides ``heads``.
+        height: number of query rows.
+        width: number of query columns.
+
+    Returns:
+        (B, heads, height * width, N).
+    """
+    B, groups, N, _ = positions.shape
+    heads = table.shape[0]
+    queries = uniform_grid(height, width, positions).view(1, 1, height * width, 1, 2)
+    displacement = (queries - positions[:, :, None]) / 2  # (B, groups, HW, N, 2)
+    grid = displacement.flatten(0, 1)
+    tables = table.transpose(1, 2).unflatten(0, (groups, heads // groups)).to(grid.dtype)
+    tables = tables.expand(B, -1, -1, -1, -1).flatten(0, 1)  # transposed, as in sample_features
+    return F.grid_sample(tables, grid, align_corners=True).view(B, heads, height * width, N)
+
+
+class InterestPoints(nn.Module):
+    """Interest Generation Module: one convolution and tanh give the points P (Eq. 4).
+
+    Args:
+        dim: number of channels C.
+        kernel_size: k_in; an H x W map gives (H - k_in + 1) x (W - k_in + 1) points.
+        average: average the convolution over the batch, so that every image gets the same points.
+            The authors' release does this; the scores of an image then depend on its batch.
+    """
+
+    def __init__(self, dim: int, kernel_size: int, *, average: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, 2, kernel_size)
+        self.average = average
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B or 1, 1, Hin, Win, 2), in [-1, 1]; one group stands for all."""
+        points = at_least_float32(self.conv(pad_to_kernel(x.permute(0, 3, 1, 2), self.conv)))
+        if self.average:
+            points = points.mean(dim=0, keepdim=True)
+        return points.tanh().permute(0, 2, 3, 1)[:, None]
+
+
+class Offsets(nn.Module):
+    """Offset Generation Module: a depthwise convolution per channel group (Eq. 5).
+
+    Args:
+        dim: number of channels C.
+        num_groups: channel groups, which share the weights.
+        kernel_size: k_of.
+        pad: zero-pad by k_of // 2, so that every token gets an offset.
+        range_factor: multiply the offsets by this many point spacings, (1 / Hin, 1 / Win);
+            None leaves them in [-1, 1].
+    """
+
+    def __init__(
+        self, dim: int, num_groups: int, kernel_size: int, *, pad: bool, range_factor: float | None
+    ) -> None:
+        super().__init__()
+        self.num_groups = num_groups
+        self.range_factor = range_factor
+        channels = dim // num_groups
+        padding = kernel_size // 2 if pad else 0
+        self.conv = nn.Conv2d(channels, channels, kernel_size, padding=padding, groups=channels)
+        self.norm = nn.LayerNorm(channels)
+        self.act = nn.GELU()
+        self.proj = nn.Linear(channels, 2, bias=False)
+
+    def forward(self, q: Tensor) -> Tensor:
+        """(B, H, W, C) queries -> (B, groups, Hin, Win, 2) offsets as (y, x)."""
+        B, H, W, C = q.shape
+        g = self.num_groups
+        # Groups go into the batch, channels last: depthwise convolutions run fastest so.
+        x = q.view(B, H, W, g, C // g).permute(0, 3, 1, 2, 4).reshape(B * g, H, W, C // g)
+        x = x.permute(0, 3, 1, 2)
+        if not self.conv.padding[0]:
+            x = pad_to_kernel(x, self.conv)
+        x = self.conv(x).permute(0, 2, 3, 1)  # (B * groups, Hin, Win, C / groups)
+        x = at_least_float32(self.proj(self.act(self.norm(x)))).tanh()
+        height, width = x.shape[1:3]
+        if self.range_factor is not None:
+            x = x * (self.range_factor * point_spacing(height, width, x.device))
+        return x.view(B, g, height, width, 2)
+
+
+def pad_to_kernel(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Zero-pad a map (B, C, H, W) that is smaller than the kernel up to the kernel's size."""
+    rows = max(conv.kernel_size[0] - x.shape[-2], 0)
+    cols = max(conv.kernel_size[1] - x.shape[-1], 0)
+    if not rows and not cols:
+        return x
+    return F.pad(x, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2))
+
+
+class DeformableAttention(nn.Module):
+    """Attention from every token to features sampled at points plus offsets.
+
+    With ``interest_kernel`` None it is DAT's attention around a uniform grid (block letter D);
+    otherwise EAT's enhanced attention around interest points (block letter E).
+
+    Args:
+        dim: number of channels C.
+        num_heads: number of heads; divides ``dim``.
+        num_groups: channel groups with offsets of their own; divides ``num_heads``.
+        feature_size: (H, W) of the usual input; the bias table has 2H-1 by 2W-1 entries a head.
+        interest_kernel: k_in (Eq. 4), or None for the uniform grid.
+        average_points: average the interest points over the batch, as the release does.
+        offset_kernel: k_of (Eq. 5), or None for no offsets (Table 5).
+        pad_offsets: zero-pad the offset convolution, so that each token gets an offset.
+        range_factor: bound of the offsets in point spacings; None for [-1, 1].
+        eta: quadrant weight (Eq. 7) in (0, 1]; 1 switches it off.
+        rotate: rotate the offsets at random while training (Eqs. 8, 9).
+        bound_positions: tanh over point plus offset (Eq. 10).
+
+    Raises:
+        ValueError: dim, heads and groups do not divide, eta is out of range, or points and offsets
+            would differ in number.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        num_groups: int,
+        feature_size: tuple[int, int],
+        interest_kernel: int | None = None,
+        average_points: bool = False,
+        offset_kernel: int | None,
+        pad_offsets: bool,
+        range_factor: float | None,
+        eta: float = 1.0,
+        rotate: bool = False,
+        bound_positions: bool = False,
+    ) -> None:
+        super().__init__()
+        if dim % num_heads or num_heads % num_groups:
+            raise ValueError(
+                f"num_heads ({num_heads}) must divide dim ({dim}), and num_groups ({num_groups}) "
+                "must divide num_heads"
+            )
+        if not 0 < eta <= 1:
+            raise ValueError(f"eta must lie in (0, 1], got {eta}")
+        if pad_offsets and offset_kernel is not None and offset_kernel % 2 == 0:
+            raise ValueError(f"a padded offset kernel must be odd, got {offset_kernel}")
+        self.num_heads = num_heads
+        self.num_groups = num_groups
+        self.eta = eta
+        self.rotate = rotate
+        self.bound_positions = bound_positions
+        # The side of the uniform grid falls short of the map's by this much, as the offsets' does.
+        self.shrink = 0 if pad_offsets or offset_kernel is None else offset_kernel - 1
+        if interest_kernel is not None:
+            if offset_kernel is not None and interest_kernel - 1 != self.shrink:
+                raise ValueError(
+                    f"an interest kernel of {interest_kernel} and an offset kernel of "
+                    f"{offset_kernel} {'with' if pad_offsets else 'without'} padding give "
+                    "different numbers of points"
+                )
+            self.interest = InterestPoints(dim, interest_kernel, average=average_points)
+        else:
+            self.interest = None
+        self.offset = None
+        if offset_kernel is not None:
+            self.offset = Offsets(
+                dim, num_groups, offset_kernel, pad=pad_offsets, range_factor=range_factor
+            )
+        self.q = nn.Linear(dim, dim)
+        self.k = nn.Linear(dim, dim)
+        self.v = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
+        height, width = feature_size
+        self.bias_table = nn.Parameter(torch.empty(num_heads, 2 * height - 1, 2 * width - 1))
+        trunc_normal_(self.bias_table, std=0.01)
+        # A tensor, so that a compiled model sees a new value rather than a new constant.
+        self.register_buffer("exploration", torch.ones(()), persistent=False)
+
+    def points(self, x: Tensor) -> Tensor:
+        """Reference points of a map (B, H, W, C): (B or 1, 1, Hin, Win, 2)."""
+        if self.interest is not None:
+            return self.interest(x)
+        height, width = (max(side - self.shrink, 1) for side in x.shape[1:3])
+        like = torch.empty(0, dtype=at_least_float32(x[:0]).dtype, device=x.device)
+        return uniform_grid(height, width, like)[None, None]
+
+    def rotation(self, points: Tensor, batch: int) -> Tensor | None:
+        """Random angles (batch, 1, Hin, Win), one per point and image (Eq. 9); None if unused."""
+        if not (self.rotate and self.training):
+            return None
+        height, width = points.shape[2:4]
+        draw = torch.rand(batch, 1, height, width, dtype=points.dtype, device=points.device)
+        return self.exploration.to(points.dtype) * math.pi * (draw - 0.5)
+
+    def forward(self, x: Tensor, record: dict[str, Any] | None = None) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C).
+
+        ``record`` receives, in (y, x) order: ``points`` (B or 1, 1, Hin, Win, 2); ``offsets``, as
+        guided, and ``positions`` (B, groups, Hin, Win, 2); and ``attention``, (B, heads, H * W,
+        Hin * Win).
+        """
+        B, H, W, C = x.shape
+        heads, d = self.num_heads, C // self.num_heads
+        q = self.q(x)
+        points = self.points(x)
+        positions = points.expand(B, self.num_groups, -1, -1, -1)
+        if self.offset is not None:
+            angle = self.rotation(points, B)
+            offsets = guide_offsets(self.offset(q), points, self.eta, angle)
+            positions = points + offsets
+            if record is not None:
+                record["offsets"] = offsets
+        if self.bound_positions:
+            positions = positions.tanh()
+        if record is not None:
+            record.update(points=points, positions=positions)
+
+        positions = positions.flatten(2, 3)  # (B, groups, N, 2)
+        sampled = sample_features(x, positions)  # (B, N, C)
+        k = self.k(sampled).view(B, -1, heads, d).transpose(1, 2)
+        v = self.v(sampled).view(B, -1, heads, d).transpose(1, 2)
+        q = q.view(B, H * W, heads, d).transpose(1, 2)
+        bias = position_bias(self.bias_table, positions, H, W)
+        x = attend(q, k, v, bias, record)  # (B, heads, H * W, d)
+        return self.proj(x.transpose(1, 2).reshape(B, H, W, C))
