@@ -56,7 +56,7 @@ def shift_mask(
     shifts: tuple[int, int],
     device: torch.device | None = None,
 ) -> Tensor:
-    """Mask that keeps the parts of a cyclically shifted map apart: (windows, window^2, window^2)."""
+    """Mask that keeps parts of a cyclically shifted map apart: (windows, window^2, window^2)."""
 
     def region(size: int, shift: int) -> Tensor:
         at = torch.arange(size, device=device)

@@ -1,7 +1,6 @@
 """The backbone: four stages of blocks, each block one of four attention kinds (spec: Figure 4)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Deformable attention: DAT's, on a uniform grid, and EAT's, on learned interest points (section 4.1).
+"""Deformable attention: DAT's, on a uniform grid, and EAT's, on interest points (section 4.1).
 
 Points, offsets and positions are stored as (y, x), in the coordinates of ``grid_sample`` with
 ``align_corners=True``: (-1, -1) is the centre of the top left token, (1, 1) of the bottom right.

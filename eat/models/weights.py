@@ -23,7 +23,7 @@ class WeightsError(ValueError):
 
 @dataclass
 class LoadReport:
-    """What became of each weight. Names are the model's, except those left out by their source's."""
+    """What became of each weight. Names are the model's; those left out, the source's."""
 
     source: str
     format: str

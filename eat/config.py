@@ -1,0 +1,148 @@
+"""Everything that a run can be told, with its default. YAML, command line and nni fill these."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+
+@dataclass
+class DataConfig:
+    """Label files and images.
+
+    Attributes:
+        name: data set, a row of eat.data.registry.DATASETS; "table" is a file of your own.
+        labels: label file, or the folder that holds the published files.
+        images: folder that the image paths in the labels are relative to.
+        test: label file, or list of image ids, of the test split, if `labels` does not tell.
+        val: the same for the validation split, on which the best epoch is chosen.
+        val_fraction: share of the training images, in [0, 1), drawn as validation split when there
+            is no other. With no validation split the best epoch is chosen on the test split, as
+            the field does.
+        missing: what to do about labels without an image: "error", or "leave_out" and record them.
+        size: side in pixels that images are squeezed to; null takes the model's.
+        train_resize: side that training images are squeezed to before a random crop of `size`;
+            null takes `size`, so that nothing is cropped.
+        interpolation: PIL filter of the squeeze.
+        flip: flip training images horizontally, every other time.
+        upright: turn images by their EXIF orientation first. The released recipe does not.
+        workers: processes that load images; 0 loads them in the main process.
+    """
+
+    name: str = "ava"
+    labels: str | None = None
+    images: str | None = None
+    test: str | None = None
+    val: str | None = None
+    val_fraction: float = 0.0
+    missing: Literal["error", "leave_out"] = "error"
+    size: int | None = None
+    train_resize: int | None = None
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    flip: bool = True
+    upright: bool = True
+    workers: int = 2
+
+
+@dataclass
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        name: a named model, such as eat_base or eat_base_released.
+        weights: weights to start from: ours, the authors', DAT's or timm's Swin.
+        num_outputs: width of the head; null takes one output per vote bin where the labels have
+            votes, else 1.
+        settings: keywords of eat.models.EAT that replace the named model's.
+    """
+
+    name: str = "eat_base"
+    weights: str | None = None
+    num_outputs: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class OptimConfig:
+    """How the network learns.
+
+    Attributes:
+        epochs: passes over the training split, E in Eq. 9.
+        batch_size: images a step.
+        lr: learning rate (nni's `init_lr`).
+        optimizer: Adam, or AdamW with decoupled weight decay.
+        weight_decay: of the optimizer.
+        loss: emd (one root a batch, as released), emd_per_image (NIMA) or mse; null takes emd for
+            vote distributions and mse for scores.
+        schedule: constant (the paper), step (times `step_factor` every `step_epochs`) or cosine.
+        step_epochs: epochs between two steps of the schedule.
+        step_factor: factor of one step.
+        warmup_epochs: epochs, or part of one, of linear warm-up from 0.
+        clip_norm: largest norm of the gradients; null for no clipping.
+    """
+
+    epochs: int = 20
+    batch_size: int = 16
+    lr: float = 1e-5
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = 0.0
+    loss: Literal["emd", "emd_per_image", "mse"] | None = None
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    step_epochs: int = 5
+    step_factor: float = 0.1
+    warmup_epochs: float = 0.0
+    clip_norm: float | None = None
+
+
+@dataclass
+class RunConfig:
+    """Where and how a run is carried out.
+
+    Attributes:
+        folder: the run's folder; null makes one under runs/ from data set, model and time.
+        seed: of weights, data order, augmentation and rotation angles.
+        device: auto (a GPU if there is one) or cpu.
+        precision: of the forward pass: fp32, or autocast to bf16 or fp16.
+        metric: the metric that chooses the best epoch and that nni maximises.
+    """
+
+    folder: str | None = None
+    seed: int = 0
+    device: Literal["auto", "cpu"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    metric: Literal["srcc", "plcc", "accuracy"] = "srcc"
+
+
+@dataclass
+class TrainConfig:
+    """One training run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, as in a YAML file."""
+        return asdict(self)
+
+    def check(self) -> None:
+        """Refuse values that no run can be carried out with.
+
+        Raises:
+            ValueError: naming the option, what was found and what is expected.
+        """
+        for option in ("data.labels", "data.images"):
+            if not getattr(self.data, option.removeprefix("data.")):
+                raise ValueError(f"{option} is not set: give a path, as in --{option} PATH")
+        bounds: list[tuple[str, float | None, float, float]] = [
+            ("data.val_fraction", self.data.val_fraction, 0, 0.999),
+            ("data.workers", self.data.workers, 0, 1024),
+            ("data.size", self.data.size, 64, 1e5),
+            ("data.train_resize", self.data.train_resize, self.data.size or 64, 1e5),
+            ("optim.epochs", self.optim.epochs, 1, 1e6),
+            ("optim.batch_size", self.optim.batch_size, 1, 1e6),
+            ("optim.lr", self.optim.lr, 0, 1e3),
+            ("optim.step_epochs", self.optim.step_epochs, 1, 1e6),
+        ]
+        for option, value, low, high in bounds:
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{option} is {value}: expected {low:g} to {high:g}")

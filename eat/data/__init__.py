@@ -1,0 +1,1 @@
+"""Labels, splits, images and sample data. Knows nothing of models or training."""

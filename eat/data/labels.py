@@ -1,0 +1,171 @@
+"""The label table and its checks.
+
+A label table is a DataFrame with one row per image, or per rating where it has ``worker``:
+
+    image              str, path relative to the folder of the images, as they lie on disk
+    split              str, "train", "val", "test", or "" where the labels do not say
+    score              float64, mean score (or a worker's rating) on the data set's own scale
+    votes_1..votes_K   float64, votes for K evenly spaced scores; optional
+    worker             str, who rated; optional
+    theme, challenge, tag1, tag2   str, "" for none; optional
+    anything else      attributes, under their own names; optional
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+SPLITS = ("train", "val", "test", "")
+
+
+class LabelError(ValueError):
+    """Labels that cannot be used. The message names the file, the place and the way out."""
+
+
+class LabelWarning(UserWarning):
+    """Labels that can be used, with something in them that should be known."""
+
+
+def vote_columns(table: pd.DataFrame) -> list[str]:
+    """The names votes_1..votes_K that a label table has, in order; empty without votes."""
+    names = [name for name in table.columns if re.fullmatch(r"votes_\d+", str(name))]
+    return sorted(names, key=lambda name: int(name.removeprefix("votes_")))
+
+
+def quote(values: Sequence[object] | pd.Series) -> str:
+    """The first values as text for a message."""
+    return ", ".join(map(str, values[:3])) + (", ..." if len(values) > 3 else "")
+
+
+def error_at(
+    source: object,
+    table: pd.DataFrame,
+    bad: np.ndarray | pd.Series,
+    column: str,
+    expected: str,
+    advice: str,
+) -> LabelError:
+    """The error for rows of a table, naming the first.
+
+    Args:
+        source: the file.
+        table: an index called "line" or "row" holds the places in the file; without a name, rows
+            are counted from 1.
+        bad: (N,) bool, true for at least one row.
+        column: column of the table that is wrong there.
+        expected: what it should hold.
+        advice: what to do.
+    """
+    rows = np.flatnonzero(bad)
+    number = table.index[rows[0]] if table.index.name else rows[0] + 1
+    more = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
+    return LabelError(
+        f"{source}, {table.index.name or 'row'} {number}, column {column}: found "
+        f"{str(table[column].iloc[rows[0]])!r}, expected {expected}{more}; {advice}"
+    )
+
+
+def validate(table: pd.DataFrame, low: float, high: float, source: object) -> pd.DataFrame:
+    """Check a label table and give it its dtypes. No row is added, changed or dropped.
+
+    Args:
+        table: columns as in the head of this file.
+        low: lowest possible score.
+        high: highest possible score.
+        source: file that messages name.
+
+    Raises:
+        LabelError: a column is missing; there are no rows; an image name, worker or split is not
+            one; a score is not a number from low to high; votes are negative, not finite, or all
+            0; an image (of the same worker) stands there twice.
+    """
+    missing = [name for name in ("image", "split", "score") if name not in table]
+    if missing:
+        raise LabelError(
+            f"{source}: no column {missing[0]}; found {', '.join(map(str, table.columns))}; "
+            "expected at least image, split and score; add it"
+        )
+    if table.empty:
+        raise LabelError(f"{source}: found no rows, expected at least one label; give another file")
+    table = table.copy()
+    for column in ("image", "worker"):
+        if column in table:
+            table[column] = _names(table, column, source)
+    _check_split(table, source)
+    votes = vote_columns(table)
+    for column in [*votes, "score"]:
+        table[column] = to_numbers(table, column, source)
+    _check_votes(table, votes, source)
+    outside = (table["score"] < low) | (table["score"] > high)
+    if outside.any():
+        raise error_at(source, table, outside, "score", f"{low:g} to {high:g}",
+                       "correct it, or rescale the scores if they have another scale")  # fmt: skip
+    check_repeats(table, source)
+    return table.reset_index(drop=True)
+
+
+def to_numbers(table: pd.DataFrame, column: str, source: object) -> pd.Series:
+    """A column as finite float64; raises LabelError naming the first that is no such number."""
+    numbers = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
+    bad = ~np.isfinite(numbers.to_numpy())
+    if bad.any():
+        raise error_at(source, table, bad, column, "a number",
+                       "correct it, or read the file with the right columns")  # fmt: skip
+    return numbers
+
+
+def _names(table: pd.DataFrame, column: str, source: object) -> pd.Series:
+    names = table[column].astype(str).str.strip()
+    bad = table[column].isna() | (names == "")
+    if bad.any():
+        raise error_at(source, table, bad, column, "a name", "fill it in or remove the row")
+    return names
+
+
+def _check_split(table: pd.DataFrame, source: object) -> None:
+    bad = ~table["split"].isin(SPLITS)
+    if bad.any():
+        raise error_at(source, table, bad, "split", "train, val, test or nothing", "correct it")
+
+
+def _check_votes(table: pd.DataFrame, votes: list[str], source: object) -> None:
+    if not votes:
+        return
+    if votes != [f"votes_{k + 1}" for k in range(len(votes))]:
+        raise LabelError(
+            f"{source}: found {', '.join(votes)}, expected votes_1 to votes_K without a gap; add "
+            "the missing columns"
+        )
+    for column in votes:
+        negative = table[column] < 0
+        if negative.any():
+            raise error_at(source, table, negative, column, "0 or more votes", "correct it")
+    empty = table[votes].sum(axis=1) == 0
+    if empty.any():
+        raise error_at(source, table, empty, votes[-1], f"a vote in {votes[0]} to {votes[-1]}",
+                       "an image that nobody rated has no score: remove the row")  # fmt: skip
+
+
+def check_repeats(table: pd.DataFrame, source: object) -> None:
+    """Raise LabelError if an image, or an image of one worker, stands in a table twice."""
+    keys = ["image", "worker"] if "worker" in table else ["image"]
+    repeats = table.duplicated(keys, keep=False).to_numpy()
+    if not repeats.any():
+        return
+    place = table.index.name or "row"
+    numbers = table.index.to_numpy() if table.index.name else np.arange(1, len(table) + 1)
+    images = table["image"].to_numpy()[repeats]
+    groups = [table[key].to_numpy()[repeats] for key in keys]
+    places = pd.Series(numbers[repeats]).groupby(groups, sort=False).agg(list)
+    first = pd.Series(images).groupby(groups, sort=False).first()
+    examples = [
+        f"{image} ({place}s {quote(rows)})"
+        for image, rows in zip(first[:3], places[:3], strict=True)
+    ]
+    by = " and worker" if "worker" in table else ""
+    raise LabelError(
+        f"{source}, column image: found {len(places)} more than once: {quote(examples)}; expected "
+        f"one row per image{by}; remove the repeated rows"
+    )

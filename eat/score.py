@@ -1,0 +1,156 @@
+"""Photographs to scores."""
+
+import csv
+import glob
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eat.checkpoint import load_checkpoint
+from eat.data.dataset import to_scores
+from eat.data.transforms import ImageError, normalise
+from eat.evaluate import autocast, pick_device
+from eat.models.deformable import InterestPoints
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+ONE_TO_TEN = (1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Score:
+    """The score of one photograph.
+
+    Attributes:
+        image: its path as given.
+        score: 1 (worst) to 10; a model trained on another scale is stretched to this one.
+        votes: predicted shares of the votes, if the model predicts a distribution; else empty.
+        error: why there is no score (which then is NaN); empty if there is.
+    """
+
+    image: str
+    score: float
+    votes: tuple[float, ...] = ()
+    error: str = ""
+
+
+def find_images(paths: Iterable[str | Path]) -> list[Path]:
+    """Files, folders (searched through, in name order) and glob patterns as a list of files.
+
+    A file that is named is taken whatever its suffix; in folders only image suffixes count. No file
+    comes twice. A path or pattern that matches nothing is kept, to be reported as missing.
+    """
+    found: dict[Path, None] = {}
+    for given in paths:
+        path = Path(given)
+        if path.is_dir():
+            inside = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES)
+            found.update(dict.fromkeys(p for p in inside if p.is_file()))
+        elif path.exists() or not glob.has_magic(str(given)):
+            found[path] = None
+        else:
+            matches = sorted(glob.glob(str(given), recursive=True)) or [str(given)]
+            found.update(dict.fromkeys(map(Path, matches)))
+    return list(found)
+
+
+class Scorer:
+    """Scores photographs with a checkpoint. The score of one does not hang on the others.
+
+    Every forward pass has the same number of images, the last one filled up, because kernels may
+    round differently for another number; interest points are each image's own in both profiles.
+
+    Args:
+        checkpoint: a run's checkpoint.
+        device: auto or cpu.
+        precision: fp32, bf16 or fp16.
+        batch_size: images a forward pass; None takes 1 on a CPU and 16 on a GPU.
+
+    Raises:
+        WeightsError: the checkpoint cannot be read.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        batch_size: int | None = None,
+    ) -> None:
+        self.device = pick_device(device)
+        self.precision = precision
+        self.batch_size = batch_size or (16 if self.device.type == "cuda" else 1)
+        model, self.info = load_checkpoint(checkpoint)
+        for module in model.modules():
+            if isinstance(module, InterestPoints):
+                module.average = False
+        self.model = model.to(self.device)
+
+    def __call__(self, paths: str | Path | Iterable[str | Path]) -> Iterator[Score]:
+        """Score files, folders and glob patterns, in order; unreadable files carry an error."""
+        if isinstance(paths, str | Path):
+            paths = [paths]
+        files = find_images(paths)
+        for start in range(0, len(files), self.batch_size):
+            yield from self._score_batch(files[start : start + self.batch_size])
+
+    def _score_batch(self, files: list[Path]) -> list[Score]:
+        size = self.info.preprocess.size
+        pixels = torch.zeros(self.batch_size, 3, size, size, dtype=torch.uint8)
+        errors: dict[int, str] = {}
+        for i, file in enumerate(files):
+            try:
+                pixels[i] = self.info.preprocess.evaluation(file)
+            except ImageError as error:
+                errors[i] = str(error)
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            outputs = self.model(normalise(pixels.to(self.device))).double().cpu().numpy()
+        scores = self._to_ten(outputs)
+        return [
+            Score(str(file), float("nan"), error=errors[i])
+            if i in errors
+            else Score(str(file), float(scores[i]), self._votes(outputs[i]))
+            for i, file in enumerate(files)
+        ]
+
+    def _to_ten(self, outputs: np.ndarray) -> np.ndarray:
+        dataset = self.info.dataset_row
+        share = (to_scores(outputs, dataset) - dataset.low) / (dataset.high - dataset.low)
+        return ONE_TO_TEN[0] + share * (ONE_TO_TEN[1] - ONE_TO_TEN[0])
+
+    @staticmethod
+    def _votes(output: np.ndarray) -> tuple[float, ...]:
+        return tuple(output.tolist()) if len(output) > 1 else ()
+
+
+def as_csv(scores: Iterable[Score], num_votes: int) -> Iterator[str]:
+    """Lines of a CSV: image, score, and v1..vK for the vote shares. Errors are left out."""
+
+    def line(values: Iterable[object]) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(values)
+        return text.getvalue()
+
+    yield line(["image", "score", *(f"v{k + 1}" for k in range(num_votes))])
+    for score in scores:
+        if not score.error:
+            votes = (f"{share:.6f}" for share in score.votes)
+            yield line([score.image, f"{score.score:.6f}", *votes])
+
+
+def as_json_lines(scores: Iterable[Score]) -> Iterator[str]:
+    """One JSON object a photograph: image, score, votes where there are; or image and error."""
+    for score in scores:
+        entry: dict[str, object] = {"image": score.image}
+        if score.error:
+            entry["error"] = score.error
+        else:
+            entry["score"] = round(score.score, 6)
+            if score.votes:
+                entry["votes"] = [round(share, 6) for share in score.votes]
+        yield json.dumps(entry)

@@ -1,0 +1,49 @@
+"""The bridge to nni: parameters in, results out. Outside an experiment it does nothing."""
+
+import math
+import os
+from typing import Any
+
+# The names in the authors' search space, and the options that they stand for.
+ALIASES = {"batch_size": "optim.batch_size", "init_lr": "optim.lr"}
+
+
+def in_experiment() -> bool:
+    """Whether this process is a trial of an nni experiment."""
+    return "NNI_PLATFORM" in os.environ
+
+
+def parameters() -> dict[str, Any]:
+    """This trial's parameters under dotted option names; empty outside an experiment."""
+    if not in_experiment():
+        return {}
+    import nni
+
+    return {ALIASES.get(name, name): value for name, value in nni.get_next_parameter().items()}
+
+
+def trial_folder() -> str | None:
+    """The folder that nni keeps for this trial's output; None outside an experiment."""
+    return os.environ.get("NNI_OUTPUT_DIR") if in_experiment() else None
+
+
+def result(metrics: dict[str, float], metric: str) -> dict[str, float]:
+    """Metrics as nni takes them: the chosen one as ``default``, and no NaN, which JSON lacks."""
+    known = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return {"default": known.get(metric, -1.0)} | known
+
+
+def report(metrics: dict[str, float], metric: str, *, final: bool) -> None:
+    """Tell nni a result. An undefined metric counts as -1, the worst correlation.
+
+    Args:
+        metrics: named numbers.
+        metric: the one to maximise.
+        final: the trial's last word, rather than one epoch's.
+    """
+    if not in_experiment():
+        return
+    import nni
+
+    send = nni.report_final_result if final else nni.report_intermediate_result
+    send(result(metrics, metric))

@@ -1,0 +1,23 @@
+"""One training run, alone or as a trial of nni.
+
+    python main_nni.py --config configs/sample.yaml --optim.lr 1e-4
+    nnictl create --config config.yml
+
+Within an nni experiment the trial's parameters win over the command line: any option under its
+dotted name, and ``batch_size`` and ``init_lr`` as in the authors' search space.
+"""
+
+import sys
+
+from eat import tuning
+from eat.cli import guarded, parse_train, run_train
+
+
+def main() -> int:
+    """Parse, merge nni's parameters, train; returns the exit code."""
+    config = parse_train(None, tuning.parameters())
+    return guarded(lambda: run_train(config), "main_nni.py")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Shared by all tests: a small sample data set, and one short run on it."""
+
+from pathlib import Path
+
+import pytest
+
+from eat.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from eat.data.sample import make_sample
+
+SMALL = {"dims": [16, 32, 32, 64], "heads": [1, 1, 2, 4], "stages": ["L", "S", "LE", "E"]}
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 training and 16 test images of 96 pixels."""
+    return make_sample(tmp_path_factory.mktemp("data") / "sample", train=48, test=16, size=96)
+
+
+def small_run(sample: Path, folder: Path) -> TrainConfig:
+    """Two epochs of a very small model on a sample, in the main process."""
+    return TrainConfig(
+        data=DataConfig(
+            name="sample", labels=str(sample), images=str(sample / "images"), size=64, workers=0
+        ),
+        model=ModelConfig(name="eat_nano", settings=SMALL),
+        optim=OptimConfig(epochs=2, batch_size=16, lr=1e-3),
+        run=RunConfig(folder=str(folder), device="cpu"),
+    )
+
+
+@pytest.fixture
+def config(sample: Path, tmp_path: Path) -> TrainConfig:
+    """Options of a short run into a fresh folder."""
+    return small_run(sample, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one finished run of two epochs."""
+    from eat.trainer import train
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(small_run(sample, folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(run: Path) -> Path:
+    """The best checkpoint of that run."""
+    return run / "checkpoints" / "best.safetensors"

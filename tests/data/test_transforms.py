@@ -1,0 +1,88 @@
+"""Preprocessing against the recipes of the release, carried out with PIL and torchvision."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms as tv
+
+from eat.data.transforms import ImageError, Preprocessing, normalise, read_image
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 200, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg", quality=90)
+    return tmp_path / "photo.jpg"
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "mode"),
+    [("bicubic", tv.InterpolationMode.BICUBIC), ("bilinear", tv.InterpolationMode.BILINEAR)],
+)
+def test_evaluation_equals_the_released_recipe(
+    photo: Path, interpolation: str, mode: tv.InterpolationMode
+) -> None:
+    recipe = tv.Compose([tv.Resize((224, 224), mode), tv.ToTensor(), tv.Normalize(MEAN, STD)])
+    expected = recipe(Image.open(photo).convert("RGB"))
+    ours = Preprocessing(interpolation=interpolation, upright=False).evaluation(photo)
+    assert ours.dtype == torch.uint8
+    torch.testing.assert_close(normalise(ours[None])[0], expected, rtol=0, atol=1e-6)
+
+
+def test_training_crops_and_flips_the_squeezed_image(photo: Path) -> None:
+    prepare = Preprocessing(train_resize=256, interpolation="bilinear")
+    whole = Preprocessing(size=256, interpolation="bilinear").evaluation(photo)
+    windows = whole.unfold(1, 224, 1).unfold(2, 224, 1)
+    flips = set()
+    for seed in range(8):
+        crop = prepare.training(photo, seed)
+        assert crop.shape == (3, 224, 224)
+        for flipped, image in ((False, crop), (True, crop.flip(2))):
+            if (windows[:, :, :, :4, :4] == image[:, None, None, :4, :4]).all((0, 3, 4)).any():
+                flips.add(flipped)
+                break
+        else:
+            pytest.fail(f"the crop of seed {seed} is no part of the squeezed image")
+    assert flips == {False, True}
+
+
+def test_augmentation_is_a_function_of_the_seed(photo: Path) -> None:
+    prepare = Preprocessing(train_resize=256)
+    assert torch.equal(prepare.training(photo, 3), prepare.training(photo, 3))
+    assert not torch.equal(prepare.training(photo, 3), prepare.training(photo, 4))
+
+
+def test_upright_turns_by_exif_orientation(tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 20), "red")
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg", upright=True).size == (20, 40)
+    assert read_image(tmp_path / "turned.jpg", upright=False).size == (40, 20)
+
+
+def test_broken_files_are_named_with_what_is_wrong(photo: Path, tmp_path: Path) -> None:
+    broken = {
+        "cut.jpg": (photo.read_bytes()[:2000], "damaged or truncated"),
+        "empty.jpg": (b"", "an empty file"),
+        "text.jpg": (b"no picture", "not an image"),
+    }
+    for name, (content, reason) in broken.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ImageError, match=f"{name}: {reason}"):
+            read_image(tmp_path / name, upright=True)
+    with pytest.raises(ImageError, match="absent.jpg: no such file"):
+        read_image(tmp_path / "absent.jpg", upright=True)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+def test_every_colour_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
+    suffix = "tif" if mode == "CMYK" else "png"
+    Image.new("RGB", (8, 8), "white").convert(mode).save(tmp_path / f"x.{suffix}")
+    image = read_image(tmp_path / f"x.{suffix}", upright=True)
+    assert image.mode == "RGB" and image.getpixel((4, 4)) == (255, 255, 255)

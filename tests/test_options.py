@@ -1,0 +1,106 @@
+"""Options: files in configs/, command line, search space, and what is said about mistakes."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eat import tuning
+from eat.cli import main, parse_train
+from eat.models import VARIANTS
+from eat.trainer import check_settings
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_file_loads_and_names_its_own_command(path: Path) -> None:
+    config = parse_train(["--config", str(path)])
+    assert config.model.name in VARIANTS
+    check_settings(config.model.settings)
+    assert f"main_nni.py --config configs/{path.name}" in path.read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_a_config_file_sets_what_it_says(path: Path) -> None:
+    config = parse_train(["--config", str(path)]).to_dict()
+    for group, options in yaml.safe_load(path.read_text()).items():
+        assert {key: config[group][key] for key in options} == options
+
+
+def test_the_command_line_wins_over_the_file_and_the_search_over_both() -> None:
+    argv = ["--config", str(ROOT / "configs/tad66k_released.yaml"), "--optim.lr", "3e-5"]
+    assert parse_train(argv).optim.lr == 3e-5
+    assert parse_train(argv, {"optim.lr": 1e-6, "model.settings": {"eta": 0.5}}).optim.lr == 1e-6
+
+
+def test_every_key_of_the_search_space_is_an_option_and_every_value_fits() -> None:
+    space = json.loads((ROOT / "search_space.json").read_text())
+    for name, rule in space.items():
+        for value in rule["_value"]:
+            option = tuning.ALIASES.get(name, name)
+            group, key = option.split(".")
+            assert parse_train([], {option: value}).to_dict()[group][key] == value
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--optim.lrr", "1"], r"--optim\.lrr.*\nDid you mean --optim\.lr\?"),
+        (["--model.nam", "eat_tiny"], r"--model\.nam.*\nDid you mean --model\.name\?"),
+        (["--optim.lr", "fast"], r'"optim\.lr".*\n.*float.*fast'),
+        (["--optim.loss", "emdd"], r'"optim\.loss"(.|\n)*emd_per_image(.|\n)*emdd'),
+        (["--optim.batch_size", "1.5"], r'"optim\.batch_size".*\n.*int.*1\.5'),
+        (["--config", "absent.yaml"], r"does not exist.*absent\.yaml"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse_train(argv)
+    assert stop.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_wrong_key_in_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("optim:\n  batchsize: 4\n")
+    with pytest.raises(SystemExit):
+        parse_train(["--config", str(path)])
+    assert "Did you mean --optim.batch_size?" in capsys.readouterr().err
+
+
+def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse_train(["--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for group, options in parse_train([]).to_dict().items():
+        for key in options:
+            entry = re.search(rf" --{group}\.{key} (\S+) (?!--)(?!\(type)\w", text)
+            assert entry, f"{group}.{key} is not explained"
+
+
+def test_commands_are_listed_and_a_misspelt_one_gets_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--help"]) == 0
+    assert "evaluate" in capsys.readouterr().out
+    assert main(["evalute"]) == 2
+    assert "nearest: evaluate" in capsys.readouterr().err
+
+
+def test_a_misspelt_model_setting_is_named() -> None:
+    with pytest.raises(ValueError, match=r"model\.settings\.etta is unknown; nearest: eta"):
+        check_settings({"etta": 0.5})
+
+
+def test_an_unset_path_says_how_to_set_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train"]) == 2
+    assert (
+        "data.labels is not set: give a path, as in --data.labels PATH" in capsys.readouterr().err
+    )

@@ -1,0 +1,151 @@
+"""A training run: its folder, what it writes, what it learns, how it fails."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from tensorboardX.proto.event_pb2 import Event
+
+from eat.checkpoint import load_checkpoint, read_info
+from eat.config import OptimConfig, TrainConfig
+from eat.metrics import srcc
+from eat.trainer import Trainer, TrainingError, schedule_factor, train
+
+
+def test_a_run_leaves_config_curves_metrics_checkpoints_and_log(run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["optim"]["epochs"] == 2
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert {"train_loss", "srcc", "plcc", "accuracy", "emd", "images_per_second"} <= set(lines[0])
+    assert "epoch 2: loss" in (run / "train.log").read_text()
+    assert read_info(run / "checkpoints" / "last.safetensors").epoch == 2
+    assert read_info(run / "checkpoints" / "best.safetensors").config == config
+
+
+def test_the_curves_hold_the_metrics_of_each_epoch(run: Path) -> None:
+    content = next((run / "curves").iterdir()).read_bytes()
+    points: dict[str, list[float]] = {}
+    while content:  # records: length (8 bytes), its checksum (4), the event, its checksum (4)
+        length = int.from_bytes(content[:8], "little")
+        event = Event.FromString(content[12 : 12 + length])
+        content = content[16 + length :]
+        for value in event.summary.value:
+            points.setdefault(value.tag, []).append(value.simple_value)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert points["train/train_loss"] == pytest.approx([line["train_loss"] for line in lines])
+    assert points["test/srcc"] == pytest.approx([line["srcc"] for line in lines])
+
+
+def test_the_result_is_that_of_the_best_checkpoint(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert result["srcc"] == pytest.approx(max(line["srcc"] for line in lines), abs=1e-6)
+    predictions = pd.read_csv(run / "predictions.csv")
+    assert srcc(predictions["predicted"], predictions["score"]) == pytest.approx(result["srcc"])
+
+
+def test_a_seed_fixes_a_run_and_another_changes_it(config: TrainConfig, tmp_path: Path) -> None:
+    def weights(folder: str, seed: int) -> dict[str, torch.Tensor]:
+        config.run.folder, config.run.seed, config.optim.epochs = str(tmp_path / folder), seed, 1
+        train(config)
+        return load_checkpoint(tmp_path / folder / "checkpoints/last.safetensors")[0].state_dict()
+
+    one, same, other = weights("a", 0), weights("b", 0), weights("c", 1)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_training_reduces_the_loss(config: TrainConfig) -> None:
+    config.optim.epochs = 8
+    folder, _ = train(config)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["train_loss"] < 0.9 * lines[0]["train_loss"]
+
+
+def test_every_epoch_and_the_end_are_reported(config: TrainConfig) -> None:
+    told: list[tuple[bool, float]] = []
+    _, metrics = train(config, lambda m, final: told.append((final, m["srcc"])))
+    assert [final for final, _ in told] == [False, False, True]
+    assert told[-1][1] == metrics["srcc"]
+
+
+def test_with_a_validation_split_the_result_is_on_the_test_split(config: TrainConfig) -> None:
+    config.data.val_fraction = 0.25
+    folder, _ = train(config)
+    assert '"split": "val"' in (folder / "metrics.jsonl").read_text()
+    assert json.loads((folder / "result.json").read_text())["split"] == "test"
+    assert len(pd.read_csv(folder / "predictions.csv")) == 16
+
+
+def test_a_score_model_trains_with_mse(config: TrainConfig) -> None:
+    config.model.num_outputs = 1
+    folder, metrics = train(config)
+    model, _ = load_checkpoint(folder / "checkpoints" / "best.safetensors")
+    assert model.num_outputs == 1 and "emd" not in metrics
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_bf16_trains(config: TrainConfig, precision: str) -> None:
+    config.run.precision = precision
+    _, metrics = train(config)
+    assert math.isfinite(metrics["emd"])
+
+
+def test_a_run_does_not_write_into_the_folder_of_another(config: TrainConfig, run: Path) -> None:
+    config.run.folder = str(run)
+    before = (run / "config.yaml").read_bytes()
+    with pytest.raises(FileExistsError, match="holds a run already: choose another --run.folder"):
+        train(config)
+    assert (run / "config.yaml").read_bytes() == before
+
+
+def test_an_infinite_loss_stops_the_run_and_names_the_images(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(config)
+    trainer.loss = lambda outputs, target: outputs.sum() * math.nan
+    with pytest.raises(
+        TrainingError, match=r"loss became nan after 0 steps, on the images \d+\.jpg"
+    ):
+        trainer.fit()
+
+
+def test_training_without_weights_on_photographs_says_it_will_not_generalise(
+    config: TrainConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    config.data.name = "ava"
+    train(config)
+    assert "WITHOUT pretrained weights" in caplog.text
+
+
+def test_the_sample_does_not_ask_for_pretrained_weights(
+    config: TrainConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(config)
+    assert "WITHOUT" not in caplog.text
+
+
+def test_weights_of_a_run_start_another(config: TrainConfig, checkpoint: Path) -> None:
+    config.model.weights = str(checkpoint)
+    trainer = Trainer(config)
+    model, _ = load_checkpoint(checkpoint)
+    start = trainer.model.state_dict()
+    assert all(torch.equal(start[name], value) for name, value in model.state_dict().items())
+
+
+def test_schedules_by_hand() -> None:
+    def factors(optim: OptimConfig, epochs: list[float]) -> list[float]:
+        return [schedule_factor(round(e * 100), 100, optim) for e in epochs]
+
+    step = OptimConfig(schedule="step", step_epochs=5, step_factor=0.1)
+    np.testing.assert_allclose(factors(step, [0, 4.99, 5, 9.99, 10]), [1, 1, 0.1, 0.1, 0.01])
+    cosine = OptimConfig(schedule="cosine", epochs=10)
+    np.testing.assert_allclose(factors(cosine, [0, 5, 10]), [1, 0.5, 0], atol=1e-12)
+    warm = OptimConfig(warmup_epochs=2)
+    np.testing.assert_allclose(factors(warm, [0, 1, 1.99, 2, 19]), [0.005, 0.505, 1, 1, 1])
