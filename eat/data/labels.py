@@ -162,7 +162,7 @@ def check_repeats(table: pd.DataFrame, source: object) -> None:
     first = pd.Series(images).groupby(groups, sort=False).first()
     examples = [
         f"{image} ({place}s {quote(rows)})"
-        for image, rows in zip(first[:3], places[:3], strict=True)
+        for image, rows in zip(first[:4], places[:4], strict=True)
     ]
     by = " and worker" if "worker" in table else ""
     raise LabelError(

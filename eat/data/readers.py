@@ -300,8 +300,13 @@ def read_icaa17k(path: str | Path) -> pd.DataFrame:
         LabelError: the file is damaged or has other columns.
     """
     file = read_csv(path)
-    file.numbers(file.column("color"), 0, 10)
-    return _read_scores(file, file.column("ID"), file.column("MOS"), 0, 10)
+    color, probability = file.column("color"), file.column("probability")
+    return _read_scores(
+        file, file.column("ID"), file.column("MOS"), 0, 10,
+        used=(color, probability),
+        color=file.numbers(color, 0, 10),
+        probability=file.numbers(probability, 0, 1),
+    )  # fmt: skip
 
 
 def read_spaq(path: str | Path) -> pd.DataFrame:
@@ -439,7 +444,8 @@ def _own_votes(file: LabelFile, needed: bool) -> list[str]:
             missing = names[found.index(None)]
             raise LabelError(
                 f"{file.path}, line 1: no column {missing}; found "
-                f"{', '.join(file.fields.columns)}; expected {names[0]} to {names[-1]}, votes for 1 to 10; add it"
+                f"{', '.join(file.fields.columns)}; expected {names[0]} to {names[-1]}, the votes "
+                "for 1 to 10; add it"
             )
     if needed:
         hint = ""

@@ -300,7 +300,7 @@ def _mean_over_workers(table: pd.DataFrame) -> pd.DataFrame:
     check_repeats(table, "the label files together")
     table = table.drop(columns="worker").assign(split=table["split"].map(rank))
     how = {
-        name: "mean" if pd.api.types.is_float_dtype(values) else "first"
+        name: "mean" if pd.api.types.is_numeric_dtype(values) else "first"
         for name, values in table.drop(columns="image").items()
     }
     means = table.groupby("image", sort=False, as_index=False).agg(how | {"split": "max"})
@@ -344,9 +344,9 @@ def _check_overlap(table: pd.DataFrame, source: str, allow_overlap: bool) -> Non
 
 def _warn_of_copies(table: pd.DataFrame, source: str) -> None:
     """ICAA17K holds the same photo under several folders, in both splits."""
-    parts = table["image"].str.rsplit("/", n=1)
-    if not table["image"].str.contains("/").any():
+    if not table["image"].str.contains("/", regex=False).any():
         return
+    parts = table["image"].str.rsplit("/", n=1)
     keys = pd.DataFrame({"file": parts.str[-1], "score": table["score"]})
     train = pd.MultiIndex.from_frame(keys[table["split"] == "train"])
     test = pd.MultiIndex.from_frame(keys[table["split"] == "test"])
