@@ -1,17 +1,21 @@
 """A checkpoint: one safetensors file with the weights, and in its header all that scoring needs."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from eat.data.registry import DATASETS, Dataset
 from eat.data.transforms import Preprocessing
+from eat.files import write_atomically
 from eat.models import EAT, WeightsError, create_model, load_weights
+from eat.models.weights import TRAINED_ON
 
 HEADER = "eat"  # key of our JSON in the safetensors header
 
@@ -27,6 +31,7 @@ class CheckpointInfo:
         config: the run's whole configuration.
         epoch: finished epochs.
         metrics: of that epoch.
+        splits: for each split of the run its number of images and their fingerprint.
     """
 
     model: dict[str, Any]
@@ -35,6 +40,7 @@ class CheckpointInfo:
     config: dict[str, Any] = field(default_factory=dict)
     epoch: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def build(self) -> EAT:
         """The model with fresh weights."""
@@ -54,23 +60,21 @@ class CheckpointInfo:
         return Preprocessing(**self.preprocessing)
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a neighbour, synced, then renamed."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def save_checkpoint(
+    path: str | Path, model: EAT, info: CheckpointInfo, trained_on: NDArray[np.int64] | None = None
+) -> None:
+    """Write weights and info to a safetensors file, whole or not at all.
 
-
-def save_checkpoint(path: str | Path, model: EAT, info: CheckpointInfo) -> None:
-    """Write weights and info to a safetensors file, whole or not at all."""
+    Args:
+        path: the file.
+        model: whose weights are written.
+        info: what scoring needs to know.
+        trained_on: ``identity_hashes`` of the training images, so that an evaluation can tell
+            which test images the model has seen.
+    """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if trained_on is not None:
+        state[TRAINED_ON] = torch.from_numpy(trained_on)
     write_atomically(path, save(state, {HEADER: json.dumps(asdict(info))}))
 
 
@@ -97,6 +101,12 @@ def read_info(path: str | Path) -> CheckpointInfo:
         raise WeightsError(
             f"{path}: weights without the description that our runs write into them ({error})"
         ) from error
+
+
+def read_trained_on(path: str | Path) -> NDArray[np.int64] | None:
+    """The training images a checkpoint lists, as ``identity_hashes``; None if it has no list."""
+    with safe_open(path, framework="np") as file:
+        return file.get_tensor(TRAINED_ON) if TRAINED_ON in file.keys() else None
 
 
 def load_checkpoint(path: str | Path) -> tuple[EAT, CheckpointInfo]:

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -14,7 +14,8 @@ from eat.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainCon
 
 # How jsonargparse words an option that it does not know: on the command line, and in a file.
 UNKNOWN_OPTION = re.compile(
-    r"arguments: --([\w.]+)|Group '([\w.]+)' does not accept option '(\w+)'|Option '([\w.]+)' is not accepted"
+    r"arguments: --([\w.]+)|Group '([\w.]+)' does not accept option '(\w+)'"
+    r"|Option '([\w.]+)' is not accepted"
 )
 FAILED, USAGE = 1, 2  # exit codes: some work could not be done, and the call itself was wrong
 
@@ -126,54 +127,74 @@ def add_device_arguments(parser: Parser) -> None:
 
 def add_evaluate_arguments(parser: Parser) -> None:
     """Options of ``eat evaluate``."""
-    parser.add_argument("checkpoint", type=str, help="a run's checkpoint")
-    parser.add_argument(
-        "--name",
-        type=str | None,
-        default=None,
-        help="data set of the labels; default: the one trained on",
+    add = parser.add_argument
+    add("checkpoint", type=str, help="a run's checkpoint, or a file of the authors'")
+    add(
+        "--released",
+        type=bool,
+        default=False,
+        nargs="?",
+        const=True,
+        help="the file is one of the two that the authors published",
     )
-    parser.add_argument(
-        "--labels", type=str | None, default=None, help="label file or folder; default: the run's"
-    )
-    parser.add_argument(
-        "--images", type=str | None, default=None, help="image folder; default: the run's"
-    )
-    parser.add_argument(
-        "--test", type=str | None, default=None, help="label file or id list of the test split"
-    )
-    parser.add_argument(
-        "--split", type=str, choices=["train", "val", "test"], default="test", help="which split"
-    )
-    parser.add_argument(
+    add("--name", type=str | None, help="data set of the labels; default: the one trained on")
+    add("--labels", type=str | None, help="label file or folder; default: the run's")
+    add("--images", type=str | None, help="image folder; default: the run's")
+    add("--test", type=str | None, help="label file or id list of the test split")
+    add("--split", type=str, choices=["train", "val", "test"], default="test", help="which split")
+    add(
         "--missing",
-        type=str | None,
-        default=None,
-        help="labels without an image: error or leave_out; default: the run's",
+        type=Literal["error", "leave_out"] | None,
+        help="what to do about labels without an image; default: as in the run",
     )
-    parser.add_argument("--batch_size", type=int, default=16, help="images a forward pass")
-    parser.add_argument("--workers", type=int, default=2, help="processes that load images")
-    parser.add_argument(
+    add(
+        "--slice_by",
+        type=list[str] | None,
+        help="label columns to report by, as [theme] or [tag,challenge]",
+    )
+    add(
+        "--trained_on",
+        type=str | None,
+        help="labels of the training images, if the checkpoint does not list them",
+    )
+    add(
+        "--own_points",
+        type=bool,
+        default=False,
+        nargs="?",
+        const=True,
+        help="each image's own interest points, where the model averages them over the batch",
+    )
+    add("--samples", type=int, default=1000, help="bootstrap draws for the intervals; 0 for none")
+    add("--batch_size", type=int, default=16, help="images a forward pass")
+    add("--workers", type=int, default=2, help="processes that load images")
+    add(
+        "--predictions",
+        type=str,
+        choices=["csv", "parquet"],
+        default="csv",
+        help="format of the predictions",
+    )
+    add(
         "--out",
         type=str | None,
-        default=None,
-        help="folder for metrics.json and predictions.csv; default: eval, beside "
-        "the checkpoint's folder",
+        help="folder for the results; default: eval, beside the run's checkpoints",
     )
     add_device_arguments(parser)
 
 
 def run_evaluate(options: dict[str, Any]) -> int:
-    """Evaluate a checkpoint: metrics on screen, JSON and CSV."""
+    """Evaluate a checkpoint: metrics on screen, as JSON, CSV and Markdown, and predictions."""
     from pathlib import Path
 
     from eat.evaluate import evaluate_checkpoint
 
-    out = options.pop("out") or Path(options["checkpoint"]).parent.parent / "eval"
+    checkpoint = Path(options["checkpoint"])
+    beside = Path("eval") if options["released"] else checkpoint.parent.parent / "eval"
+    out, form = options.pop("out") or beside, options.pop("predictions")
     evaluation = evaluate_checkpoint(**options)
     print(evaluation.table())
-    for path in evaluation.write(out):
-        print(path)
+    print(*evaluation.write(out, form), sep="\n")
     return 0
 
 
@@ -226,7 +247,7 @@ def write_lines(lines: Any, path: str | None) -> None:
         for line in lines:
             print(line, flush=True)
         return
-    from eat.checkpoint import write_atomically
+    from eat.files import write_atomically
 
     write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
 

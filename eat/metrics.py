@@ -1,6 +1,7 @@
 """Metrics of the field, pure functions of whole-split vectors."""
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,6 +85,32 @@ def emd(predicted: ArrayLike, target: ArrayLike) -> float:
     if p.shape != t.shape or p.ndim != 2:
         raise ValueError(f"expected two (N, K) arrays of one shape, got {p.shape} and {t.shape}")
     return float(np.sqrt(np.mean(np.cumsum(p - t, axis=1) ** 2, axis=1)).mean())
+
+
+def bootstrap_interval(
+    statistic: Callable[..., ArrayLike], *arrays: Array, samples: int = 1000, seed: int = 0
+) -> tuple[Array, Array]:
+    """95% percentile bootstrap interval over images.
+
+    Args:
+        statistic: takes the arrays' resampled rows, drawn alike with replacement; returns a number
+            or (M,) numbers.
+        *arrays: arrays of N rows each.
+        samples: draws.
+        seed: of the draws.
+
+    Returns:
+        The 2.5th and the 97.5th percentile, each shaped as the statistic. Draws on which it is NaN
+        do not count.
+    """
+    draw = np.random.default_rng(seed)
+    count = len(arrays[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # undefined on a draw is nothing to tell
+        rows = (draw.integers(count, size=count) for _ in range(samples))
+        values = np.array([statistic(*(array[row] for array in arrays)) for row in rows], float)
+        low, high = np.nanpercentile(values, [2.5, 97.5], axis=0)
+    return low, high
 
 
 def score_metrics(

@@ -14,8 +14,7 @@ import torch
 from eat.checkpoint import load_checkpoint
 from eat.data.dataset import to_scores
 from eat.data.transforms import ImageError, normalise
-from eat.evaluate import autocast, pick_device
-from eat.models.deformable import InterestPoints
+from eat.evaluate import autocast, pick_device, use_own_points
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 ONE_TO_TEN = (1.0, 10.0)
@@ -86,9 +85,7 @@ class Scorer:
         self.precision = precision
         self.batch_size = batch_size or (16 if self.device.type == "cuda" else 1)
         model, self.info = load_checkpoint(checkpoint)
-        for module in model.modules():
-            if isinstance(module, InterestPoints):
-                module.average = False
+        use_own_points(model)
         self.model = model.to(self.device)
 
     def __call__(self, paths: str | Path | Iterable[str | Path]) -> Iterator[Score]:

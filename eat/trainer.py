@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from eat.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint, write_atomically
+from eat.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from eat.config import OptimConfig, TrainConfig
 from eat.data.dataset import (
     AestheticsDataset,
@@ -34,11 +34,14 @@ from eat.data.dataset import (
     read_splits,
     targets,
 )
+from eat.data.identity import fingerprint, identity_hashes
 from eat.data.labels import LabelError, vote_columns
 from eat.data.transforms import Preprocessing, normalise
 from eat.evaluate import measure, predict, tabulate
+from eat.files import write_atomically
 from eat.losses import LOSSES
 from eat.models import EAT, create_model, load_weights
+from eat.report import finite
 
 log = logging.getLogger("eat")
 
@@ -95,6 +98,7 @@ class Trainer:
         self.report = report or (lambda metrics, final: None)
         self.splits = self._read_splits()
         set_seed(config.run.seed)
+        self.trained_on = identity_hashes(self.splits.train)
         self.info, model = self._make_model()
         self.folder = self._make_folder()
         self.accelerator = Accelerator(
@@ -129,10 +133,8 @@ class Trainer:
             missing=data.missing,
             seed=self.config.run.seed,
         )
-        for split in ("train", "val", "test"):
-            table = getattr(splits, split)
-            if (split == "train" or table is not None) and not len(table):
-                raise LabelError(f"{data.labels}: the {split} split is empty")
+        if not len(splits.train):
+            raise LabelError(f"{data.labels}: no image is left for the training split")
         if splits.test is None and splits.val is None:
             raise LabelError(
                 f"{data.labels}: no image is marked as test; give --data.test, or "
@@ -163,6 +165,10 @@ class Trainer:
             dataset=data.name,
             preprocessing=asdict(preprocessing),
             config=config.to_dict(),
+            splits={
+                name: {"images": len(table), "fingerprint": fingerprint(table)}
+                for name, table in self.splits.tables().items()
+            },
         )
         if choice.weights:
             load_weights(model, choice.weights)
@@ -221,11 +227,7 @@ class Trainer:
 
     def _announce(self) -> None:
         splits, model = self.splits, self.info.model
-        sizes = {
-            name: len(table)
-            for name in ("train", "val", "test")
-            if (table := getattr(splits, name)) is not None
-        }
+        sizes = {name: len(table) for name, table in splits.tables().items()}
         log.info(
             "data: %s, %s images",
             splits.dataset.title,
@@ -325,7 +327,8 @@ class Trainer:
 
     def _save(self, name: str) -> None:
         model = self.accelerator.unwrap_model(self.model)
-        save_checkpoint(self.folder / "checkpoints" / f"{name}.safetensors", model, self.info)
+        path = self.folder / "checkpoints" / f"{name}.safetensors"
+        save_checkpoint(path, model, self.info, self.trained_on)
 
     def _finish(self, best: dict[str, float], best_epoch: int) -> dict[str, float]:
         """Predictions and final metrics of the best checkpoint, written and reported."""
@@ -350,11 +353,6 @@ class Trainer:
         )
         self.report(metrics, True)
         return metrics
-
-
-def finite(metrics: dict[str, float]) -> dict[str, float | None]:
-    """NaN as None, which JSON has."""
-    return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
 
 @contextmanager

@@ -34,6 +34,11 @@ class Splits:
     test: pd.DataFrame | None
     left_out: list[str]
 
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The splits that there are, by name."""
+        tables = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: table for name, table in tables.items() if table is not None}
+
 
 def read_splits(
     name: str,

@@ -15,6 +15,7 @@ from torch import Tensor
 from eat.models.backbone import EAT
 
 State = dict[str, Tensor]
+TRAINED_ON = "trained_on"  # a list of images that our checkpoints hold beside the weights
 
 
 class WeightsError(ValueError):
@@ -226,7 +227,8 @@ def convert(state: State, model: EAT, source: str) -> tuple[str, State, dict[str
         _split_qkv(weights, origin, model)
         return "timm Swin", weights, origin
     if "patch_embed.conv.weight" in state:
-        return "eat", dict(state), {name: name for name in state}
+        weights = {name: value for name, value in state.items() if name != TRAINED_ON}
+        return "eat", weights, {name: name for name in weights}
     raise WeightsError(
         f"{source}: none of the known families of names (eat, the release, DAT, timm's Swin); "
         f"its first names are {list(state)[:3]}"
