@@ -7,6 +7,7 @@ import pytest
 from eat.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from eat.data.sample import make_sample
 
+SHARED = Path(__file__).parents[1].parent / "shared"
 SMALL = {"dims": [16, 32, 32, 64], "heads": [1, 1, 2, 4], "stages": ["L", "S", "LE", "E"]}
 
 
@@ -48,3 +49,22 @@ def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoint(run: Path) -> Path:
     """The best checkpoint of that run."""
     return run / "checkpoints" / "best.safetensors"
+
+
+def shared_folder(name: str) -> Path:
+    """A folder of published material beside the repository; skips the test where it is absent."""
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"the published {name} are not on this machine")
+    return SHARED / name
+
+
+@pytest.fixture(scope="session")
+def labels() -> Path:
+    """The published label files."""
+    return shared_folder("labels")
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """Graded photographs with labels in four formats."""
+    return shared_folder("photos")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath, Mlp, trunc_normal_
@@ -208,7 +207,7 @@ class EAT(nn.Module):
                 f"{unknown or 'none'} are unknown; letters: {BLOCK_LETTERS}"
             )
         depth = sum(map(len, stages))
-        drop_paths = iter(torch.linspace(0, drop_path_rate, depth).tolist())
+        drop_paths = iter([drop_path_rate * i / max(depth - 1, 1) for i in range(depth)])
         self.patch_embed = PatchConv(3, dims[0], 4, bias=True)
         self.stages = nn.ModuleList()
         size = (-(-self.img_size[0] // 4), -(-self.img_size[1] // 4))
