@@ -147,7 +147,8 @@ def read_labels(
         name: a row of :data:`DATASETS`.
         labels: a label file, several, or a folder with the published files under their names.
         test: a label file or folder of the test split, or a list of image ids (with or without the
-            file's suffix), one on a line, that marks the test images among ``labels``. Takes the
+            file's suffix), one on a line, that marks the test images among ``labels``; where the
+            labels name workers it may list workers, whose images are then test images. Takes the
             place of the test file of a folder. Where it is given, images without a split become
             "train".
         val: the same for the validation split.
@@ -189,6 +190,7 @@ def read_labels(
     source = ", ".join(str(path) for path in paths)
     table = _join(tables, source)
     if "worker" in table:
+        table = _assign_workers(table, id_lists)
         table = _mean_over_workers(table)
     for split, files in id_lists.items():
         for path in files:
@@ -292,6 +294,18 @@ def _join(tables: list[pd.DataFrame], source: str) -> pd.DataFrame:
     for column in table.columns:
         if not pd.api.types.is_numeric_dtype(table[column]):
             table[column] = table[column].fillna("")
+    return table
+
+
+def _assign_workers(table: pd.DataFrame, id_lists: dict[str, list[Path]]) -> pd.DataFrame:
+    """Put the ratings of listed workers into a split; such lists are taken out of ``id_lists``."""
+    for split, files in id_lists.items():
+        for path in list(files):
+            rated = table["worker"].isin(read_ids(path))
+            if rated.any():
+                table = _assign(table, split, path, rated)
+                table["split"] = table["split"].replace("", "train")
+                files.remove(path)
     return table
 
 
