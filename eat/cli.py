@@ -1,11 +1,12 @@
-"""The command line: ``eat train | evaluate | score | points | sample``."""
+"""The command line: ``eat COMMAND ...``, and the options of ``main_nni.py``."""
 
 import difflib
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
@@ -107,92 +108,41 @@ def run_train(config: TrainConfig) -> int:
     return 0
 
 
-def add_device_arguments(parser: Parser) -> None:
-    """Where and in what precision a model runs."""
-    parser.add_argument(
-        "--device",
-        type=str,
-        choices=["auto", "cpu"],
-        default="auto",
-        help="a GPU if there is one (auto), or the CPU",
-    )
-    parser.add_argument(
-        "--precision",
-        type=str,
-        choices=["fp32", "bf16", "fp16"],
-        default="fp32",
-        help="of the forward pass",
-    )
+def add_function(parser: Parser, function: Callable, skip: Sequence[str] = ()) -> None:
+    """The parameters of a function as options, checked by its types, explained by its docstring."""
+    parser.add_function_arguments(function, skip=set(skip))
 
 
 def add_evaluate_arguments(parser: Parser) -> None:
     """Options of ``eat evaluate``."""
-    add = parser.add_argument
-    add("checkpoint", type=str, help="a run's checkpoint, or a file of the authors'")
-    add(
-        "--released",
-        type=bool,
-        default=False,
-        nargs="?",
-        const=True,
-        help="the file is one of the two that the authors published",
-    )
-    add("--name", type=str | None, help="data set of the labels; default: the one trained on")
-    add("--labels", type=str | None, help="label file or folder; default: the run's")
-    add("--images", type=str | None, help="image folder; default: the run's")
-    add("--test", type=str | None, help="label file or id list of the test split")
-    add("--split", type=str, choices=["train", "val", "test"], default="test", help="which split")
-    add(
-        "--missing",
-        type=Literal["error", "leave_out"] | None,
-        help="what to do about labels without an image; default: as in the run",
-    )
-    add(
-        "--slice_by",
-        type=list[str] | None,
-        help="label columns to report by, as [theme] or [tag,challenge]",
-    )
-    add(
-        "--trained_on",
+    from eat.evaluate import evaluate_checkpoint
+
+    parser.add_argument("checkpoint", type=str | None, nargs="?", help="a run's checkpoint")
+    parser.add_argument("--released", type=str | None, help="instead: a checkpoint of the authors'")
+    add_function(parser, evaluate_checkpoint, skip=["checkpoint", "released"])
+    parser.add_argument(
+        "--out",
         type=str | None,
-        help="labels of the training images, if the checkpoint does not list them",
+        help="folder for the results; default: eval, beside the checkpoints",
     )
-    add(
-        "--own_points",
-        type=bool,
-        default=False,
-        nargs="?",
-        const=True,
-        help="each image's own interest points, where the model averages them over the batch",
-    )
-    add("--samples", type=int, default=1000, help="bootstrap draws for the intervals; 0 for none")
-    add("--batch_size", type=int, default=16, help="images a forward pass")
-    add("--workers", type=int, default=2, help="processes that load images")
-    add(
+    parser.add_argument(
         "--predictions",
-        type=str,
-        choices=["csv", "parquet"],
+        type=Literal["csv", "parquet"],
         default="csv",
         help="format of the predictions",
     )
-    add(
-        "--out",
-        type=str | None,
-        help="folder for the results; default: eval, beside the run's checkpoints",
-    )
-    add_device_arguments(parser)
 
 
 def run_evaluate(options: dict[str, Any]) -> int:
     """Evaluate a checkpoint: metrics on screen, as JSON, CSV and Markdown, and predictions."""
-    from pathlib import Path
-
     from eat.evaluate import evaluate_checkpoint
 
-    checkpoint = Path(options["checkpoint"])
-    beside = Path("eval") if options["released"] else checkpoint.parent.parent / "eval"
+    own, released = options.pop("checkpoint"), options.pop("released")
+    if bool(own) == bool(released):
+        raise ValueError("give a run's checkpoint, or --released FILE")
+    beside = Path("eval") if released else Path(own).parent.parent / "eval"
     out, form = options.pop("out") or beside, options.pop("predictions")
-    evaluation = evaluate_checkpoint(**options)
+    evaluation = evaluate_checkpoint(own or released, released=bool(released), **options)
     print(evaluation.table())
     print(*evaluation.write(out, form), sep="\n")
     return 0
@@ -200,48 +150,41 @@ def run_evaluate(options: dict[str, Any]) -> int:
 
 def add_score_arguments(parser: Parser) -> None:
     """Options of ``eat score``."""
+    from eat.score import Scorer
+
     parser.add_argument("images", type=str, nargs="+", help="files, folders or glob patterns")
-    parser.add_argument("--checkpoint", type=str, required=True, help="a run's checkpoint")
+    add_function(parser, Scorer)
     parser.add_argument(
         "--format",
-        type=str,
-        choices=["csv", "jsonl"],
+        type=Literal["csv", "jsonl"],
         default="csv",
         help="CSV, or one JSON object a line",
     )
-    parser.add_argument(
-        "--out", type=str | None, default=None, help="file to write; default: the terminal"
-    )
-    add_device_arguments(parser)
+    parser.add_argument("--out", type=str | None, help="file to write; default: the terminal")
 
 
 def run_score(options: dict[str, Any]) -> int:
     """Score photographs. Exit code 1 if some could not be read."""
     from eat.score import Score, Scorer, as_csv, as_json_lines
 
-    scorer = Scorer(options["checkpoint"], device=options["device"], precision=options["precision"])
+    images, form, out = (options.pop(name) for name in ("images", "format", "out"))
+    scorer = Scorer(**options)
     failed: list[Score] = []
 
-    def watched() -> Any:
-        for score in scorer(options["images"]):
+    def watched() -> Iterator[Score]:
+        for score in scorer(images):
             if score.error:
                 failed.append(score)
             yield score
 
-    votes = scorer.model.num_outputs
-    make: Callable = as_json_lines
-    if options["format"] == "csv":
-
-        def make(scores: Any) -> Any:
-            return as_csv(scores, votes if votes > 1 else 0)
-
-    write_lines(make(watched()), options["out"])
+    lines = as_json_lines(watched()) if form == "jsonl" else as_csv(watched(), scorer.num_votes)
+    write_lines(lines, out)
     for score in failed:
         sys.stderr.write(f"eat score: not scored: {score.error}\n")
     return FAILED if failed else 0
 
 
-def write_lines(lines: Any, path: str | None) -> None:
+def write_lines(lines: Iterator[str], path: str | None) -> None:
     """Print lines as they come, or write them to a file that appears when it is complete."""
     if path is None:
         for line in lines:
@@ -250,6 +193,41 @@ def write_lines(lines: Any, path: str | None) -> None:
     from eat.files import write_atomically
 
     write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def add_prepare_arguments(parser: Parser) -> None:
+    """Options of ``eat prepare``."""
+    from eat.data.prepare import prepare
+
+    parser.add_argument("name", type=str, help="data set")
+    add_function(parser, prepare, skip=["name"])
+
+
+def run_prepare(options: dict[str, Any]) -> int:
+    """Check a data set. Exit code 1 if something in it needs a decision."""
+    from eat.data.prepare import prepare
+
+    report = prepare(**options)
+    print(report.summary())
+    return 0 if report.ok or options["leave_out"] else FAILED
+
+
+def add_personalize_arguments(parser: Parser) -> None:
+    """Options of ``eat personalize``."""
+    from eat.personalize import personalize
+
+    parser.add_argument("checkpoint", type=str, help="the general model")
+    add_function(parser, personalize, skip=["checkpoint"])
+
+
+def run_personalize(options: dict[str, Any]) -> int:
+    """Adapt a model to each test worker and print both models' correlations."""
+    from eat.personalize import personalize
+
+    result = personalize(**options)
+    print(result.table())
+    print(result.markdown())
+    return 0
 
 
 def add_points_arguments(parser: Parser) -> None:
@@ -272,21 +250,27 @@ def run_points(options: dict[str, Any]) -> int:
 
 def add_sample_arguments(parser: Parser) -> None:
     """Options of ``eat sample``."""
+    from eat.data.sample import make_sample
+
     parser.add_argument("folder", type=str, help="where the data set goes")
-    parser.add_argument("--train", type=int, default=1600, help="training images")
-    parser.add_argument("--test", type=int, default=400, help="test images")
-    parser.add_argument("--size", type=int, default=160, help="longer side in pixels")
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes and votes")
+    add_function(parser, make_sample, skip=["folder"])
     parser.add_argument(
-        "--overwrite", type=bool, default=False, help="replace a sample with other settings"
+        "--workers",
+        type=int,
+        default=0,
+        help="raters with tastes of their own, in FLICKR-AES's layout; 0 for none",
     )
 
 
 def run_sample(options: dict[str, Any]) -> int:
     """Make the sample data set."""
-    from eat.data.sample import make_sample
+    from eat.data.sample import make_sample, make_workers
 
-    print(make_sample(options.pop("folder"), **options))
+    workers = options.pop("workers")
+    folder = make_sample(**options)
+    print(folder)
+    if workers:
+        print(make_workers(folder, workers=workers, seed=options["seed"]))
     return 0
 
 
@@ -305,6 +289,12 @@ COMMANDS = {
         "metrics of a checkpoint on labelled images", add_evaluate_arguments, run_evaluate
     ),
     "score": Command("scores of photographs", add_score_arguments, run_score),
+    "prepare": Command(
+        "check a data set before training on it", add_prepare_arguments, run_prepare
+    ),
+    "personalize": Command(
+        "k-shot adaptation to single raters", add_personalize_arguments, run_personalize
+    ),
     "points": Command("picture of where a model looks", add_points_arguments, run_points),
     "sample": Command("make the sample data set", add_sample_arguments, run_sample),
 }
@@ -330,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: eat COMMAND ...\n")
         for name, command in COMMANDS.items():
-            print(f"  {name:10}{command.help}")
+            print(f"  {name:13}{command.help}")
         print("\neat COMMAND --help explains its options.")
         return 0 if argv else USAGE
     if argv[0] not in COMMANDS:

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -210,16 +211,16 @@ def evaluate_checkpoint(
     images: str | None = None,
     name: str | None = None,
     test: str | None = None,
-    split: str = "test",
-    missing: str | None = None,
+    split: Literal["train", "val", "test"] = "test",
+    missing: Literal["error", "leave_out"] | None = None,
     slice_by: list[str] | None = None,
     trained_on: str | None = None,
     own_points: bool = False,
     samples: int = 1000,
     batch_size: int = 16,
     workers: int = 2,
-    device: str = "auto",
-    precision: str = "fp32",
+    device: Literal["auto", "cpu"] = "auto",
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
 ) -> Evaluation:
     """Evaluate a checkpoint on a split of labelled images.
 

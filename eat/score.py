@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -77,8 +78,8 @@ class Scorer:
         self,
         checkpoint: str | Path,
         *,
-        device: str = "auto",
-        precision: str = "fp32",
+        device: Literal["auto", "cpu"] = "auto",
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         batch_size: int | None = None,
     ) -> None:
         self.device = pick_device(device)
@@ -87,6 +88,11 @@ class Scorer:
         model, self.info = load_checkpoint(checkpoint)
         use_own_points(model)
         self.model = model.to(self.device)
+
+    @property
+    def num_votes(self) -> int:
+        """Vote shares that the model predicts; 0 if it predicts a score alone."""
+        return self.model.num_outputs if self.model.num_outputs > 1 else 0
 
     def __call__(self, paths: str | Path | Iterable[str | Path]) -> Iterator[Score]:
         """Score files, folders and glob patterns, in order; unreadable files carry an error."""

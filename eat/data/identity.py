@@ -1,7 +1,7 @@
 """Which images a split holds, by identity: the name of the file, without folder and suffix.
 
-Folders and suffixes differ between copies of a data set, and ICAA17K keeps one photograph in several
-folders; the name is what its authors identify a photograph by.
+Folders and suffixes differ between copies of a data set, and ICAA17K keeps one photograph in
+several folders; the name is what its authors identify a photograph by.
 """
 
 import hashlib
