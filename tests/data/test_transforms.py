@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torchvision import transforms as tv
 
+from eat.cli import parse_train
 from eat.data.transforms import ImageError, Preprocessing, normalise, read_image
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -86,3 +87,29 @@ def test_every_colour_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), "white").convert(mode).save(tmp_path / f"x.{suffix}")
     image = read_image(tmp_path / f"x.{suffix}", upright=True)
     assert image.mode == "RGB" and image.getpixel((4, 4)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("config", "resize", "interpolation"),
+    [
+        ("ava_released", 224, Image.Resampling.BICUBIC),
+        ("tad66k_released", 256, Image.Resampling.BILINEAR),
+    ],
+)
+def test_released_configs_prepare_photographs_byte_for_byte(
+    photos: Path, config: str, resize: int, interpolation: Image.Resampling
+) -> None:
+    options = parse_train(["--config", str(Path(__file__).parents[2] / f"configs/{config}.yaml")])
+    data = options.data
+    prepare = Preprocessing(224, data.train_resize, data.interpolation, data.flip, data.upright)
+    for path in sorted((photos / "images").iterdir())[:40]:
+        image = Image.open(path).convert("RGB")
+        reference = np.asarray(image.resize((224, 224), interpolation))
+        assert (prepare.evaluation(path).permute(1, 2, 0).numpy() == reference).all(), path
+        squeezed = np.asarray(image.resize((resize, resize), interpolation))
+        draw = np.random.default_rng(7)
+        if draw.random() < 0.5:
+            squeezed = squeezed[:, ::-1]
+        top, left = draw.integers(0, resize - 224, size=2, endpoint=True)
+        reference = squeezed[top : top + 224, left : left + 224]
+        assert (prepare.training(path, 7).permute(1, 2, 0).numpy() == reference).all(), path
