@@ -62,14 +62,14 @@ def read_state(path: str | Path) -> State:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "weights_only" in str(error):
-            reason = str(error).partition("\n")[0]
+        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if foreign:
             raise WeightsError(
-                f"{path}: refused, because it holds more than tensors and reading that could run "
-                f"code ({reason}); save its state dict alone"
+                f"{path}: refused, because it holds more than tensors ({foreign[1]}) and reading "
+                "that could run code; save its state dict alone"
             ) from error
-        raise WeightsError(f"{path}: truncated or not a PyTorch file ({error})") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise WeightsError(f"{path}: truncated or not a PyTorch file") from error
+    except Exception as error:  # on junk the unpickler fails with whatever it trips over
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise WeightsError(f"{path}: truncated or not a PyTorch file ({reason})") from error
     return unwrap(content, str(path))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from oracles import array
 from parity import FIXTURES, read_case, release_state, released_model
 from torch import Tensor
 
@@ -79,8 +80,10 @@ def test_interest_points_and_positions_agree(case: Case) -> None:
             continue
         kind, stage, block = name.split(".")
         key = {"pos": "positions", "ref": "points"}[kind]
-        ours = case.record[f"stages.{stage}.blocks.{block}"][key].detach().numpy()
-        ours = np.broadcast_to(ours, expected.shape)  # the release repeats points for each group
+        ours = case.record[f"stages.{stage}.blocks.{block}"][key]
+        ours = np.broadcast_to(
+            array(ours), expected.shape
+        )  # the release repeats points for each group
         np.testing.assert_allclose(ours, expected, rtol=rtol, atol=rtol * 1e-3, err_msg=name)
         compared += 1
     deformable = sum(name.endswith("rpe_table") for name in case.keys)
