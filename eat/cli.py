@@ -302,13 +302,16 @@ COMMANDS = {
 
 def guarded(run: Callable[[], int], prog: str) -> int:
     """Run a command; an error that the user can mend is one message and exit code 2."""
-    from eat.trainer import TrainingError
+    from eat.trainer import Interrupted, TrainingError
 
     try:
         return run()
     except (ValueError, OSError, TrainingError) as error:
         sys.stderr.write(f"{prog}: error: {error}\n")
         return USAGE
+    except Interrupted as stop:
+        sys.stderr.write(f"{prog}: {stop}\n")
+        return stop.exit_code
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted\n")
         return 130

@@ -102,6 +102,12 @@ class RunConfig:
         device: auto (a GPU if there is one) or cpu.
         precision: of the forward pass: fp32, or autocast to bf16 or fp16.
         metric: the metric that chooses the best epoch and that nni maximises.
+        resume: "auto" continues the unfinished run in `folder`, or starts it if there is none;
+            "never" refuses a folder that holds a run.
+        save_steps: save the run's state every so many steps; null for no such rule. It is saved
+            after every epoch in any case.
+        save_minutes: save it also when so many minutes have gone by; null for no such rule.
+        keep: states kept, so that a damaged one can be replaced by the one before it.
     """
 
     folder: str | None = None
@@ -109,6 +115,10 @@ class RunConfig:
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     metric: Literal["srcc", "plcc", "accuracy"] = "srcc"
+    resume: Literal["never", "auto"] = "never"
+    save_steps: int | None = None
+    save_minutes: float | None = 30.0
+    keep: int = 2
 
 
 @dataclass
@@ -141,6 +151,8 @@ class TrainConfig:
             ("optim.epochs", self.optim.epochs, 1, 1e6),
             ("optim.batch_size", self.optim.batch_size, 1, 1e6),
             ("optim.lr", self.optim.lr, 0, 1e3),
+            ("run.save_steps", self.run.save_steps, 1, 1e9),
+            ("run.keep", self.run.keep, 1, 1e6),
             ("optim.step_epochs", self.optim.step_epochs, 1, 1e6),
         ]
         for option, value, low, high in bounds:

@@ -5,7 +5,9 @@ import inspect
 import json
 import logging
 import math
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,14 +44,49 @@ from eat.files import write_atomically
 from eat.losses import LOSSES
 from eat.models import EAT, create_model, load_weights
 from eat.report import finite
+from eat.state import Progress, load_state, save_state
 
 log = logging.getLogger("eat")
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Report = Callable[[dict[str, float], bool], None]  # metrics, and whether they are the last
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why and where."""
+
+
+class Interrupted(Exception):
+    """A run was told to stop by a signal, and has saved its state."""
+
+    def __init__(self, number: int, folder: Path, progress: Progress) -> None:
+        self.exit_code = 128 + number
+        super().__init__(
+            f"stopped by {signal.Signals(number).name} after epoch {progress.epoch}, batch "
+            f"{progress.batch}; the state is saved: continue with --run.folder {folder} "
+            "--run.resume auto"
+        )
+
+
+def check_same_run(written: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    """Refuse to continue a run with options that would change its result.
+
+    Raises:
+        ValueError: naming the options that differ.
+    """
+    free = {"run.folder", "run.resume", "run.save_steps", "run.save_minutes", "run.keep"}
+    free |= {"data.workers", "data.labels", "data.images"}
+    differing = [
+        f"{group}.{key} (was {written.get(group, {}).get(key)!r}, now {value!r})"
+        for group, options in wanted.items()
+        for key, value in options.items()
+        if f"{group}.{key}" not in free and written.get(group, {}).get(key) != value
+    ]
+    if differing:
+        raise ValueError(
+            f"{folder} holds a run with other options: {', '.join(differing)}; take the same ones "
+            "to continue it, or another --run.folder"
+        )
 
 
 def schedule_factor(step: int, steps_per_epoch: int, optim: OptimConfig) -> float:
@@ -100,7 +137,6 @@ class Trainer:
         set_seed(config.run.seed)
         self.trained_on = identity_hashes(self.splits.train)
         self.info, model = self._make_model()
-        self.folder = self._make_folder()
         self.accelerator = Accelerator(
             mixed_precision={"fp32": "no"}.get(config.run.precision, config.run.precision),
             cpu=config.run.device == "cpu",
@@ -120,6 +156,10 @@ class Trainer:
             self.optimizer.optimizer,
             lambda step: schedule_factor(step, len(self.loader), config.optim),
         )
+        self.progress = Progress()
+        self.stop_signal: int | None = None
+        self.saved_at = time.monotonic()
+        self.folder = self._make_folder()
 
     def _read_splits(self) -> Splits:
         data = self.config.data
@@ -175,14 +215,24 @@ class Trainer:
         return info, model
 
     def _make_folder(self) -> Path:
+        """A fresh run folder, or with ``resume`` the one of the same run, left unfinished."""
         config = self.config
         name = f"{config.data.name}-{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
         folder = Path(config.run.folder or Path("runs") / name)
-        if (folder / "config.yaml").exists():
-            raise FileExistsError(f"{folder} holds a run already: choose another --run.folder")
+        written = folder / "config.yaml"
+        if written.exists() and config.run.resume == "never":
+            raise FileExistsError(
+                f"{folder} holds a run already: choose another --run.folder, or continue it with "
+                "--run.resume auto"
+            )
+        if written.exists():
+            check_same_run(yaml.safe_load(written.read_text()), config.to_dict(), folder)
+            return folder
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(config.to_dict(), sort_keys=False)
-        write_atomically(folder / "config.yaml", text.encode())
+        write_atomically(written, yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
+        if self.splits.left_out:
+            left_out = "".join(f"{image}\n" for image in self.splits.left_out)
+            write_atomically(folder / "left_out.txt", left_out.encode())
         return folder
 
     def _loader(self, table: Any, sampler: EpochSampler | None = None) -> Any:
@@ -191,7 +241,7 @@ class Trainer:
         return make_loader(dataset, self.config.optim.batch_size, self.config.data.workers, sampler)
 
     def fit(self) -> dict[str, float]:
-        """Train all epochs.
+        """Train the epochs that are left.
 
         Returns:
             Metrics of the best epoch; with a validation split, those of its checkpoint on the test
@@ -199,31 +249,85 @@ class Trainer:
 
         Raises:
             TrainingError: the loss became infinite or NaN.
+            Interrupted: SIGTERM or SIGINT came; the state is saved.
             ImageError: an image cannot be read.
         """
-        config, metric = self.config, self.config.run.metric
+        epochs, done = self.config.optim.epochs, self.progress
         self._announce()
-        best, best_epoch = {metric: -math.inf}, 0
-        with SummaryWriter(str(self.folder / "curves")) as curves:
-            for epoch in range(config.optim.epochs):
-                record = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"]}
-                record |= self._train_epoch(epoch)
+        self._resume()
+        purge = done.epoch + 1 if done.step else None  # of curves that an interrupted run drew
+        writer = SummaryWriter(str(self.folder / "curves"), purge_step=purge)
+        with writer as curves, self._catching_signals():
+            while done.epoch < epochs:
+                record = self._train_epoch()
                 outputs = self._predict(self.eval_loader)
                 metrics = measure(outputs, self.eval_table, self.splits.dataset)
                 self._write_epoch(record, metrics, curves)
-                self.info.epoch, self.info.metrics = epoch + 1, metrics
-                self._save("last")
-                if not math.isnan(metrics[metric]) and metrics[metric] > best[metric]:
-                    best, best_epoch = metrics, epoch + 1
-                    self._save("best")
+                self._end_epoch(metrics)
                 self.report(metrics, False)
-        if best_epoch == 0:
+                if self.stop_signal and done.epoch < epochs:
+                    raise Interrupted(self.stop_signal, self.folder, done)
+        if done.best_epoch == 0:
             raise TrainingError(
-                f"{metric} was undefined after every epoch, so there is no best checkpoint; "
-                f"the last one is in {self.folder / 'checkpoints'}"
+                f"{self.config.run.metric} was undefined after every epoch, so there is no best "
+                f"checkpoint; the last one is in {self.folder / 'checkpoints'}"
             )
-        log.info("best epoch %d of %d by %s", best_epoch, config.optim.epochs, metric)
-        return self._finish(best, best_epoch)
+        log.info("best epoch %d of %d by %s", done.best_epoch, epochs, self.config.run.metric)
+        return self._finish()
+
+    def _end_epoch(self, metrics: dict[str, float]) -> None:
+        """Count the epoch and write its checkpoints, the state last: it vouches for the others."""
+        metric, done = self.config.run.metric, self.progress
+        done.epoch, done.batch, done.loss, done.images = done.epoch + 1, 0, 0.0, 0
+        self.info.epoch, self.info.metrics = done.epoch, metrics
+        self._save("last")
+        if not math.isnan(metrics[metric]) and metrics[metric] > done.best.get(metric, -math.inf):
+            done.best, done.best_epoch = metrics, done.epoch
+            self._save("best")
+        self._save_state()
+
+    def _save_state(self) -> None:
+        parts = {
+            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+        save_state(self.folder / "checkpoints", self.progress, parts, self.config.run.keep)
+        self.saved_at = time.monotonic()
+
+    def _resume(self) -> None:
+        """Continue from the newest sound state in the folder, if there is one."""
+        found = load_state(self.folder / "checkpoints")
+        if found is None:
+            return
+        progress, parts = found
+        vars(self.progress).update(vars(progress))
+        self.accelerator.unwrap_model(self.model).load_state_dict(parts["model"])
+        self.optimizer.load_state_dict(parts["optimizer"])
+        self.schedule.load_state_dict(parts["schedule"])
+        # Lines of epochs that the state does not know of are written again.
+        metrics = self.folder / "metrics.jsonl"
+        lines = metrics.read_text().splitlines() if metrics.exists() else []
+        kept = "".join(f"{line}\n" for line in lines[: progress.epoch])
+        write_atomically(metrics, kept.encode())
+        log.info("continuing after epoch %d, batch %d", progress.epoch, progress.batch)
+
+    @contextmanager
+    def _catching_signals(self) -> Iterator[None]:
+        """Take SIGTERM and SIGINT as a wish to save the state and stop after the step."""
+
+        def remember(number: int, frame: Any) -> None:
+            self.stop_signal = number
+
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals reach the main thread alone
+            return
+        before = {number: signal.signal(number, remember) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _announce(self) -> None:
         splits, model = self.splits, self.info.model
@@ -257,30 +361,53 @@ class Trainer:
                 "an ImageNet checkpoint of DAT or Swin"
             )
 
-    def _train_epoch(self, epoch: int) -> dict[str, float]:
-        """One pass over the training split: its mean loss and its speed."""
-        config, model = self.config, self.accelerator.unwrap_model(self.model)
+    def _train_epoch(self) -> dict[str, float]:
+        """The rest of the epoch under way: its number, learning rate, mean loss and speed."""
+        config, done = self.config, self.progress
         self.model.train()
-        model.set_epoch(epoch, config.optim.epochs)
-        self.sampler.set_epoch(epoch)
-        total, images, start = 0.0, 0, time.perf_counter()
-        title = f"epoch {epoch + 1}/{config.optim.epochs}"
-        with tqdm(total=len(self.sampler), desc=title, unit="image", disable=None) as bar:
+        self.accelerator.unwrap_model(self.model).set_epoch(done.epoch, config.optim.epochs)
+        self.sampler.begin(done.epoch, skip=done.batch * config.optim.batch_size)
+        lr, start, before = self.optimizer.param_groups[0]["lr"], time.perf_counter(), done.images
+        title = f"epoch {done.epoch + 1}/{config.optim.epochs}"
+        bar = tqdm(total=len(self.sampler), initial=before, desc=title, unit="image", disable=None)
+        with bar:
             for batch in self.loader:
-                loss = self._step(batch)
-                total += loss * len(batch["row"])
-                images += len(batch["row"])
-                bar.update(len(batch["row"]))
-                bar.set_postfix(loss=f"{total / images:.4f}")
+                count = len(batch["row"])
+                done.loss += self._step(batch) * count
+                done.step, done.batch, done.images = (
+                    done.step + 1,
+                    done.batch + 1,
+                    done.images + count,
+                )
+                bar.update(count)
+                bar.set_postfix(loss=f"{done.loss / done.images:.4f}")
+                self._save_if_due()
         seconds = time.perf_counter() - start
         return {
-            "train_loss": total / images,
+            "epoch": done.epoch + 1,
+            "lr": lr,
+            "train_loss": done.loss / done.images,
             "seconds": seconds,
-            "images_per_second": images / seconds,
+            "images_per_second": (done.images - before) / seconds,
         }
 
+    def _save_if_due(self) -> None:
+        """Save the state by steps, by time and on a signal; on a signal also stop."""
+        run, done = self.config.run, self.progress
+        by_steps = run.save_steps and done.step % run.save_steps == 0
+        by_time = run.save_minutes and time.monotonic() - self.saved_at > 60 * run.save_minutes
+        if by_steps or by_time or self.stop_signal:
+            self._save_state()
+        if self.stop_signal:
+            raise Interrupted(self.stop_signal, self.folder, done)
+
     def _step(self, batch: dict[str, Tensor]) -> float:
-        """One step of the optimizer; returns the batch's loss."""
+        """One step of the optimizer; returns the batch's loss.
+
+        Drop path and rotation angles hang on (seed, step) alone, so that a run that was
+        interrupted draws the same ones.
+        """
+        torch.manual_seed(hash((self.config.run.seed, self.progress.step)))
         with self.accelerator.autocast():
             outputs = self.model(normalise(batch["pixels"]))
         loss = self.loss(outputs.float(), batch["target"])
@@ -330,7 +457,7 @@ class Trainer:
         path = self.folder / "checkpoints" / f"{name}.safetensors"
         save_checkpoint(path, model, self.info, self.trained_on)
 
-    def _finish(self, best: dict[str, float], best_epoch: int) -> dict[str, float]:
+    def _finish(self) -> dict[str, float]:
         """Predictions and final metrics of the best checkpoint, written and reported."""
         table, loader = self.eval_table, self.eval_loader
         split = self.eval_split
@@ -344,7 +471,7 @@ class Trainer:
         tabulate(outputs, table, dataset, dataset).to_csv(
             self.folder / "predictions.csv", index=False
         )
-        result = {"split": split, "best_epoch": best_epoch, **finite(metrics)}
+        result = {"split": split, "best_epoch": self.progress.best_epoch, **finite(metrics)}
         write_atomically(self.folder / "result.json", json.dumps(result, indent=2).encode())
         log.info(
             "%s split, best epoch: %s",

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from eat.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from eat.data.sample import make_sample
+
+# Small models gain nothing from more threads, and lose much where cores are busy.
+torch.set_num_threads(1)
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 SMALL = {"dims": [16, 32, 32, 64], "heads": [1, 1, 2, 4], "stages": ["L", "S", "LE", "E"]}

@@ -1,5 +1,6 @@
 """From a label table to batches: splits, targets, dataset and loader."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,10 +192,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.size = size
         self.seed = seed
         self.epoch = 0
+        self.skip = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws for."""
-        self.epoch = epoch
+    # Not named set_epoch: accelerate calls that with a count of its own.
+    def begin(self, epoch: int, skip: int = 0) -> None:
+        """Choose the epoch that the next iteration draws for, and how many rows it leaves out."""
+        self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
         return self.size
@@ -203,7 +206,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
         draw = np.random.default_rng([self.seed, self.epoch])
         rows = draw.permutation(self.size)
         seeds = draw.integers(2**63, size=self.size)
-        return zip(rows.tolist(), seeds.tolist(), strict=True)
+        return zip(rows[self.skip :].tolist(), seeds[self.skip :].tolist(), strict=True)
+
+
+def leave_interrupts_to_main(worker: int) -> None:
+    """Let a loading process live on when Ctrl-C reaches it, so that the main one can finish."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def make_loader(
@@ -217,4 +225,5 @@ def make_loader(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=leave_interrupts_to_main if workers else None,
     )

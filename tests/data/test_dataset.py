@@ -84,7 +84,7 @@ def test_released_outputs_are_scored_as_they_are() -> None:
 def test_an_epoch_is_a_permutation_that_seed_and_epoch_fix() -> None:
     def rows(seed: int, epoch: int) -> list[tuple[int, int]]:
         sampler = EpochSampler(50, seed)
-        sampler.set_epoch(epoch)
+        sampler.begin(epoch)
         return list(sampler)
 
     assert sorted(row for row, _ in rows(0, 0)) == list(range(50))
