@@ -65,7 +65,7 @@ def save_state(folder: str | Path, progress: Progress, parts: dict[str, Any], ke
 def state_files(folder: str | Path) -> list[Path]:
     """State files in a folder, the newest first."""
     files = [path for path in Path(folder).glob("state-*.pt") if NAME.fullmatch(path.name)]
-    return sorted(files, key=lambda path: (path.name, path.stat().st_mtime), reverse=True)
+    return sorted(files, reverse=True)
 
 
 def load_state(folder: str | Path) -> tuple[Progress, dict[str, Any]] | None:

@@ -42,30 +42,33 @@ def test_a_run_killed_at_twenty_random_points_ends_with_the_same_weights(
         rows = [{k: v for k, v in json.loads(r).items() if k not in times} for r in lines]
         return model.state_dict(), rows
 
-    config = small_run(sample, tmp_path / "whole")
-    config.optim.epochs, config.optim.batch_size, config.run.save_steps = 4, 6, 1
-    whole = processes.Process(target=train_alone, args=(config,))
-    start = time.monotonic()
-    whole.start()
-    whole.join()
-    seconds = time.monotonic() - start
-    assert whole.exitcode == 0
-
-    config.run.folder, config.run.resume = str(tmp_path / "killed"), "auto"
-    draw, kills = random.Random(0), 0
-    while kills < 20:
+    def start(folder: str) -> multiprocessing.Process:
+        config.run.folder = str(tmp_path / folder)
         process = processes.Process(target=train_alone, args=(config,))
         process.start()
-        process.join(draw.uniform(0.3, 0.9) * seconds)
-        if process.exitcode is not None:
-            break
+        return process
+
+    def steps() -> int:
+        files = state_files(tmp_path / "killed" / "checkpoints")
+        return int(files[0].name.split("-")[1]) if files else 0
+
+    config = small_run(sample, tmp_path)
+    config.optim.epochs, config.optim.batch_size, config.run.save_steps = 8, 4, 1
+    whole = start("whole")
+    whole.join()
+    config.run.resume = "auto"
+    draw = random.Random(0)
+    for _ in range(20):  # 3 of the 96 steps at a time, on average
+        process, goal = start("killed"), steps() + draw.randint(0, 6)
+        while steps() < goal:
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.02))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        kills += 1
-    process = processes.Process(target=train_alone, args=(config,))
-    process.start()
-    process.join()
-    assert process.exitcode == 0 and kills >= 1
+        assert process.exitcode == -signal.SIGKILL
+    last = start("killed")
+    last.join()
+    assert whole.exitcode == last.exitcode == 0
     weights, lines = finished("whole")
     resumed, resumed_lines = finished("killed")
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
