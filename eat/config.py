@@ -102,8 +102,8 @@ class RunConfig:
         device: auto (a GPU if there is one) or cpu.
         precision: of the forward pass: fp32, or autocast to bf16 or fp16.
         metric: the metric that chooses the best epoch and that nni maximises.
-        resume: "auto" continues the unfinished run in `folder`, or starts it if there is none;
-            "never" refuses a folder that holds a run.
+        resume: auto continues the unfinished run in `folder`, or starts it if there is none;
+            never refuses a folder that holds a run.
         save_steps: save the run's state every so many steps; null for no such rule. It is saved
             after every epoch in any case.
         save_minutes: save it also when so many minutes have gone by; null for no such rule.
