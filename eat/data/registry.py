@@ -1,6 +1,7 @@
 """The data sets by name, and the one way from a name and label files to a label table."""
 
 import difflib
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from eat.data.fields import ID_HEADERS, read_ids, read_text
-from eat.data.labels import LabelError, LabelWarning, check_repeats, quote, vote_columns
+from eat.data.labels import LabelError, LabelWarning, check_repeats, quote, validate, vote_columns
 from eat.data.readers import (
     read_aadb,
     read_ava,
@@ -22,6 +23,7 @@ from eat.data.readers import (
 )
 
 PathLike = str | Path
+PREPARED = "prepared.json"  # marks a folder of labels that eat.data.prepare has cleaned
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def read_labels(
 
     Args:
         name: a row of :data:`DATASETS`.
-        labels: a label file, several, or a folder with the published files under their names.
+        labels: a label file, several, a folder with the published files under their names, or one
+            that ``eat prepare`` wrote.
         test: a label file or folder of the test split, or a list of image ids (with or without the
             file's suffix), one on a line, that marks the test images among ``labels``; where the
             labels name workers it may list workers, whose images are then test images. Takes the
@@ -169,6 +172,8 @@ def read_labels(
     """
     dataset = find_dataset(name)
     paths = [labels] if isinstance(labels, str | Path) else labels
+    if len(paths) == 1 and (Path(paths[0]) / PREPARED).is_file():
+        return _read_prepared(dataset, Path(paths[0]), test, val)
     parts: dict[str, list[Path]] = {"": []}
     for path in paths:
         for split, files in _published_files(dataset, Path(path)).items():
@@ -200,6 +205,27 @@ def read_labels(
     _check_overlap(table, source, allow_overlap)
     _warn_of_copies(table, source)
     return table
+
+
+def _read_prepared(
+    dataset: Dataset, folder: Path, test: PathLike | None, val: PathLike | None
+) -> pd.DataFrame:
+    """The cleaned table that ``eat.data.prepare`` wrote into a folder."""
+    note = json.loads((folder / PREPARED).read_text())
+    if note["dataset"] != dataset.name:
+        raise LabelError(
+            f"{folder}: holds prepared labels of {note['dataset']!r}, expected {dataset.name!r}; "
+            "name that data set, or give another folder"
+        )
+    if test is not None or val is not None:
+        raise LabelError(
+            f"{folder}: prepared labels have their splits already; give the test and validation "
+            "lists to eat prepare instead"
+        )
+    path = folder / "labels.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = table.astype(dict.fromkeys(note["numeric"], "float64"))
+    return validate(table, dataset.low, dataset.high, path)
 
 
 def read_ratings(name: str, labels: PathLike) -> pd.DataFrame:

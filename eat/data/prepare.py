@@ -1,0 +1,278 @@
+"""The check of a data set before hours are spent on it: ``prepare``."""
+
+import csv
+import hashlib
+import json
+import multiprocessing
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from eat.data.identity import fingerprint
+from eat.data.labels import LabelWarning
+from eat.data.registry import PREPARED, find_dataset, read_labels
+from eat.data.transforms import ImageError, read_image
+from eat.files import write_atomically
+
+SMALL = 64  # pixels; the models take no smaller side
+CHUNK = 64  # files a task: enough to hide what handing one over costs
+MENDING = {
+    "missing": "labels without a file",
+    "empty": "files of 0 bytes",
+    "not an image": "files that are no image",
+    "damaged": "truncated or broken images",
+}
+
+
+@dataclass
+class Check:
+    """What one file turned out to be; ``problem`` is empty for a sound image."""
+
+    image: str
+    bytes: int
+    mtime_ns: int
+    width: int = 0
+    height: int = 0
+    digest: str = ""
+    problem: str = ""
+
+
+@dataclass
+class Report:
+    """What ``prepare`` found.
+
+    Attributes:
+        dataset: title of the data set.
+        counts: images in each split, as labelled.
+        official: images in each official split.
+        scores: lowest and highest score.
+        problems: kind (missing, empty, not an image, damaged) to images.
+        duplicates: groups of images with the same bytes.
+        leaks: those of the groups that stand in more than one split.
+        small: images with a side under 64 pixels.
+        unlabelled: files in the image folder without a label.
+        warnings: what reading the labels warned of.
+        fingerprint: of all labelled images.
+        out: folder of the report.
+        cleaned: whether a cleaned table was written there.
+    """
+
+    dataset: str
+    counts: dict[str, int]
+    official: dict[str, int]
+    scores: tuple[float, float]
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    duplicates: list[list[str]] = field(default_factory=list)
+    leaks: list[list[str]] = field(default_factory=list)
+    small: list[str] = field(default_factory=list)
+    unlabelled: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    fingerprint: str = ""
+    out: str = ""
+    cleaned: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether every labelled image is sound and stands in one split only."""
+        return not any(self.problems.values()) and not self.leaks
+
+    def summary(self) -> str:
+        """The report as text for a terminal."""
+        sizes = []
+        for split, count in self.counts.items():
+            official = self.official.get(split)
+            note = "" if official in (None, count) else f" (official: {official})"
+            sizes.append(f"{count} {split or 'without a split'}{note}")
+        lines = [f"{self.dataset}: {', '.join(sizes)}; scores {self.scores[0]:g} to "
+                 f"{self.scores[1]:g}"]  # fmt: skip
+        found = {MENDING[kind]: images for kind, images in self.problems.items()}
+        found["groups of files with the same bytes"] = [" = ".join(g) for g in self.duplicates]
+        found["of these in more than one split"] = [" = ".join(g) for g in self.leaks]
+        found[f"images with a side under {SMALL} pixels"] = self.small
+        found["files without a label"] = self.unlabelled
+        for what, names in found.items():
+            examples = f": {', '.join(names[:3])}" + (", ..." if len(names) > 3 else "")
+            lines.append(f"  {len(names):>7} {what}{examples if names else ''}")
+        lines += [f"  warning: {text}" for text in self.warnings]
+        if self.cleaned:
+            lines.append(f"cleaned labels in {self.out}: train with --data.labels {self.out}")
+        else:
+            lines.append("no cleaned labels: mend the files, or go on without them by "
+                         "--leave_out true")  # fmt: skip
+        lines.append(f"full report in {self.out}/report.json")
+        return "\n".join(lines)
+
+
+def prepare(
+    name: str,
+    labels: str,
+    images: str,
+    out: str,
+    *,
+    test: str | None = None,
+    val: str | None = None,
+    workers: int | None = None,
+    leave_out: bool = False,
+) -> Report:
+    """Check a data set's labels and image files, and write a cleaned label table.
+
+    Results are written to ``out/checks.csv`` as they come, and a second call checks only files that
+    are new or changed. ``out/report.json`` holds the report, ``out/labels.csv`` and
+    ``out/prepared.json`` the cleaned table, which ``read_labels`` takes as the labels; it is
+    written if all is sound, or if ``leave_out`` says to go on without missing and broken images.
+    Duplicates are reported and stay.
+
+    Args:
+        name: a row of the data set registry.
+        labels: label file or folder.
+        images: image folder.
+        out: folder for the results.
+        test: label file or id list of the test split.
+        val: the same of the validation split.
+        workers: processes that decode images; None takes one a core.
+        leave_out: leave missing and broken images out of the cleaned table, and record them.
+
+    Raises:
+        LabelError: the labels are wrong: their columns, numbers, ranges, repeats or splits.
+        NotADirectoryError: there is no image folder.
+    """
+    folder = Path(out)
+    if not Path(images).is_dir():
+        raise NotADirectoryError(f"{images}: no such image folder; give the right --images")
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LabelWarning)
+        table = read_labels(name, labels, test=test, val=val)
+    dataset = find_dataset(name)
+    present = set(list_files(images))
+    here = table["image"].isin(present)
+    check_files(images, table.loc[here, "image"].tolist(), folder / "checks.csv", workers)
+    checks = read_checks(folder / "checks.csv")
+    checks = checks[checks["image"].isin(set(table["image"][here]))]
+    problems = {"missing": table.loc[~here, "image"].tolist()}
+    for kind in ("empty", "not an image", "damaged"):
+        problems[kind] = sorted(checks.loc[checks["problem"] == kind, "image"])
+    duplicates, leaks = repeated(checks, table)
+    sound = checks[checks["problem"] == ""]
+    report = Report(
+        dataset=dataset.title,
+        counts=table["split"].value_counts().to_dict(),
+        official=dataset.counts,
+        scores=(float(table["score"].min()), float(table["score"].max())),
+        problems=problems,
+        duplicates=duplicates,
+        leaks=leaks,
+        small=sorted(sound.loc[sound[["width", "height"]].min(axis=1) < SMALL, "image"]),
+        unlabelled=sorted(present - set(table["image"])),
+        warnings=[str(w.message) for w in caught if issubclass(w.category, LabelWarning)],
+        fingerprint=fingerprint(table),
+        out=str(folder),
+    )
+    reasons = {image: kind for kind, broken in problems.items() for image in broken}
+    report.cleaned = leave_out or not reasons
+    if report.cleaned:
+        write_table(folder, table[~table["image"].isin(reasons)], name, images, reasons)
+    else:
+        for stale in (PREPARED, "labels.csv"):
+            (folder / stale).unlink(missing_ok=True)
+    write_atomically(folder / "report.json", json.dumps(asdict(report), indent=2).encode())
+    return report
+
+
+def write_table(
+    folder: Path, table: pd.DataFrame, name: str, images: str, reasons: dict[str, str]
+) -> None:
+    """Write the cleaned labels, then the note that makes the folder one of prepared labels."""
+    write_atomically(folder / "labels.csv", table.to_csv(index=False).encode())
+    numeric = [c for c in table if pd.api.types.is_numeric_dtype(table[c])]
+    note = {
+        "dataset": name,
+        "images": str(images),
+        "numeric": numeric,
+        "fingerprint": fingerprint(table),
+        "left_out": reasons,
+    }
+    write_atomically(folder / PREPARED, json.dumps(note, indent=2).encode())
+
+
+def list_files(folder: str | Path) -> Iterator[str]:
+    """Paths of all files below a folder, relative to it, with forward slashes."""
+    for parent, _, names in os.walk(folder):
+        inside = Path(parent).relative_to(folder).as_posix()
+        yield from names if inside == "." else (f"{inside}/{name}" for name in names)
+
+
+def check_file(folder: str, image: str) -> Check:
+    """Decode one file whole, which alone finds truncation, and hash its bytes."""
+    path = Path(folder, image)
+    status = path.stat()
+    check = Check(image, status.st_size, status.st_mtime_ns)
+    if not status.st_size:
+        check.problem = "empty"
+        return check
+    check.digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    try:
+        check.width, check.height = read_image(path, upright=False).size
+    except ImageError as error:
+        check.problem = "not an image" if "not an image" in str(error) else "damaged"
+    return check
+
+
+def _check_chunk(task: tuple[str, list[str]]) -> list[Check]:
+    folder, images = task
+    return [check_file(folder, image) for image in images]
+
+
+def check_files(folder: str, images: list[str], journal: Path, workers: int | None) -> None:
+    """Check files in parallel and append what is found to the journal, a CSV of ``Check`` rows.
+
+    Files whose size and time of change stand in the journal already are left alone. Nothing but
+    the journal grows with their number.
+    """
+    names = [f.name for f in fields(Check)]
+    known = read_checks(journal)
+    seen = dict(
+        zip(known["image"], zip(known["bytes"], known["mtime_ns"], strict=True), strict=True)
+    )
+    todo = []
+    for image in images:
+        status = os.stat(os.path.join(folder, image))
+        if seen.get(image) != (status.st_size, status.st_mtime_ns):
+            todo.append(image)
+    # The sound rows alone, so that what is appended does not follow half a line.
+    write_atomically(journal, known.to_csv(index=False, columns=names).encode())
+    tasks = ((folder, todo[i : i + CHUNK]) for i in range(0, len(todo), CHUNK))
+    bar = tqdm(total=len(images), initial=len(images) - len(todo), desc="check", unit="file",
+               disable=None)  # fmt: skip
+    with bar, journal.open("a", newline="") as file, multiprocessing.Pool(workers) as pool:
+        writer = csv.writer(file, lineterminator="\n")
+        for checks in pool.imap_unordered(_check_chunk, tasks):
+            writer.writerows([getattr(check, name) for name in names] for check in checks)
+            file.flush()
+            bar.update(len(checks))
+
+
+def read_checks(journal: Path) -> pd.DataFrame:
+    """The sound rows of a journal, the last one of each image; a half-written line is dropped."""
+    names = [f.name for f in fields(Check)]
+    text = journal.read_text() if journal.exists() else ""
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    rows = [row for row in csv.reader(lines) if len(row) == len(names) and row[1].isdigit()]
+    table = pd.DataFrame(rows, columns=names).drop_duplicates("image", keep="last")
+    whole: dict[str, Any] = dict.fromkeys(("bytes", "mtime_ns", "width", "height"), "int64")
+    return table.astype(whole)
+
+
+def repeated(checks: pd.DataFrame, table: pd.DataFrame) -> tuple[list[list[str]], list[list[str]]]:
+    """Groups of images with the same bytes, and those of them in more than one split."""
+    hashed = checks[checks["digest"] != ""]
+    twins = hashed[hashed.duplicated("digest", keep=False)]
+    split = dict(zip(table["image"], table["split"], strict=True))
+    groups = sorted(sorted(images) for _, images in twins.groupby("digest")["image"])
+    return groups, [group for group in groups if len({split[image] for image in group}) > 1]
