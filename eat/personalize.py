@@ -114,10 +114,10 @@ def make_raters(
     small = {w: int(counts.get(w, 0)) for w in workers if counts.get(w, 0) < needed}
     if small and (not skip_small or len(small) == len(workers)):
         worker, count = next(iter(small.items()))
-        others = f" (and {len(small) - 1} other test workers too few)" if len(small) > 1 else ""
         raise LabelError(
-            f"worker {worker} rated {count} images{others}; shots + min_rest need {needed}: take "
-            "fewer --shots, or leave such workers out with --skip_small true"
+            f"worker {worker} rated {count} images, and shots + min_rest need {needed} "
+            f"({len(small)} of {len(workers)} test workers have too few): take fewer --shots, or "
+            "leave such workers out with --skip_small true"
         )
     raters = []
     for worker in workers:

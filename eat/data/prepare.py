@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -9,7 +10,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -21,6 +21,7 @@ from eat.data.transforms import ImageError, read_image
 from eat.files import write_atomically
 
 SMALL = 64  # pixels; the models take no smaller side
+NUMBERS = ("bytes", "mtime_ns", "width", "height")
 CHUNK = 64  # files a task: enough to hide what handing one over costs
 MENDING = {
     "missing": "labels without a file",
@@ -53,7 +54,7 @@ class Report:
         official: images in each official split.
         scores: lowest and highest score.
         problems: kind (missing, empty, not an image, damaged) to images.
-        duplicates: groups of images with the same bytes.
+        duplicates: groups of sound images with the same bytes.
         leaks: those of the groups that stand in more than one split.
         small: images with a side under 64 pixels.
         unlabelled: files in the image folder without a label.
@@ -262,17 +263,16 @@ def read_checks(journal: Path) -> pd.DataFrame:
     """The sound rows of a journal, the last one of each image; a half-written line is dropped."""
     names = [f.name for f in fields(Check)]
     text = journal.read_text() if journal.exists() else ""
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    rows = [row for row in csv.reader(lines) if len(row) == len(names) and row[1].isdigit()]
-    table = pd.DataFrame(rows, columns=names).drop_duplicates("image", keep="last")
-    whole: dict[str, Any] = dict.fromkeys(("bytes", "mtime_ns", "width", "height"), "int64")
-    return table.astype(whole)
+    whole = io.StringIO(text[: text.rfind("\n") + 1] or ",".join(names) + "\n")
+    kinds = dict.fromkeys(names, "str") | dict.fromkeys(NUMBERS, "int64")
+    table = pd.read_csv(whole, dtype=kinds, keep_default_na=False)
+    return table.drop_duplicates("image", keep="last")
 
 
 def repeated(checks: pd.DataFrame, table: pd.DataFrame) -> tuple[list[list[str]], list[list[str]]]:
     """Groups of images with the same bytes, and those of them in more than one split."""
-    hashed = checks[checks["digest"] != ""]
-    twins = hashed[hashed.duplicated("digest", keep=False)]
+    sound = checks[checks["problem"] == ""]
+    twins = sound[sound.duplicated("digest", keep=False)]
     split = dict(zip(table["image"], table["split"], strict=True))
     groups = sorted(sorted(images) for _, images in twins.groupby("digest")["image"])
     return groups, [group for group in groups if len({split[image] for image in group}) > 1]
