@@ -18,6 +18,20 @@ def finite(metrics: dict[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
 
+def as_parquet(table: pd.DataFrame) -> bytes:
+    """A table as a Parquet file.
+
+    Raises:
+        ValueError: pyarrow is not installed.
+    """
+    try:
+        return table.to_parquet(index=False, engine="pyarrow")
+    except ImportError as error:
+        raise ValueError(
+            "Parquet needs pyarrow: pip install 'eat-iaa[parquet]', or take --predictions csv"
+        ) from error
+
+
 @dataclass
 class Evaluation:
     """Metrics and predictions of a checkpoint on a split.
@@ -113,6 +127,9 @@ class Evaluation:
 
         Returns:
             The paths of the files.
+
+        Raises:
+            ValueError: Parquet is wanted and pyarrow is not installed.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +138,7 @@ class Evaluation:
             whole |= {f"{name}_low": low, f"{name}_high": high}
         rows = pd.concat([pd.DataFrame([whole]), self.slices], ignore_index=True)
         if predictions == "parquet":
-            table = self.predictions.to_parquet(index=False)
+            table = as_parquet(self.predictions)
         else:
             table = self.predictions.to_csv(index=False).encode()
         files = {

@@ -6,18 +6,15 @@ import json
 import logging
 import math
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
@@ -44,6 +41,7 @@ from eat.files import write_atomically
 from eat.losses import LOSSES
 from eat.models import EAT, create_model, load_weights
 from eat.report import finite
+from eat.run_folder import logging_to, open_folder
 from eat.state import Progress, load_state, save_state
 
 log = logging.getLogger("eat")
@@ -65,27 +63,6 @@ class Interrupted(Exception):
             f"stopped by {signal.Signals(number).name} after epoch {progress.epoch}, batch "
             f"{progress.batch}; the state is saved: continue with --run.folder {folder} "
             "--run.resume auto"
-        )
-
-
-def check_same_run(written: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
-    """Refuse to continue a run with options that would change its result.
-
-    Raises:
-        ValueError: naming the options that differ.
-    """
-    free = {"run.folder", "run.resume", "run.save_steps", "run.save_minutes", "run.keep"}
-    free |= {"data.workers", "data.labels", "data.images"}
-    differing = [
-        f"{group}.{key} (was {written.get(group, {}).get(key)!r}, now {value!r})"
-        for group, options in wanted.items()
-        for key, value in options.items()
-        if f"{group}.{key}" not in free and written.get(group, {}).get(key) != value
-    ]
-    if differing:
-        raise ValueError(
-            f"{folder} holds a run with other options: {', '.join(differing)}; take the same ones "
-            "to continue it, or another --run.folder"
         )
 
 
@@ -159,7 +136,7 @@ class Trainer:
         self.progress = Progress()
         self.stop_signal: int | None = None
         self.saved_at = time.monotonic()
-        self.folder = self._make_folder()
+        self.folder = open_folder(config, self.splits.left_out)
 
     def _read_splits(self) -> Splits:
         data = self.config.data
@@ -213,27 +190,6 @@ class Trainer:
         if choice.weights:
             load_weights(model, choice.weights)
         return info, model
-
-    def _make_folder(self) -> Path:
-        """A fresh run folder, or with ``resume`` the one of the same run, left unfinished."""
-        config = self.config
-        name = f"{config.data.name}-{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
-        folder = Path(config.run.folder or Path("runs") / name)
-        written = folder / "config.yaml"
-        if written.exists() and config.run.resume == "never":
-            raise FileExistsError(
-                f"{folder} holds a run already: choose another --run.folder, or continue it with "
-                "--run.resume auto"
-            )
-        if written.exists():
-            check_same_run(yaml.safe_load(written.read_text()), config.to_dict(), folder)
-            return folder
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        write_atomically(written, yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
-        if self.splits.left_out:
-            left_out = "".join(f"{image}\n" for image in self.splits.left_out)
-            write_atomically(folder / "left_out.txt", left_out.encode())
-        return folder
 
     def _loader(self, table: Any, sampler: EpochSampler | None = None) -> Any:
         target = targets(table, self.splits.dataset, self.info.model["num_outputs"])
@@ -480,22 +436,6 @@ class Trainer:
         )
         self.report(metrics, True)
         return metrics
-
-
-@contextmanager
-def logging_to(folder: Path) -> Iterator[None]:
-    """Log to the terminal and to train.log in a run's folder."""
-    handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(folder / "train.log")]
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            log.removeHandler(handler)
-            handler.close()
 
 
 def train(config: TrainConfig, report: Report | None = None) -> tuple[Path, dict[str, float]]:

@@ -187,3 +187,23 @@ def test_another_scale_is_mapped_and_the_mapping_stated(
     assert "mapped from sample data's 1..10 to AADB's 0..1" in evaluation.table()
     assert evaluation.predictions["predicted"].between(0, 1).all()
     assert "6 images; the official test split of AADB has 1000" in evaluation.table()
+
+
+def test_predictions_are_written_as_parquet_too(checkpoint: Path, tmp_path: Path) -> None:
+    evaluation = evaluate_checkpoint(checkpoint, workers=0, samples=0)
+    evaluation.write(tmp_path, "parquet")
+    written = pd.read_parquet(tmp_path / "predictions.parquet")
+    np.testing.assert_array_equal(written["predicted"], evaluation.predictions["predicted"])
+
+
+def test_parquet_without_pyarrow_says_what_to_install(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*args: object, **kwargs: object) -> bytes:
+        raise ImportError("no pyarrow")
+
+    evaluation = evaluate_checkpoint(checkpoint, workers=0, samples=0)
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", absent)
+    with pytest.raises(ValueError, match="Parquet needs pyarrow: pip install"):
+        evaluation.write(tmp_path, "parquet")
+    assert not list(tmp_path.iterdir())

@@ -149,3 +149,15 @@ def test_schedules_by_hand() -> None:
     np.testing.assert_allclose(factors(cosine, [0, 5, 10]), [1, 0.5, 0], atol=1e-12)
     warm = OptimConfig(warmup_epochs=2)
     np.testing.assert_allclose(factors(warm, [0, 1, 1.99, 2, 19]), [0.005, 0.505, 1, 1, 1])
+
+
+def test_images_left_out_by_choice_stand_in_the_runs_folder(
+    config: TrainConfig, sample: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    names = sorted(p.name for p in (sample / "images").iterdir())
+    for name in names[3:]:
+        (tmp_path / "images" / name).symlink_to(sample / "images" / name)
+    config.data.images, config.data.missing = str(tmp_path / "images"), "leave_out"
+    folder, _ = train(config)
+    assert (folder / "left_out.txt").read_text().splitlines() == names[:3]
