@@ -53,14 +53,14 @@ def test_a_run_killed_at_twenty_random_points_ends_with_the_same_weights(
         return int(files[0].name.split("-")[1]) if files else 0
 
     config = small_run(sample, tmp_path)
-    config.optim.epochs, config.optim.batch_size, config.run.save_steps = 8, 4, 1
+    config.optim.epochs, config.optim.batch_size, config.run.save_steps = 20, 4, 1
     whole = start("whole")
     whole.join()
     config.run.resume = "auto"
     draw = random.Random(0)
-    for _ in range(20):  # 3 of the 96 steps at a time, on average
+    for _ in range(20):  # a few of the 240 steps at a time
         process, goal = start("killed"), steps() + draw.randint(0, 6)
-        while steps() < goal:
+        while steps() < goal and process.is_alive():
             time.sleep(0.001)
         time.sleep(draw.uniform(0, 0.02))
         os.kill(process.pid, signal.SIGKILL)
