@@ -7,21 +7,24 @@ import json
 import multiprocessing
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import pandas as pd
+from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
 from eat.data.identity import fingerprint
-from eat.data.labels import LabelWarning
+from eat.data.labels import LabelError, LabelWarning
 from eat.data.registry import PREPARED, find_dataset, read_labels
-from eat.data.transforms import ImageError, read_image
+from eat.data.transforms import read_image
 from eat.files import write_atomically
 
 SMALL = 64  # pixels; the models take no smaller side
 NUMBERS = ("bytes", "mtime_ns", "width", "height")
+PATIENCE = 5  # seconds without a result before looking for killed processes
 CHUNK = 64  # files a task: enough to hide what handing one over costs
 MENDING = {
     "missing": "labels without a file",
@@ -33,7 +36,10 @@ MENDING = {
 
 @dataclass
 class Check:
-    """What one file turned out to be; ``problem`` is empty for a sound image."""
+    """What one file turned out to be; ``problem`` is empty for a sound image.
+
+    A file that cannot be read has -1 ``bytes``, which no file has, so that it is checked again.
+    """
 
     image: str
     bytes: int
@@ -86,8 +92,8 @@ class Report:
     def summary(self) -> str:
         """The report as text for a terminal."""
         sizes = []
-        for split, count in self.counts.items():
-            official = self.official.get(split)
+        for split in [*self.counts, *(s for s in self.official if s not in self.counts)]:
+            count, official = self.counts.get(split, 0), self.official.get(split)
             note = "" if official in (None, count) else f" (official: {official})"
             sizes.append(f"{count} {split or 'without a split'}{note}")
         lines = [f"{self.dataset}: {', '.join(sizes)}; scores {self.scores[0]:g} to "
@@ -107,7 +113,8 @@ class Report:
             lines.append("no cleaned labels: mend the files, or go on without them by "
                          "--leave_out true")  # fmt: skip
         lines.append(f"full report in {self.out}/report.json")
-        return "\n".join(lines)
+        # Names that are not UTF-8 cannot be printed as they are.
+        return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
 
 
 def prepare(
@@ -140,25 +147,31 @@ def prepare(
         leave_out: leave missing and broken images out of the cleaned table, and record them.
 
     Raises:
-        LabelError: the labels are wrong: their columns, numbers, ranges, repeats or splits.
+        LabelError: the labels are wrong: their columns, numbers, ranges, repeats or splits; or they
+            lie in ``out``, where they would be written over.
         NotADirectoryError: there is no image folder.
+        ChildProcessError: a checking process was killed; another call goes on from there.
     """
     folder = Path(out)
     if not Path(images).is_dir():
         raise NotADirectoryError(f"{images}: no such image folder; give the right --images")
+    _refuse_others_labels(folder, Path(labels))
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LabelWarning)
         table = read_labels(name, labels, test=test, val=val)
     dataset = find_dataset(name)
-    present = set(list_files(images))
-    here = table["image"].isin(present)
+    present = set(list_files(images, leave=folder))
+    # Linked folders are not listed, so that links in a circle end.
+    here = pd.Series(
+        [name in present or os.path.isfile(os.path.join(images, name)) for name in table["image"]],
+        dtype=bool,
+    )
     check_files(images, table.loc[here, "image"].tolist(), folder / "checks.csv", workers)
     checks = read_checks(folder / "checks.csv")
     checks = checks[checks["image"].isin(set(table["image"][here]))]
-    problems = {"missing": table.loc[~here, "image"].tolist()}
-    for kind in ("empty", "not an image", "damaged"):
-        problems[kind] = sorted(checks.loc[checks["problem"] == kind, "image"])
+    problems = {kind: sorted(checks.loc[checks["problem"] == kind, "image"]) for kind in MENDING}
+    problems["missing"] = sorted([*problems["missing"], *table.loc[~here, "image"]])
     duplicates, leaks = repeated(checks, table)
     sound = checks[checks["problem"] == ""]
     report = Report(
@@ -186,12 +199,22 @@ def prepare(
     return report
 
 
+def _refuse_others_labels(folder: Path, labels: Path) -> None:
+    """The results include a labels.csv, which must not take the place of one that was given."""
+    inside = labels.resolve() in (folder.resolve(), folder.resolve() / "labels.csv")
+    foreign = (folder / "labels.csv").exists() and not (folder / "checks.csv").exists()
+    if inside or foreign:
+        raise LabelError(
+            f"{folder}: holds labels that the results would be written over; give another --out"
+        )
+
+
 def write_table(
     folder: Path, table: pd.DataFrame, name: str, images: str, reasons: dict[str, str]
 ) -> None:
     """Write the cleaned labels, then the note that makes the folder one of prepared labels."""
     write_atomically(folder / "labels.csv", table.to_csv(index=False).encode())
-    numeric = [c for c in table if pd.api.types.is_numeric_dtype(table[c])]
+    numeric = {c: str(table[c].dtype) for c in table if pd.api.types.is_numeric_dtype(table[c])}
     note = {
         "dataset": name,
         "images": str(images),
@@ -202,9 +225,10 @@ def write_table(
     write_atomically(folder / PREPARED, json.dumps(note, indent=2).encode())
 
 
-def list_files(folder: str | Path) -> Iterator[str]:
-    """Paths of all files below a folder, relative to it, with forward slashes."""
-    for parent, _, names in os.walk(folder):
+def list_files(folder: str | Path, leave: Path) -> Iterator[str]:
+    """Paths of all files below a folder but for those in ``leave``, relative, with slashes."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if Path(parent, name).resolve() != leave.resolve()]
         inside = Path(parent).relative_to(folder).as_posix()
         yield from names if inside == "." else (f"{inside}/{name}" for name in names)
 
@@ -212,16 +236,22 @@ def list_files(folder: str | Path) -> Iterator[str]:
 def check_file(folder: str, image: str) -> Check:
     """Decode one file whole, which alone finds truncation, and hash its bytes."""
     path = Path(folder, image)
-    status = path.stat()
+    try:
+        status = path.stat()
+        content = path.read_bytes()
+    except OSError as error:
+        problem = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+        return Check(image, -1, -1, problem=problem)
     check = Check(image, status.st_size, status.st_mtime_ns)
     if not status.st_size:
         check.problem = "empty"
         return check
-    check.digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    check.digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     try:
         check.width, check.height = read_image(path, upright=False).size
-    except ImageError as error:
-        check.problem = "not an image" if "not an image" in str(error) else "damaged"
+    except Exception as error:  # whatever a decoder raises, one file must not end the check
+        unknown = isinstance(error.__cause__, UnidentifiedImageError)
+        check.problem = "not an image" if unknown else "damaged"
     return check
 
 
@@ -230,11 +260,31 @@ def _check_chunk(task: tuple[str, list[str]]) -> list[Check]:
     return [check_file(folder, image) for image in images]
 
 
+def _results(pool: Pool, tasks: Iterable[tuple[str, list[str]]]) -> Iterator[list[Check]]:
+    """What the pool finds. It would wait for ever for the files of a process that was killed."""
+    processes = {child.pid for child in multiprocessing.active_children()}
+    results = pool.imap_unordered(_check_chunk, tasks)
+    while True:
+        try:
+            yield results.next(timeout=PATIENCE)
+        except StopIteration:
+            return
+        except multiprocessing.TimeoutError:
+            if processes != {child.pid for child in multiprocessing.active_children()}:
+                raise ChildProcessError(
+                    "a checking process was killed, perhaps for want of memory; run this again to "
+                    "go on, with fewer --workers"
+                ) from None
+
+
 def check_files(folder: str, images: list[str], journal: Path, workers: int | None) -> None:
     """Check files in parallel and append what is found to the journal, a CSV of ``Check`` rows.
 
     Files whose size and time of change stand in the journal already are left alone. Nothing but
     the journal grows with their number.
+
+    Raises:
+        ChildProcessError: a process was killed from outside. The journal keeps what was found.
     """
     names = [f.name for f in fields(Check)]
     known = read_checks(journal)
@@ -243,7 +293,11 @@ def check_files(folder: str, images: list[str], journal: Path, workers: int | No
     )
     todo = []
     for image in images:
-        status = os.stat(os.path.join(folder, image))
+        try:
+            status = os.stat(os.path.join(folder, image))
+        except OSError:
+            todo.append(image)
+            continue
         if seen.get(image) != (status.st_size, status.st_mtime_ns):
             todo.append(image)
     # The sound rows alone, so that what is appended does not follow half a line.
@@ -253,19 +307,28 @@ def check_files(folder: str, images: list[str], journal: Path, workers: int | No
                disable=None)  # fmt: skip
     with bar, journal.open("a", newline="") as file, multiprocessing.Pool(workers) as pool:
         writer = csv.writer(file, lineterminator="\n")
-        for checks in pool.imap_unordered(_check_chunk, tasks):
+        for checks in _results(pool, tasks):
             writer.writerows([getattr(check, name) for name in names] for check in checks)
             file.flush()
             bar.update(len(checks))
 
 
 def read_checks(journal: Path) -> pd.DataFrame:
-    """The sound rows of a journal, the last one of each image; a half-written line is dropped."""
+    """The sound rows of a journal, the last one of each image; a half-written line is dropped.
+
+    Raises:
+        LabelError: other lines are damaged.
+    """
     names = [f.name for f in fields(Check)]
     text = journal.read_text() if journal.exists() else ""
     whole = io.StringIO(text[: text.rfind("\n") + 1] or ",".join(names) + "\n")
     kinds = dict.fromkeys(names, "str") | dict.fromkeys(NUMBERS, "int64")
-    table = pd.read_csv(whole, dtype=kinds, keep_default_na=False)
+    try:
+        table = pd.read_csv(whole, dtype=kinds, keep_default_na=False)
+    except ValueError as error:
+        raise LabelError(
+            f"{journal}: damaged ({error}); remove it, and all images are checked again"
+        ) from error
     return table.drop_duplicates("image", keep="last")
 
 

@@ -224,7 +224,9 @@ def _read_prepared(
         )
     path = folder / "labels.csv"
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    table = table.astype(dict.fromkeys(note["numeric"], "float64"))
+    for column, kind in note["numeric"].items():
+        text = table[column]
+        table[column] = text == "True" if kind == "bool" else text.replace("", "nan").astype(kind)
     return validate(table, dataset.low, dataset.high, path)
 
 

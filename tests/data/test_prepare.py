@@ -1,7 +1,12 @@
 """The check of a data set finds each planted fault, resumes, and drops nothing by itself."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -11,8 +16,9 @@ import pytest
 from PIL import Image
 
 from eat.cli import main
+from eat.data import prepare as module
 from eat.data.labels import LabelError
-from eat.data.prepare import check_files, prepare, read_checks
+from eat.data.prepare import check_file, check_files, prepare, read_checks
 from eat.data.registry import read_labels
 
 
@@ -151,6 +157,133 @@ def test_what_the_labels_warn_of_stands_in_the_report(sample: Path, tmp_path: Pa
         report = prepare("sample", str(sample), str(sample / "images"), str(tmp_path / "out"),
                          test=str(extra), workers=1)  # fmt: skip
     assert "1 of 17 ids have no label" in report.warnings[0]
+
+
+def test_given_labels_are_never_written_over(tad66k: Path) -> None:
+    lines = (tad66k / "train.csv").read_text()
+    own = tad66k / "labels.csv"
+    own.write_text(lines)
+    (tad66k / "images" / "part" / "000.jpg").unlink()
+    images = str(tad66k / "images")
+    for labels in (tad66k, own, tad66k / "train.csv"):
+        with pytest.raises(LabelError, match="give another --out"):
+            prepare("table", str(labels), images, str(tad66k), workers=1)
+    prepare("table", str(own), images, str(tad66k / "out"), workers=1, leave_out=True)
+    with pytest.raises(LabelError, match="give another --out"):
+        prepare("table", str(tad66k / "out"), images, str(tad66k / "out"), workers=1)
+    assert own.read_text() == lines
+
+
+@pytest.mark.parametrize(
+    "values", [(7, 8), (0.1, None), (True, False), ("007", ""), ('a, "b"', "x\ny"), ("NA", "nan")]
+)
+def test_attributes_of_every_kind_survive_the_cleaned_table(tad66k: Path, values: tuple) -> None:
+    labels = tad66k / "given.parquet"
+    table = read_labels("tad66k", tad66k)
+    table["extra"] = [values[i % 2] for i in range(len(table))]
+    table.to_parquet(labels)
+    out = tad66k / "out"
+    prepare("table", str(labels), str(tad66k / "images"), str(out), workers=1)
+    pd.testing.assert_frame_equal(read_labels("table", out), read_labels("table", labels))
+
+
+def test_links_count_as_what_they_point_to(tad66k: Path) -> None:
+    images = tad66k / "images"
+    (images / "part").rename(tad66k / "elsewhere")
+    (images / "part").symlink_to(tad66k / "elsewhere")
+    (tad66k / "elsewhere" / "000.jpg").unlink()
+    (tad66k / "elsewhere" / "000.jpg").symlink_to("nowhere")
+    (images / "circle").symlink_to(images)
+    assert checked(tad66k).problems["missing"] == ["part/000.jpg"]
+
+
+def test_an_unreadable_file_is_reported_and_checked_again(
+    tad66k: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = str(tad66k / "images")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda _: (_ for _ in ()).throw(PermissionError()))
+        assert check_file(images, "part/001.jpg").problem == "damaged"
+        patch.setattr(module, "read_image", lambda *_, **__: {}[0])
+        check_files(images, ["part/001.jpg"], tad66k / "checks.csv", 1)
+    assert read_checks(tad66k / "checks.csv")["problem"].tolist() == ["damaged"]
+    check_files(images, ["part/001.jpg"], tad66k / "checks.csv", 1)
+    assert read_checks(tad66k / "checks.csv")["problem"].tolist() == [""]
+
+
+def test_an_unforeseen_error_of_a_decoder_is_damage(
+    tad66k: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "read_image", lambda *_, **__: {}["tile"])
+    assert check_file(str(tad66k / "images"), "part/001.jpg").problem == "damaged"
+
+
+def test_results_among_the_images_are_no_stray_files(tad66k: Path) -> None:
+    images = tad66k / "images"
+    for _ in range(2):
+        report = prepare("tad66k", str(tad66k), str(images), str(images / "out"), workers=1)
+        assert report.unlabelled == []
+
+
+def test_a_split_that_is_absent_and_a_name_that_is_not_utf8_are_told(tad66k: Path) -> None:
+    images = tad66k / "images"
+    with open(os.fsencode(images / "part") + b"/00\xe9.jpg", "wb"):
+        pass
+    train = str(tad66k / "train.csv")
+    text = prepare("tad66k", train, str(images), str(tad66k / "out"), workers=1).summary()
+    assert "0 train (official: 52248), 0 test (official: 14079)" in text
+    assert "part/00\\udce9.jpg" in text
+
+
+def test_a_damaged_journal_is_named_with_the_way_out(tad66k: Path) -> None:
+    checked(tad66k)
+    journal = tad66k / "out" / "checks.csv"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([*lines[:5], "\0" * 40 + "\n", *lines[6:]]))
+    with pytest.raises(LabelError, match="checks.csv: damaged .*; remove it"):
+        checked(tad66k)
+
+
+def test_a_killed_process_ends_the_check(tad66k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_, **__):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(module, "read_image", killed)
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    with pytest.raises(ChildProcessError, match="run this again to go on"):
+        checked(tad66k)
+
+
+def test_a_killed_check_goes_on_to_the_same_report(tad66k: Path) -> None:
+    plant(tad66k)
+    whole = checked(tad66k)
+    journal = tad66k / "out" / "checks.csv"
+    journal.unlink()
+    code = (
+        "import time; from eat.data import prepare as module; read = module.read_image\n"
+        "def slow(*args, **options):\n    time.sleep(0.02); return read(*args, **options)\n"
+        "module.read_image, module.CHUNK = slow, 4\n"
+        "module.prepare('tad66k', '.', 'images', 'out', workers=2)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=tad66k)
+    # at least one flushed chunk: a header and four rows, of some 60 bytes each
+    while child.poll() is None and not (journal.exists() and journal.stat().st_size > 300):
+        time.sleep(0.005)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    assert 0 < len(read_checks(journal)) < 39
+    assert checked(tad66k) == whole
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_truncation_is_found_wherever_it_is(tmp_path: Path, kind: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    path = tmp_path / f"cut.{kind}"
+    Image.fromarray(pixels).save(path)
+    content = path.read_bytes()
+    for share in (0.1, 0.5, 0.9, 0.99):
+        path.write_bytes(content[: int(share * len(content))])
+        assert check_file(str(tmp_path), path.name).problem == "damaged"
 
 
 def test_the_command_tells_by_its_exit_code(
