@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
-from eat.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from eat.config import DataConfig, FaultConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 
 # How jsonargparse words an option that it does not know: on the command line, and in a file.
 UNKNOWN_OPTION = re.compile(
@@ -47,12 +47,13 @@ def add_train_arguments(parser: Parser) -> None:
     parser.add_class_arguments(ModelConfig, "model")
     parser.add_class_arguments(OptimConfig, "optim")
     parser.add_class_arguments(RunConfig, "run")
+    parser.add_class_arguments(FaultConfig, "faults")
 
 
 def train_config(parser: Parser, options: Namespace) -> TrainConfig:
     """Parsed options as a TrainConfig."""
     made = parser.instantiate_classes(options)
-    return TrainConfig(data=made.data, model=made.model, optim=made.optim, run=made.run)
+    return TrainConfig(made.data, made.model, made.optim, made.run, made.faults)
 
 
 def parse_train(
@@ -86,6 +87,7 @@ def run_train(config: TrainConfig) -> int:
     """Train, tell nni where there is one, and say where the results lie."""
     from eat import tuning
     from eat.pictures import draw_curves, draw_predictions
+    from eat.processes import is_main
     from eat.trainer import train
 
     config.run.folder = config.run.folder or tuning.trial_folder()
@@ -94,6 +96,8 @@ def run_train(config: TrainConfig) -> int:
         tuning.report(metrics, config.run.metric, final=final)
 
     folder, metrics = train(config, report)
+    if not is_main():
+        return 0
     import pandas as pd
 
     draw_curves(folder, folder / "curves.png")
@@ -302,15 +306,19 @@ COMMANDS = {
 
 def guarded(run: Callable[[], int], prog: str) -> int:
     """Run a command; an error that the user can mend is one message and exit code 2."""
-    from eat.trainer import Interrupted, TrainingError
+    from eat.faults import TrainingError
+    from eat.processes import is_main
+    from eat.trainer import Interrupted
 
     try:
         return run()
     except (ValueError, OSError, TrainingError) as error:
-        sys.stderr.write(f"{prog}: error: {error}\n")
+        if is_main() or not isinstance(error, ValueError):  # wrong options are wrong in all
+            sys.stderr.write(f"{prog}: error: {error}\n")
         return USAGE
     except Interrupted as stop:
-        sys.stderr.write(f"{prog}: {stop}\n")
+        if is_main():
+            sys.stderr.write(f"{prog}: {stop}\n")
         return stop.exit_code
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted\n")

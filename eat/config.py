@@ -66,7 +66,7 @@ class OptimConfig:
 
     Attributes:
         epochs: passes over the training split, E in Eq. 9.
-        batch_size: images a step.
+        batch_size: images a step, of all processes together.
         lr: learning rate (nni's `init_lr`).
         optimizer: Adam, or AdamW with decoupled weight decay.
         weight_decay: of the optimizer.
@@ -77,6 +77,8 @@ class OptimConfig:
         step_factor: factor of one step.
         warmup_epochs: epochs, or part of one, of linear warm-up from 0.
         clip_norm: largest norm of the gradients; null for no clipping.
+        ema: decay, in (0, 1), of a moving average of the weights, which is then what is evaluated
+            and kept; null for none.
     """
 
     epochs: int = 20
@@ -90,6 +92,7 @@ class OptimConfig:
     step_factor: float = 0.1
     warmup_epochs: float = 0.0
     clip_norm: float | None = None
+    ema: float | None = None
 
 
 @dataclass
@@ -100,7 +103,10 @@ class RunConfig:
         folder: the run's folder; null makes one under runs/ from data set, model and time.
         seed: of weights, data order, augmentation and rotation angles.
         device: auto (a GPU if there is one) or cpu.
-        precision: of the forward pass: fp32, or autocast to bf16 or fp16.
+        precision: of the forward pass: fp32, or autocast to bf16 or fp16 (on a GPU).
+        passes: forward passes that each process splits a step's images into, to need less memory;
+            the gradients add up to those of one pass.
+        grad_checkpointing: compute blocks twice instead of keeping what they compute: less memory.
         metric: the metric that chooses the best epoch and that nni maximises.
         resume: auto continues the unfinished run in `folder`, or starts it if there is none;
             never refuses a folder that holds a run.
@@ -114,11 +120,38 @@ class RunConfig:
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    passes: int = 1
+    grad_checkpointing: bool = False
     metric: Literal["srcc", "plcc", "accuracy"] = "srcc"
     resume: Literal["never", "auto"] = "never"
     save_steps: int | None = None
     save_minutes: float | None = 30.0
     keep: int = 2
+
+
+@dataclass
+class FaultConfig:
+    """What to do when something breaks. Each fault is recorded in the run's faults.jsonl.
+
+    Attributes:
+        images: training images that cannot be read: "fail", or "replace" each by another, drawn
+            from the seed.
+        max_images: most images replaced in an epoch.
+        steps: a loss or gradients that are NaN, infinite or larger than `max_norm`: "fail", or
+            "skip" the step, which leaves the weights as they are.
+        max_steps: most steps skipped in a run.
+        max_norm: norm above which gradients count as exploded; null for infinite ones alone.
+        workers: a loading process that dies: "fail", or "restart" it at the same batch.
+        max_workers: most restarts in a run.
+    """
+
+    images: Literal["fail", "replace"] = "fail"
+    max_images: int = 10
+    steps: Literal["fail", "skip"] = "fail"
+    max_steps: int = 10
+    max_norm: float | None = None
+    workers: Literal["fail", "restart"] = "fail"
+    max_workers: int = 3
 
 
 @dataclass
@@ -129,6 +162,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    faults: FaultConfig = field(default_factory=FaultConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as in a YAML file."""
@@ -151,6 +185,14 @@ class TrainConfig:
             ("optim.epochs", self.optim.epochs, 1, 1e6),
             ("optim.batch_size", self.optim.batch_size, 1, 1e6),
             ("optim.lr", self.optim.lr, 0, 1e3),
+            ("optim.ema", self.optim.ema, 0, 1),
+            ("optim.clip_norm", self.optim.clip_norm, 0, 1e30),
+            ("run.passes", self.run.passes, 1, self.optim.batch_size),
+            ("run.save_minutes", self.run.save_minutes, 0, 1e9),
+            ("faults.max_norm", self.faults.max_norm, 0, 1e30),
+            ("faults.max_images", self.faults.max_images, 0, 1e9),
+            ("faults.max_steps", self.faults.max_steps, 0, 1e9),
+            ("faults.max_workers", self.faults.max_workers, 0, 1e9),
             ("run.save_steps", self.run.save_steps, 1, 1e9),
             ("run.keep", self.run.keep, 1, 1e6),
             ("optim.step_epochs", self.optim.step_epochs, 1, 1e6),

@@ -12,7 +12,15 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint, read_trained_on
-from eat.data.dataset import AestheticsDataset, make_loader, read_splits, targets, to_scores
+from eat.data.dataset import (
+    AestheticsDataset,
+    loaded,
+    make_loader,
+    read_splits,
+    rows_in_order,
+    targets,
+    to_scores,
+)
 from eat.data.identity import count_seen, fingerprint, identity_hashes
 from eat.data.labels import LabelError, vote_columns
 from eat.data.registry import Dataset, read_labels
@@ -49,12 +57,15 @@ def use_own_points(model: EAT) -> None:
 def predict(
     model: EAT, loader: DataLoader, device: torch.device, precision: str = "fp32"
 ) -> NDArray[np.float64]:
-    """Outputs of a model for every row of a loader: (N, K), in row order."""
+    """Outputs of a model for every row of a loader: (N, K), in row order.
+
+    Rows of the data set that the loader leaves out are NaN.
+    """
     model.eval()
     outputs = np.full((len(loader.dataset), model.num_outputs), np.nan)
     bar = tqdm(total=len(outputs), desc="evaluate", unit="image", disable=None)
     with torch.inference_mode(), bar:
-        for batch in loader:
+        for batch in loaded(loader):
             pixels = normalise(batch["pixels"].to(device, non_blocking=True))
             with autocast(device, precision):
                 result = model(pixels)
@@ -325,6 +336,6 @@ def run_split(
     """Outputs (N, K) of a checkpoint's model for the rows of a table."""
     target = targets(table, info.dataset_row, 1)
     data = AestheticsDataset(table, images, target, info.preprocess)
-    loader = make_loader(data, batch_size, workers)
+    loader = make_loader(data, rows_in_order(len(table), batch_size), workers)
     where = pick_device(device)
     return predict(model.to(where), loader, where, precision)

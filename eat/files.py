@@ -1,18 +1,55 @@
 """Files that appear whole or not at all."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in an error that does not, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(
+            error.errno, f"{error.strerror}: {path} was not written, and is as it was before"
+        ) from error
+
+
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a neighbour, synced, then renamed."""
+    """Write a file whole or not at all: to a neighbour, synced, then renamed.
+
+    Raises:
+        OSError: naming the file; the disk may be full. What was there before is left.
+    """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with partial.open("wb") as file:
+        with _naming(path), partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Append a line to a text file, whole or not at all.
+
+    Raises:
+        OSError: naming the file; the disk may be full.
+    """
+    path = Path(path)
+    with _naming(path), path.open("ab", buffering=0) as file:
+        size, content = file.tell(), f"{line}\n".encode()
+        try:
+            written = file.write(content)
+            while written < len(content):
+                written += file.write(content[written:])
+        except OSError:
+            file.truncate(size)
+            raise

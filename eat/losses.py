@@ -1,7 +1,74 @@
 """Training losses, functions of tensors."""
 
-import torch
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss that is a mean over a batch's images, or the root of one.
+
+    Said so, because a batch may be computed in parts: the mean is taken over all of them, and the
+    root's derivative is the same factor for each.
+
+    Attributes:
+        terms: predictions and targets, (B, K) each, to one term an image, (B,).
+        root: take the square root of the terms' mean.
+    """
+
+    terms: Callable[[Tensor, Tensor], Tensor]
+    root: bool = False
+
+    def __call__(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """The loss of a whole batch, a scalar."""
+        return self.of_mean(self.terms(predicted, target).mean())
+
+    def of_mean(self, mean: Tensor) -> Tensor:
+        """The loss, from the mean of its terms."""
+        return mean.sqrt() if self.root else mean
+
+    def slope(self, mean: Tensor) -> Tensor:
+        """The derivative of the loss by the mean of its terms."""
+        return 0.5 / mean.sqrt() if self.root else mean.new_ones(())
+
+
+def squared_emd(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of the cumulative shares of each image: (B, K) twice to (B,).
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if predicted.shape != target.shape or predicted.ndim != 2:
+        raise ValueError(
+            f"EMD needs two (B, K) tensors, got {tuple(predicted.shape)} and {tuple(target.shape)}"
+        )
+    gap = predicted - target
+    if gap.element_size() < 4:
+        gap = predicted.float() - target.float()
+    return gap.cumsum(dim=1).square().mean(dim=1)
+
+
+def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
+    """Squared error of scores, (B, 1) or (B,) each: (B,).
+
+    Raises:
+        ValueError: the numbers of scores differ.
+    """
+    if predicted.numel() != target.numel():
+        raise ValueError(
+            f"MSE needs as many predictions as targets, got {tuple(predicted.shape)} and "
+            f"{tuple(target.shape)}"
+        )
+    return (predicted.flatten() - target.flatten()).square()
+
+
+LOSSES = {
+    "emd": Loss(squared_emd, root=True),
+    "emd_per_image": Loss(lambda predicted, target: squared_emd(predicted, target).sqrt()),
+    "mse": Loss(squared_error),
+}
 
 
 def emd_loss(predicted: Tensor, target: Tensor, *, per_image: bool = False) -> Tensor:
@@ -19,15 +86,7 @@ def emd_loss(predicted: Tensor, target: Tensor, *, per_image: bool = False) -> T
     Raises:
         ValueError: the shapes differ.
     """
-    if predicted.shape != target.shape or predicted.ndim != 2:
-        raise ValueError(
-            f"EMD needs two (B, K) tensors, got {tuple(predicted.shape)} and {tuple(target.shape)}"
-        )
-    gap = (predicted - target).float() if predicted.dtype != torch.float64 else predicted - target
-    squared = gap.cumsum(dim=1).square()
-    if per_image:
-        return squared.mean(dim=1).sqrt().mean()
-    return squared.mean().sqrt()
+    return LOSSES["emd_per_image" if per_image else "emd"](predicted, target)
 
 
 def mse_loss(predicted: Tensor, target: Tensor) -> Tensor:
@@ -36,16 +95,4 @@ def mse_loss(predicted: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: the numbers of scores differ.
     """
-    if predicted.numel() != target.numel():
-        raise ValueError(
-            f"MSE needs as many predictions as targets, got {tuple(predicted.shape)} and "
-            f"{tuple(target.shape)}"
-        )
-    return (predicted.flatten() - target.flatten()).square().mean()
-
-
-LOSSES = {
-    "emd": emd_loss,
-    "emd_per_image": lambda predicted, target: emd_loss(predicted, target, per_image=True),
-    "mse": mse_loss,
-}
+    return LOSSES["mse"](predicted, target)

@@ -28,6 +28,10 @@ class Progress:
         images: images in that sum.
         best: metrics of the best epoch so far.
         best_epoch: its number, from 1; 0 for none.
+        replaced: broken images replaced in the epoch under way.
+        skipped: steps skipped in the whole run.
+        overflows: steps of the epoch under way that fp16's scale was too large for.
+        restarts: loading processes restarted in the whole run.
     """
 
     step: int = 0
@@ -37,6 +41,10 @@ class Progress:
     images: int = 0
     best: dict[str, float] = field(default_factory=dict)
     best_epoch: int = 0
+    replaced: int = 0
+    skipped: int = 0
+    overflows: int = 0
+    restarts: int = 0
 
 
 def save_state(folder: str | Path, progress: Progress, parts: dict[str, Any], keep: int) -> Path:

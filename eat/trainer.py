@@ -1,57 +1,46 @@
 """The training loop: epochs, steps, metrics, checkpoints. ``train`` is the way in."""
 
-import difflib
-import inspect
 import json
 import logging
 import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from numpy.typing import NDArray
 from tensorboardX import SummaryWriter
-from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from eat.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
-from eat.config import OptimConfig, TrainConfig
-from eat.data.dataset import (
-    AestheticsDataset,
-    EpochSampler,
-    Splits,
-    make_loader,
-    read_splits,
-    targets,
-)
-from eat.data.identity import fingerprint, identity_hashes
-from eat.data.labels import LabelError, vote_columns
-from eat.data.transforms import Preprocessing, normalise
+from eat.checkpoint import load_checkpoint, save_checkpoint
+from eat.config import RunConfig, TrainConfig
+from eat.data.dataset import LoaderError, loaded
+from eat.data.identity import identity_hashes
 from eat.evaluate import measure, predict, tabulate
-from eat.files import write_atomically
+from eat.faults import Faults, TrainingError
+from eat.files import append_line, write_atomically
+from eat.learner import Learner, Part
 from eat.losses import LOSSES
-from eat.models import EAT, create_model, load_weights
+from eat.models import EAT
+from eat.models.deformable import InterestPoints
+from eat.processes import from_main, summed
 from eat.report import finite
+from eat.run_data import RunData
 from eat.run_folder import logging_to, open_folder
+from eat.run_model import make_model
 from eat.state import Progress, load_state, save_state
 
 log = logging.getLogger("eat")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Report = Callable[[dict[str, float], bool], None]  # metrics, and whether they are the last
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and where."""
 
 
 class Interrupted(Exception):
@@ -66,34 +55,27 @@ class Interrupted(Exception):
         )
 
 
-def schedule_factor(step: int, steps_per_epoch: int, optim: OptimConfig) -> float:
-    """Learning rate over its setting, at a step counted from 0 over the whole run."""
-    epoch = step / steps_per_epoch
-    if epoch < optim.warmup_epochs:
-        return (step + 1) / (optim.warmup_epochs * steps_per_epoch)
-    if optim.schedule == "step":
-        return optim.step_factor ** (int(epoch) // optim.step_epochs)
-    if optim.schedule == "cosine":
-        rest = max(optim.epochs - optim.warmup_epochs, 1e-9)
-        return 0.5 * (1 + math.cos(math.pi * min((epoch - optim.warmup_epochs) / rest, 1)))
-    return 1.0
-
-
-def check_settings(settings: dict[str, Any]) -> None:
-    """Refuse model settings that ``EAT`` does not have.
+def make_accelerator(run: RunConfig) -> Accelerator:
+    """The engine of this process, which meets the others if torchrun has started several.
 
     Raises:
-        ValueError: naming the setting and the nearest valid one.
+        ValueError: the precision needs a GPU.
     """
-    valid = set(inspect.signature(EAT).parameters) - {"num_outputs", "img_size"}
-    for name in settings:
-        if name not in valid:
-            near = difflib.get_close_matches(name, valid, n=1) or sorted(valid)
-            raise ValueError(f"model.settings.{name} is unknown; nearest: {', '.join(near)}")
+    if run.precision == "fp16" and (run.device == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("run.precision is fp16, which needs a GPU: expected bf16 or fp32 on a CPU")
+    return Accelerator(
+        mixed_precision={"fp32": "no"}.get(run.precision, run.precision),
+        cpu=run.device == "cpu",
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
+        ],
+    )
 
 
 class Trainer:
     """One run: what it trains on, its model, its folder.
+
+    Started by torchrun, each process has a trainer of its own; the main one writes and reports.
 
     Args:
         config: the run's options.
@@ -103,98 +85,36 @@ class Trainer:
         ValueError: an option is out of range.
         LabelError: label files or images are wrong.
         WeightsError: the weights to start from are.
-        FileExistsError: the folder holds a run already.
+        FileExistsError: the folder holds a run already, or another process writes into it.
     """
 
     def __init__(self, config: TrainConfig, report: Report | None = None) -> None:
         config.check()
         self.config = config
         self.report = report or (lambda metrics, final: None)
-        self.splits = self._read_splits()
+        self.accelerator = make_accelerator(config.run)
+        self.data = RunData(config, self.accelerator.num_processes, self.accelerator.process_index)
         set_seed(config.run.seed)
-        self.trained_on = identity_hashes(self.splits.train)
-        self.info, model = self._make_model()
-        self.accelerator = Accelerator(
-            mixed_precision={"fp32": "no"}.get(config.run.precision, config.run.precision),
-            cpu=config.run.device == "cpu",
-        )
-        self.loss = LOSSES[config.optim.loss or ("emd" if model.num_outputs > 1 else "mse")]
-        self.sampler = EpochSampler(len(self.splits.train), config.run.seed)
-        loader = self._loader(self.splits.train, self.sampler)
-        self.eval_split = "val" if self.splits.val is not None else "test"
-        self.eval_table = getattr(self.splits, self.eval_split)
-        self.eval_loader = self._loader(self.eval_table)
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optim.optimizer]
-        optimizer = kind(
-            model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay
-        )
-        self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
-        self.schedule = LambdaLR(
-            self.optimizer.optimizer,
-            lambda step: schedule_factor(step, len(self.loader), config.optim),
-        )
+        self.info, model = make_model(config, self.data)
+        self.trained_on = identity_hashes(self.data.splits.train)
+        loss = LOSSES[config.optim.loss or ("emd" if model.num_outputs > 1 else "mse")]
+        steps = self.data.batches.steps
+        self.learner = Learner(model, loss, config.optim, config.run, self.accelerator, steps)
         self.progress = Progress()
-        self.stop_signal: int | None = None
+        self.stop_signal = 0
         self.saved_at = time.monotonic()
-        self.folder = open_folder(config, self.splits.left_out)
+        self.lock = None
+        self.folder = from_main(self._open_folder)
+        self.faults = Faults(config.faults, self.folder, self.progress)
 
-    def _read_splits(self) -> Splits:
-        data = self.config.data
-        splits = read_splits(
-            data.name,
-            data.labels,
-            data.images,
-            test=data.test,
-            val=data.val,
-            val_fraction=data.val_fraction,
-            missing=data.missing,
-            seed=self.config.run.seed,
-        )
-        if not len(splits.train):
-            raise LabelError(f"{data.labels}: no image is left for the training split")
-        if splits.test is None and splits.val is None:
-            raise LabelError(
-                f"{data.labels}: no image is marked as test; give --data.test, or "
-                "--data.val_fraction 0.1 to hold some out"
-            )
-        return splits
+    def _open_folder(self) -> Path:
+        folder, self.lock = open_folder(self.config, self.data.splits.left_out)
+        return folder
 
-    def _make_model(self) -> tuple[CheckpointInfo, EAT]:
-        """The model to train, and what its checkpoints will say of it."""
-        config, choice = self.config, self.config.model
-        check_settings(choice.settings)
-        outputs = choice.num_outputs or len(vote_columns(self.splits.train)) or 1
-        targets(self.splits.train.iloc[:1], self.splits.dataset, outputs)  # fails early
-        model = create_model(choice.name, outputs, config.data.size, **choice.settings)
-        if model.img_size[0] != model.img_size[1]:
-            raise ValueError(f"training takes square images, not {model.img_size}")
-        data = config.data
-        preprocessing = Preprocessing(
-            model.img_size[0], data.train_resize, data.interpolation, data.flip, data.upright
-        )
-        info = CheckpointInfo(
-            model={
-                "name": choice.name,
-                "num_outputs": outputs,
-                "img_size": list(model.img_size),
-                "settings": choice.settings,
-            },
-            dataset=data.name,
-            preprocessing=asdict(preprocessing),
-            config=config.to_dict(),
-            splits={
-                name: {"images": len(table), "fingerprint": fingerprint(table)}
-                for name, table in self.splits.tables().items()
-            },
-        )
-        if choice.weights:
-            load_weights(model, choice.weights)
-        return info, model
-
-    def _loader(self, table: Any, sampler: EpochSampler | None = None) -> Any:
-        target = targets(table, self.splits.dataset, self.info.model["num_outputs"])
-        dataset = AestheticsDataset(table, self.config.data.images, target, self.info.preprocess)
-        return make_loader(dataset, self.config.optim.batch_size, self.config.data.workers, sampler)
+    def close(self) -> None:
+        """Let another run into the folder."""
+        if self.lock is not None:
+            self.lock.close()
 
     def fit(self) -> dict[str, float]:
         """Train the epochs that are left.
@@ -204,25 +124,31 @@ class Trainer:
             split.
 
         Raises:
-            TrainingError: the loss became infinite or NaN.
+            TrainingError: something broke, and the run's options say to stop then.
             Interrupted: SIGTERM or SIGINT came; the state is saved.
-            ImageError: an image cannot be read.
+            ImageError: an image to evaluate on cannot be read.
         """
         epochs, done = self.config.optim.epochs, self.progress
         self._announce()
         self._resume()
         purge = done.epoch + 1 if done.step else None  # of curves that an interrupted run drew
-        writer = SummaryWriter(str(self.folder / "curves"), purge_step=purge)
-        with writer as curves, self._catching_signals():
+        curves = None
+        if self.accelerator.is_main_process:
+            curves = SummaryWriter(str(self.folder / "curves"), purge_step=purge)
+        with curves or nullcontext(), self._catching_signals():
             while done.epoch < epochs:
                 record = self._train_epoch()
-                outputs = self._predict(self.eval_loader)
-                metrics = measure(outputs, self.eval_table, self.splits.dataset)
-                self._write_epoch(record, metrics, curves)
+                outputs = self._predict(self.data.eval_split, self.learner.result)
+                metrics = measure(
+                    outputs, self.data.tables[self.data.eval_split], self.data.dataset
+                )
+                if curves is not None:
+                    self._write_epoch(record, metrics, curves)
                 self._end_epoch(metrics)
-                self.report(metrics, False)
-                if self.stop_signal and done.epoch < epochs:
-                    raise Interrupted(self.stop_signal, self.folder, done)
+                if self.accelerator.is_main_process:
+                    self.report(metrics, False)
+                told = torch.tensor([float(s == self.stop_signal) for s in STOP_SIGNALS])
+                self._stop_if_told(summed(told.to(self.accelerator.device)).tolist())
         if done.best_epoch == 0:
             raise TrainingError(
                 f"{self.config.run.metric} was undefined after every epoch, so there is no best "
@@ -235,6 +161,7 @@ class Trainer:
         """Count the epoch and write its checkpoints, the state last: it vouches for the others."""
         metric, done = self.config.run.metric, self.progress
         done.epoch, done.batch, done.loss, done.images = done.epoch + 1, 0, 0.0, 0
+        done.replaced = done.overflows = 0
         self.info.epoch, self.info.metrics = done.epoch, metrics
         self._save("last")
         if not math.isnan(metrics[metric]) and metrics[metric] > done.best.get(metric, -math.inf):
@@ -242,30 +169,31 @@ class Trainer:
             self._save("best")
         self._save_state()
 
+    def _save(self, name: str) -> None:
+        if self.accelerator.is_main_process:
+            path = self.folder / "checkpoints" / f"{name}.safetensors"
+            save_checkpoint(path, self.learner.result, self.info, self.trained_on)
+
     def _save_state(self) -> None:
-        parts = {
-            "model": self.accelerator.unwrap_model(self.model).state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
-        save_state(self.folder / "checkpoints", self.progress, parts, self.config.run.keep)
+        if self.accelerator.is_main_process:
+            parts = self.learner.state()
+            save_state(self.folder / "checkpoints", self.progress, parts, self.config.run.keep)
         self.saved_at = time.monotonic()
 
     def _resume(self) -> None:
         """Continue from the newest sound state in the folder, if there is one."""
-        found = load_state(self.folder / "checkpoints")
+        found = from_main(lambda: load_state(self.folder / "checkpoints"))
         if found is None:
             return
         progress, parts = found
         vars(self.progress).update(vars(progress))
-        self.accelerator.unwrap_model(self.model).load_state_dict(parts["model"])
-        self.optimizer.load_state_dict(parts["optimizer"])
-        self.schedule.load_state_dict(parts["schedule"])
+        self.learner.load(parts)
         # Lines of epochs that the state does not know of are written again.
         metrics = self.folder / "metrics.jsonl"
-        lines = metrics.read_text().splitlines() if metrics.exists() else []
-        kept = "".join(f"{line}\n" for line in lines[: progress.epoch])
-        write_atomically(metrics, kept.encode())
+        if self.accelerator.is_main_process and metrics.exists():
+            lines = metrics.read_text().splitlines()
+            kept = "".join(f"{line}\n" for line in lines[: progress.epoch])
+            write_atomically(metrics, kept.encode())
         log.info("continuing after epoch %d, batch %d", progress.epoch, progress.batch)
 
     @contextmanager
@@ -286,16 +214,17 @@ class Trainer:
                 signal.signal(number, handler)
 
     def _announce(self) -> None:
-        splits, model = self.splits, self.info.model
-        sizes = {name: len(table) for name, table in splits.tables().items()}
+        data, model = self.data, self.info.model
+        sizes = {name: len(table) for name, table in self.data.tables.items()}
         log.info(
             "data: %s, %s images",
-            splits.dataset.title,
+            data.dataset.title,
             ", ".join(f"{count} {name}" for name, count in sizes.items()),
         )
-        if splits.left_out:
-            log.warning("%d labelled images have no file and are left out", len(splits.left_out))
-        parameters = sum(p.numel() for p in self.model.parameters()) / 1e6
+        if data.splits.left_out:
+            count = len(data.splits.left_out)
+            log.warning("%d labelled images have no file and are left out", count)
+        parameters = sum(p.numel() for p in self.learner.bare.parameters()) / 1e6
         log.info(
             "model: %s, %.2f M parameters, %d outputs, %d pixels, on %s in %s",
             model["name"],
@@ -305,12 +234,26 @@ class Trainer:
             self.accelerator.device,
             self.config.run.precision,
         )
-        if self.eval_split == "test":
+        parts = self.accelerator.num_processes * self.config.run.passes
+        if parts > 1:
+            log.info(
+                "a step's %d images: %d processes, %d passes each",
+                self.config.optim.batch_size,
+                self.accelerator.num_processes,
+                self.config.run.passes,
+            )
+            modules = self.learner.bare.modules()
+            if any(isinstance(m, InterestPoints) and m.average for m in modules):
+                log.warning(
+                    "this profile averages interest points over the images of a pass, so that its "
+                    "results hang on the numbers of processes and passes"
+                )
+        if self.data.eval_split == "test":
             log.info(
                 "the best epoch is chosen on the test split, as the field does; "
                 "--data.val_fraction 0.1 would hold images out for that"
             )
-        if self.config.model.weights is None and splits.dataset.name != "sample":
+        if self.config.model.weights is None and data.dataset.name != "sample":
             log.warning(
                 "training starts WITHOUT pretrained weights: on real photographs such a "
                 "model does not generalise (about 0.1 PLCC on AVA); give --model.weights "
@@ -320,72 +263,110 @@ class Trainer:
     def _train_epoch(self) -> dict[str, float]:
         """The rest of the epoch under way: its number, learning rate, mean loss and speed."""
         config, done = self.config, self.progress
-        self.model.train()
-        self.accelerator.unwrap_model(self.model).set_epoch(done.epoch, config.optim.epochs)
-        self.sampler.begin(done.epoch, skip=done.batch * config.optim.batch_size)
-        lr, start, before = self.optimizer.param_groups[0]["lr"], time.perf_counter(), done.images
-        title = f"epoch {done.epoch + 1}/{config.optim.epochs}"
-        bar = tqdm(total=len(self.sampler), initial=before, desc=title, unit="image", disable=None)
+        self.learner.model.train()
+        self.learner.bare.set_epoch(done.epoch, config.optim.epochs)
+        self.data.batches.begin(done.epoch)
+        names = self.data.splits.train["image"].to_numpy()[
+            [row for row, _ in self.data.batches.keys()]
+        ]
+        lr, start, trained = self.learner.lr, time.perf_counter(), 0
+        bar = tqdm(
+            total=self.data.batches.size,
+            initial=done.batch * config.optim.batch_size,
+            desc=f"epoch {done.epoch + 1}/{config.optim.epochs}",
+            unit="image",
+            disable=None if self.accelerator.is_main_process else True,
+        )
         with bar:
-            for batch in self.loader:
-                count = len(batch["row"])
-                done.loss += self._step(batch) * count
-                done.step, done.batch, done.images = (
-                    done.step + 1,
-                    done.batch + 1,
-                    done.images + count,
-                )
-                bar.update(count)
-                bar.set_postfix(loss=f"{done.loss / done.images:.4f}")
-                self._save_if_due()
+            for parts in self._steps(names):
+                whole = self.data.batches.whole(done.batch)
+                first = done.batch * config.optim.batch_size
+                self._step(parts, names[first : first + whole])
+                trained += whole
+                bar.update(whole)
+                bar.set_postfix(loss=f"{done.loss / max(done.images, 1):.4f}")
         seconds = time.perf_counter() - start
         return {
             "epoch": done.epoch + 1,
             "lr": lr,
-            "train_loss": done.loss / done.images,
+            "train_loss": done.loss / done.images if done.images else math.nan,
             "seconds": seconds,
-            "images_per_second": (done.images - before) / seconds,
+            "images_per_second": trained / seconds,
+            "replaced_images": done.replaced,
+            "skipped_steps": done.skipped,
+            "fp16_overflows": done.overflows,
         }
 
-    def _save_if_due(self) -> None:
-        """Save the state by steps, by time and on a signal; on a signal also stop."""
-        run, done = self.config.run, self.progress
-        by_steps = run.save_steps and done.step % run.save_steps == 0
-        by_time = run.save_minutes and time.monotonic() - self.saved_at > 60 * run.save_minutes
-        if by_steps or by_time or self.stop_signal:
-            self._save_state()
-        if self.stop_signal:
-            raise Interrupted(self.stop_signal, self.folder, done)
+    def _steps(self, names: NDArray) -> Iterator[list[dict[str, Any]]]:
+        """This process's batches of each step that is left of the epoch."""
+        done, passes, ahead = self.progress, self.data.batches.passes, 2 * self.config.data.workers
+        while done.batch < self.data.batches.steps:
+            self.data.batches.begin(done.epoch, skip=done.batch)
+            batches = loaded(self.data.loader("train", self.info.preprocess))
+            try:
+                while done.batch < self.data.batches.steps:
+                    yield [next(batches) for _ in range(passes)]
+            except LoaderError as error:
+                self.data.drop("train")
+                size = self.config.optim.batch_size
+                loading = slice(done.batch * size, (done.batch + 1 + ahead // passes) * size)
+                self.faults.dead_worker(error, names[loading].tolist())
 
-    def _step(self, batch: dict[str, Tensor]) -> float:
-        """One step of the optimizer; returns the batch's loss.
+    def _step(self, batches: Sequence[dict[str, Any]], names: NDArray) -> None:
+        """One step of the optimizer; then the state is saved if it is time.
 
         Drop path and rotation angles hang on (seed, step) alone, so that a run that was
         interrupted draws the same ones.
         """
-        torch.manual_seed(hash((self.config.run.seed, self.progress.step)))
-        with self.accelerator.autocast():
-            outputs = self.model(normalise(batch["pixels"]))
-        loss = self.loss(outputs.float(), batch["target"])
-        value = loss.item()
-        if not math.isfinite(value):
-            rows = [self.splits.train["image"][row] for row in batch["row"].tolist()]
-            raise TrainingError(
-                f"the loss became {value} after {self.schedule.last_epoch} steps, on the images "
-                f"{', '.join(rows)}; a lower --optim.lr, --optim.clip_norm 1 or "
-                "--run.precision fp32 may help"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        if self.config.optim.clip_norm is not None:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
-        self.optimizer.step()
-        self.schedule.step()
-        return value
+        done = self.progress
+        broken = [error for batch in batches for error in batch["error"] if error]
+        self.faults.broken_images(broken)
+        shares = self.data.batches.parts(done.batch)
+        parts = [
+            Part(batch["pixels"], batch["target"], first, count)
+            for batch, (first, count) in zip(batches, shares, strict=True)
+        ]
+        seed = hash((self.config.run.seed, done.step))
+        told = [len(broken), *(float(s == self.stop_signal) for s in STOP_SIGNALS)]
+        step = self.learner.gradients(parts, len(names), seed, told)
+        replaced, *stopping = step.notes
+        self.faults.count_replaced(int(replaced))
+        if self.faults.sound(step, names.tolist(), record=self.accelerator.is_main_process):
+            self.learner.update()
+            done.loss, done.images = done.loss + step.loss * len(names), done.images + len(names)
+        else:
+            self.learner.skip()
+        done.step, done.batch = done.step + 1, done.batch + 1
+        run, now = self.config.run, time.monotonic()
+        by_steps = run.save_steps and done.step % run.save_steps == 0
+        by_time = run.save_minutes and now - self.saved_at > 60 * run.save_minutes
+        if by_steps or by_time or any(stopping):
+            self._save_state()
+        self._stop_if_told(stopping)
 
-    def _predict(self, loader: Any, model: EAT | None = None) -> Any:
-        model = model or self.accelerator.unwrap_model(self.model)
-        return predict(model, loader, self.accelerator.device, self.config.run.precision)
+    def _stop_if_told(self, processes: Sequence[float]) -> None:
+        """Stop if any process got one of the STOP_SIGNALS; the state has been saved.
+
+        Raises:
+            Interrupted: unless the last epoch is over.
+        """
+        for number, count in zip(STOP_SIGNALS, processes, strict=True):
+            if count and self.progress.epoch < self.config.optim.epochs:
+                raise Interrupted(number, self.folder, self.progress)
+
+    def _predict(self, split: str, model: EAT) -> NDArray:
+        """Outputs (N, K) for a whole split, of which each process computes a share."""
+        device, precision = self.accelerator.device, self.config.run.precision
+        while True:
+            try:
+                loader = self.data.loader(split, self.info.preprocess)
+                outputs = predict(model, loader, device, precision)
+                break
+            except LoaderError as error:
+                self.data.drop(split)
+                self.faults.dead_worker(error, self.data.tables[split]["image"].tolist())
+        outputs = self.data.gathered(split, torch.from_numpy(outputs))
+        return summed(outputs.to(device)).cpu().numpy()
 
     def _write_epoch(
         self, record: dict[str, float], metrics: dict[str, float], curves: SummaryWriter
@@ -394,39 +375,33 @@ class Trainer:
         for name, value in record.items():
             curves.add_scalar(f"train/{name}", value, record["epoch"])
         for name, value in metrics.items():
-            curves.add_scalar(f"{self.eval_split}/{name}", value, record["epoch"])
-        line = record | {"split": self.eval_split} | finite(metrics)
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            curves.add_scalar(f"{self.data.eval_split}/{name}", value, record["epoch"])
+        line = finite(record) | {"split": self.data.eval_split} | finite(metrics)
+        append_line(self.folder / "metrics.jsonl", json.dumps(line))
         shown = ", ".join(f"{k} {metrics[k]:.4f}" for k in ("srcc", "plcc", "accuracy"))
         log.info(
             "epoch %d: loss %.4f, %s: %s (%.0f images/s)",
             record["epoch"],
             record["train_loss"],
-            self.eval_split,
+            self.data.eval_split,
             shown,
             record["images_per_second"],
         )
 
-    def _save(self, name: str) -> None:
-        model = self.accelerator.unwrap_model(self.model)
-        path = self.folder / "checkpoints" / f"{name}.safetensors"
-        save_checkpoint(path, model, self.info, self.trained_on)
-
     def _finish(self) -> dict[str, float]:
         """Predictions and final metrics of the best checkpoint, written and reported."""
-        table, loader = self.eval_table, self.eval_loader
-        split = self.eval_split
-        if split == "val" and self.splits.test is not None:
-            table, split = self.splits.test, "test"
-            loader = self._loader(table)
-        model, _ = load_checkpoint(self.folder / "checkpoints" / "best.safetensors")
-        outputs = self._predict(loader, model.to(self.accelerator.device))
-        dataset = self.splits.dataset
+        split = self.data.final_split
+        best = self.folder / "checkpoints" / "best.safetensors"
+        state = from_main(lambda: load_checkpoint(best)[0].state_dict())
+        model = self.info.build()
+        model.load_state_dict(state)
+        outputs = self._predict(split, model.to(self.accelerator.device))
+        dataset, table = self.data.dataset, self.data.tables[split]
         metrics = measure(outputs, table, dataset)
-        tabulate(outputs, table, dataset, dataset).to_csv(
-            self.folder / "predictions.csv", index=False
-        )
+        if not self.accelerator.is_main_process:
+            return metrics
+        predictions = tabulate(outputs, table, dataset, dataset).to_csv(index=False)
+        write_atomically(self.folder / "predictions.csv", predictions.encode())
         result = {"split": split, "best_epoch": self.progress.best_epoch, **finite(metrics)}
         write_atomically(self.folder / "result.json", json.dumps(result, indent=2).encode())
         log.info(
@@ -439,7 +414,7 @@ class Trainer:
 
 
 def train(config: TrainConfig, report: Report | None = None) -> tuple[Path, dict[str, float]]:
-    """Carry out one training run.
+    """Carry out one training run, or this process's part of it.
 
     Returns:
         The run's folder and the metrics of its best checkpoint.
@@ -447,11 +422,14 @@ def train(config: TrainConfig, report: Report | None = None) -> tuple[Path, dict
     Raises:
         As ``Trainer`` and ``Trainer.fit`` do.
     """
+    trainer = None
     try:
         trainer = Trainer(config, report)
         with logging_to(trainer.folder):
             metrics = trainer.fit()
         return trainer.folder, metrics
     finally:
+        if trainer is not None:
+            trainer.close()
         # accelerate keeps one state per process, and another run may want another precision.
         AcceleratorState._reset_state(reset_partial_state=True)

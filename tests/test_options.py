@@ -10,7 +10,7 @@ import yaml
 from eat import tuning
 from eat.cli import main, parse_train
 from eat.models import VARIANTS
-from eat.trainer import check_settings
+from eat.run_model import check_settings
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

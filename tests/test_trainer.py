@@ -13,8 +13,11 @@ from tensorboardX.proto.event_pb2 import Event
 
 from eat.checkpoint import load_checkpoint, read_info
 from eat.config import OptimConfig, TrainConfig
+from eat.faults import TrainingError
+from eat.learner import schedule_factor
+from eat.losses import Loss
 from eat.metrics import srcc
-from eat.trainer import Trainer, TrainingError, schedule_factor, train
+from eat.trainer import Trainer, train
 
 
 def test_a_run_leaves_config_curves_metrics_checkpoints_and_log(run: Path) -> None:
@@ -109,7 +112,7 @@ def test_an_infinite_loss_stops_the_run_and_names_the_images(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = Trainer(config)
-    trainer.loss = lambda outputs, target: outputs.sum() * math.nan
+    trainer.learner.loss = Loss(lambda outputs, target: outputs.sum(dim=1) * math.nan)
     with pytest.raises(
         TrainingError, match=r"loss became nan after 0 steps, on the images \d+\.jpg"
     ):
@@ -135,7 +138,7 @@ def test_weights_of_a_run_start_another(config: TrainConfig, checkpoint: Path) -
     config.model.weights = str(checkpoint)
     trainer = Trainer(config)
     model, _ = load_checkpoint(checkpoint)
-    start = trainer.model.state_dict()
+    start = trainer.learner.bare.state_dict()
     assert all(torch.equal(start[name], value) for name, value in model.state_dict().items())
 
 

@@ -1,9 +1,11 @@
 """From a label table to batches: splits, targets, dataset and loader."""
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from eat.data.labels import LabelError, vote_columns
 from eat.data.registry import DATASETS, Dataset, read_labels
-from eat.data.transforms import Preprocessing
+from eat.data.transforms import ImageError, Preprocessing
+
+TRIES = 100  # images tried in the place of a broken one
 
 
 @dataclass
@@ -154,14 +158,17 @@ def to_scores(outputs: np.ndarray, dataset: Dataset) -> np.ndarray:
 class AestheticsDataset(TorchDataset):
     """Images and targets of one split.
 
-    A key is a row number (evaluation), or a pair of row number and seed (training, with the
-    augmentation drawn from the seed), so that what a row becomes does not hang on which process
-    loads it.
+    A key is a row number (evaluation), or a pair of row number and seed (training), with the
+    augmentation drawn from the seed, so that what a row becomes does not hang on which process
+    loads it. An image that cannot be read in training is replaced by another, drawn from the seed
+    too, and ``error`` says why; what to do about it is the run's affair.
 
-    Items are dicts: ``pixels`` uint8 (3, size, size), ``target`` float32 (K,), ``row`` int.
+    Items are dicts: ``pixels`` uint8 (3, size, size), ``target`` float32 (K,), ``row`` int, and in
+    training ``error``, empty for a sound image.
 
     Raises:
-        ImageError: on access, if the image cannot be read.
+        ImageError: on access, if the image cannot be read in evaluation, or in training after
+            ``TRIES`` broken images in a row.
     """
 
     def __init__(
@@ -175,38 +182,141 @@ class AestheticsDataset(TorchDataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | int]:
-        row, seed = key if isinstance(key, tuple) else (key, None)
-        path = self.folder / self.images[row]
-        if seed is None:
-            pixels = self.preprocessing.evaluation(path)
-        else:
-            pixels = self.preprocessing.training(path, seed)
-        return {"pixels": pixels, "target": self.target[row], "row": row}
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | int | str]:
+        if isinstance(key, tuple):
+            return self._training_item(*key)
+        pixels = self.preprocessing.evaluation(self.folder / self.images[key])
+        return {"pixels": pixels, "target": self.target[key], "row": key}
+
+    def _training_item(self, row: int, seed: int) -> dict[str, Tensor | int | str]:
+        others = np.random.default_rng([seed, 1])
+        error = ""
+        for _ in range(TRIES):
+            try:
+                pixels = self.preprocessing.training(self.folder / self.images[row], seed)
+            except ImageError as broken:
+                error = error or str(broken)
+                row = int(others.integers(len(self.images)))
+                continue
+            return {"pixels": pixels, "target": self.target[row], "row": row, "error": error}
+        raise ImageError(f"{error}; and so are {TRIES - 1} others that were to replace it")
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Rows in random order, each with a seed, both drawn from (seed, epoch) alone."""
+def share(whole: int, parts: int, part: int) -> tuple[int, int]:
+    """First place and size of one part of a batch that is split as evenly as can be."""
+    size, rest = divmod(whole, parts)
+    return part * size + min(part, rest), size + (part < rest)
 
-    def __init__(self, size: int, seed: int) -> None:
+
+class TrainBatches(Sampler[list[tuple[int, int]]]):
+    """What one process loads: its parts of each step's batch, in random order.
+
+    Rows, each with a seed, are drawn from (seed, epoch) alone. A step's batch is cut into
+    ``processes * passes`` parts; a process takes ``passes`` of them, one after the other. A part
+    that would be empty, in a last batch smaller than their number, has one image that must not
+    count, so that all processes take part in every step.
+
+    Args:
+        size: rows of the training split.
+        batch_size: images a step, of all processes together.
+        seed: of the order and the augmentation.
+        passes: forward passes a step in each process.
+        processes: their number.
+        process: this one's.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        *,
+        passes: int = 1,
+        processes: int = 1,
+        process: int = 0,
+    ) -> None:
         self.size = size
+        self.batch_size = batch_size
         self.seed = seed
+        self.passes = passes
+        self.processes = processes
+        self.process = process
         self.epoch = 0
         self.skip = 0
 
-    # Not named set_epoch: accelerate calls that with a count of its own.
     def begin(self, epoch: int, skip: int = 0) -> None:
-        """Choose the epoch that the next iteration draws for, and how many rows it leaves out."""
+        """Choose the epoch that the next iteration draws for, and how many steps it leaves out."""
         self.epoch, self.skip = epoch, skip
 
-    def __len__(self) -> int:
-        return self.size
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch. The last one may have fewer images."""
+        return -(-self.size // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __len__(self) -> int:
+        return self.passes * (self.steps - self.skip)
+
+    def keys(self) -> list[tuple[int, int]]:
+        """All rows of the epoch in order, each with its seed."""
         draw = np.random.default_rng([self.seed, self.epoch])
         rows = draw.permutation(self.size)
         seeds = draw.integers(2**63, size=self.size)
-        return zip(rows[self.skip :].tolist(), seeds[self.skip :].tolist(), strict=True)
+        return list(zip(rows.tolist(), seeds.tolist(), strict=True))
+
+    def whole(self, step: int) -> int:
+        """Images of a step's batch."""
+        return min(self.batch_size, self.size - step * self.batch_size)
+
+    def parts(self, step: int) -> list[tuple[int, int]]:
+        """First place and size of each of this process's parts of a step's batch."""
+        first, count = self.process * self.passes, self.processes * self.passes
+        return [share(self.whole(step), count, first + i) for i in range(self.passes)]
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        keys = self.keys()
+        for step in range(self.skip, self.steps):
+            batch = keys[step * self.batch_size : (step + 1) * self.batch_size]
+            for first, count in self.parts(step):
+                yield batch[first : first + count] or batch[:1]
+
+
+def rows_in_order(
+    size: int, batch_size: int, *, processes: int = 1, process: int = 0
+) -> list[list[int]]:
+    """Batches of row numbers: every ``processes``-th of those that one process would take.
+
+    Each row is in one batch of one process, and no batch hangs on their number.
+    """
+    starts = range(process * batch_size, size, processes * batch_size)
+    return [list(range(start, min(start + batch_size, size))) for start in starts]
+
+
+class LoaderError(ChildProcessError):
+    """A process that loads images died; the message names it."""
+
+
+def loaded(loader: DataLoader) -> Iterator[dict[str, Any]]:
+    """The loader's batches.
+
+    Raises:
+        LoaderError: a loading process died.
+        ImageError: an image cannot be read.
+    """
+    try:
+        batches = iter(loader)
+        if loader.num_workers and threading.current_thread() is threading.main_thread():
+            # PyTorch's handler raises wherever the main process is, even amid a step. Without it a
+            # death is noticed here, within seconds.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        yield from batches
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        told = str(error).splitlines()[0].rstrip(".")
+        raise LoaderError(
+            f"a process that loads images died ({told}), perhaps for want of memory or by a file "
+            "that crashes the decoder"
+        ) from error
 
 
 def leave_interrupts_to_main(worker: int) -> None:
@@ -214,14 +324,11 @@ def leave_interrupts_to_main(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def make_loader(
-    dataset: AestheticsDataset, batch_size: int, workers: int, sampler: EpochSampler | None = None
-) -> DataLoader:
-    """Batches in row order, or in the sampler's. No image is dropped or repeated."""
+def make_loader(dataset: AestheticsDataset, batches: Iterable[list], workers: int) -> DataLoader:
+    """A loader of the given batches of keys. No image is dropped or repeated."""
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=sampler,
+        batch_sampler=batches,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,

@@ -16,6 +16,10 @@ FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BIL
 class ImageError(OSError):
     """An image file that cannot be read; the message names the file and what is wrong with it."""
 
+    def __init__(self, message: str) -> None:
+        # A loading process's error is raised anew with its whole traceback as its message.
+        super().__init__(message.strip().rpartition("eat.data.transforms.ImageError: ")[2])
+
 
 def read_image(path: str | Path, *, upright: bool) -> Image.Image:
     """Decode a photograph as RGB.

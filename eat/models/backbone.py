@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import Mlp, trunc_normal_
 from torch import Tensor, nn
 
 from eat.models.attention import WindowAttention
 from eat.models.deformable import DeformableAttention
+from eat.models.noise import DropPath, Noisy
 
 Record = dict[str, dict[str, Tensor]]
 
@@ -270,6 +271,17 @@ class EAT(nn.Module):
         for module in self.modules():
             if isinstance(module, DeformableAttention):
                 module.exploration.fill_(1 - epoch / num_epochs)
+
+    def set_rows(self, first: int, whole: int) -> None:
+        """Say that the next batches are a part of a larger one; see ``eat.models.noise``.
+
+        Args:
+            first: place of the first image in the whole batch, from 0.
+            whole: images in the whole batch.
+        """
+        for module in self.modules():
+            if isinstance(module, Noisy):
+                module.rows = first, whole
 
     def forward_features(self, x: Tensor, record: Record | None = None) -> Tensor:
         """Features before pooling.

@@ -13,6 +13,7 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from eat.models.attention import attend
+from eat.models.noise import Noisy
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -177,7 +178,7 @@ def pad_to_kernel(x: Tensor, conv: nn.Conv2d) -> Tensor:
     return F.pad(x, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2))
 
 
-class DeformableAttention(nn.Module):
+class DeformableAttention(Noisy):
     """Attention from every token to features sampled at points plus offsets.
 
     With ``interest_kernel`` None it is DAT's attention around a uniform grid (block letter D);
@@ -273,7 +274,8 @@ class DeformableAttention(nn.Module):
         if not (self.rotate and self.training):
             return None
         height, width = points.shape[2:4]
-        draw = torch.rand(batch, 1, height, width, dtype=points.dtype, device=points.device)
+        like = {"dtype": points.dtype, "device": points.device}
+        draw = self.draw(batch, lambda n: torch.rand(n, 1, height, width, **like))
         return self.exploration.to(points.dtype) * math.pi * (draw - 0.5)
 
     def forward(self, x: Tensor, record: dict[str, Any] | None = None) -> Tensor:

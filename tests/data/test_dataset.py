@@ -9,7 +9,7 @@ import torch
 
 from eat.data.dataset import (
     AestheticsDataset,
-    EpochSampler,
+    TrainBatches,
     make_loader,
     read_splits,
     targets,
@@ -83,9 +83,9 @@ def test_released_outputs_are_scored_as_they_are() -> None:
 
 def test_an_epoch_is_a_permutation_that_seed_and_epoch_fix() -> None:
     def rows(seed: int, epoch: int) -> list[tuple[int, int]]:
-        sampler = EpochSampler(50, seed)
-        sampler.begin(epoch)
-        return list(sampler)
+        batches = TrainBatches(50, 8, seed)
+        batches.begin(epoch)
+        return [key for batch in batches for key in batch]
 
     assert sorted(row for row, _ in rows(0, 0)) == list(range(50))
     assert rows(0, 1) == rows(0, 1)
@@ -98,7 +98,7 @@ def test_batches_are_the_same_whatever_the_number_of_workers(sample: Path) -> No
     data = AestheticsDataset(splits.train, sample / "images", target, Preprocessing(64, 72))
 
     def batches(workers: int) -> list[dict]:
-        return list(make_loader(data, 10, workers, EpochSampler(len(data), seed=1)))
+        return list(make_loader(data, TrainBatches(len(data), 10, seed=1), workers))
 
     for one, other in zip(batches(0), batches(2), strict=True):
         assert torch.equal(one["pixels"], other["pixels"])
