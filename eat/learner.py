@@ -1,6 +1,7 @@
 """A model that learns: its optimizer, schedule, precision and average, in one process or many."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -101,7 +102,12 @@ class Learner:
         optimizer = OPTIMIZERS[optim.optimizer](
             model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay
         )
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        with warnings.catch_warnings():
+            # The name that PyTorch wants instead is not known to the older ones.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        # Of kernels with one input channel, whose strides mean nothing.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self.schedule = LambdaLR(
             self.optimizer.optimizer, lambda step: schedule_factor(step, steps_per_epoch, optim)
         )
@@ -189,7 +195,9 @@ class Learner:
         """Leave the weights as they are; the schedule goes on."""
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.update()
-        self.schedule.step()
+        with warnings.catch_warnings():  # PyTorch expects a step of the optimizer before
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler", UserWarning)
+            self.schedule.step()
 
     def state(self) -> dict[str, Any]:
         """All that changes from step to step, as state dicts by name."""

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import pickle
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,12 +84,20 @@ def load_state(folder: str | Path) -> tuple[Progress, dict[str, Any]] | None:
 
     Returns:
         The progress and the state dicts by name; None if there is no sound state.
+
+    Raises:
+        ValueError: a file holds objects that could run code, and none of ours does.
     """
     for path in state_files(folder):
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest()[:16] != NAME.fullmatch(path.name)[2]:
             log.warning("%s is damaged (its checksum differs); trying the one before it", path)
             continue
-        parts = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        try:
+            parts = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"{path}: holds more than numbers, and may run code; it was not loaded. Remove it"
+            ) from error
         return Progress(**parts.pop("progress")), parts
     return None

@@ -268,16 +268,20 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
         return min(self.batch_size, self.size - step * self.batch_size)
 
     def parts(self, step: int) -> list[tuple[int, int]]:
-        """First place and size of each of this process's parts of a step's batch."""
+        """First place and size of each of this process's parts of a step's batch.
+
+        A part of size 0 has the batch's first image.
+        """
         first, count = self.process * self.passes, self.processes * self.passes
-        return [share(self.whole(step), count, first + i) for i in range(self.passes)]
+        parts = [share(self.whole(step), count, first + i) for i in range(self.passes)]
+        return [part if part[1] else (0, 0) for part in parts]
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         keys = self.keys()
         for step in range(self.skip, self.steps):
             batch = keys[step * self.batch_size : (step + 1) * self.batch_size]
             for first, count in self.parts(step):
-                yield batch[first : first + count] or batch[:1]
+                yield batch[first : first + max(count, 1)]
 
 
 def rows_in_order(
