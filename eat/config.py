@@ -106,6 +106,7 @@ class RunConfig:
         precision: of the forward pass: fp32, or autocast to bf16 or fp16 (on a GPU).
         passes: forward passes that each process splits a step's images into, to need less memory;
             the gradients add up to those of one pass.
+        compile: compile the model, which takes minutes at the start and makes steps faster.
         grad_checkpointing: compute blocks twice instead of keeping what they compute: less memory.
         metric: the metric that chooses the best epoch and that nni maximises.
         resume: auto continues the unfinished run in `folder`, or starts it if there is none;
@@ -121,6 +122,7 @@ class RunConfig:
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     passes: int = 1
+    compile: bool = False
     grad_checkpointing: bool = False
     metric: Literal["srcc", "plcc", "accuracy"] = "srcc"
     resume: Literal["never", "auto"] = "never"

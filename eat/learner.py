@@ -83,6 +83,10 @@ class Learner:
         run: device, precision and passes.
         accelerator: of this process.
         steps_per_epoch: which the schedule counts in.
+
+    Attributes:
+        model: the model as a step calls it, with what accelerate wraps around it.
+        bare: the model itself.
     """
 
     def __init__(
@@ -97,8 +101,11 @@ class Learner:
         self.loss = loss
         self.accelerator = accelerator
         self.clip_norm = optim.clip_norm
+        self.bare = model
         if run.grad_checkpointing:
             model.set_grad_checkpointing()
+        if run.compile:
+            model.compile()
         optimizer = OPTIMIZERS[optim.optimizer](
             model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay
         )
@@ -115,11 +122,6 @@ class Learner:
         if optim.ema is not None:
             average = get_ema_multi_avg_fn(optim.ema)
             self.average = AveragedModel(self.bare, multi_avg_fn=average)
-
-    @property
-    def bare(self) -> EAT:
-        """The model that learns, without what accelerate wraps around it."""
-        return self.accelerator.unwrap_model(self.model)
 
     @property
     def result(self) -> EAT:

@@ -75,14 +75,15 @@ def test_a_run_killed_at_twenty_random_points_ends_with_the_same_weights(
     assert lines == resumed_lines
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4])
+@pytest.mark.parametrize("step, ema", [(1, None), (2, None), (3, None), (4, None), (2, 0.5)])
 def test_a_signal_saves_the_state_and_the_run_continues_bit_for_bit(
-    config: TrainConfig, tmp_path: Path, step: int
+    config: TrainConfig, tmp_path: Path, step: int, ema: float | None
 ) -> None:
     def weights() -> dict[str, torch.Tensor]:
         folder = Path(config.run.folder)
         return load_checkpoint(folder / "checkpoints" / "last.safetensors")[0].state_dict()
 
+    config.optim.ema = ema
     train(config)
     whole = weights()
     config.run.folder = str(tmp_path / "stopped")

@@ -2,6 +2,10 @@
 
 import json
 import math
+import platform
+import re
+import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +16,14 @@ import yaml
 from tensorboardX.proto.event_pb2 import Event
 
 from eat.checkpoint import load_checkpoint, read_info
+from eat.cli import parse_train
 from eat.config import OptimConfig, TrainConfig
 from eat.faults import TrainingError
 from eat.learner import schedule_factor
 from eat.losses import Loss
 from eat.metrics import srcc
+from eat.models import EAT
+from eat.provenance import git_revision
 from eat.trainer import Trainer, train
 
 
@@ -62,6 +69,79 @@ def test_a_seed_fixes_a_run_and_another_changes_it(config: TrainConfig, tmp_path
     one, same, other = weights("a", 0), weights("b", 0), weights("c", 1)
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_config_in_a_run_folder_repeats_the_run(run: Path, tmp_path: Path) -> None:
+    options = ["--config", str(run / "config.yaml"), "--run.folder", str(tmp_path / "again")]
+    again, _ = train(parse_train(options))
+    first, second = (
+        load_checkpoint(folder / "checkpoints" / "last.safetensors")[0].state_dict()
+        for folder in (run, again)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_keeps_what_it_was_started_with(run: Path) -> None:
+    start = json.loads((run / "starts.jsonl").read_text())
+    assert start["seed"] == 0 and start["packages"]["torch"] == version("torch")
+    assert start["processor"] and start["python"] == platform.python_version()
+    assert start["processes"] == 1 and start["gpus"] == [] or torch.cuda.is_available()
+
+
+def test_the_git_revision_is_this_programs_own(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    assert git_revision(tmp_path) is None
+    git("init")
+    git("commit", "--allow-empty", "-m", "x")
+    revision = git_revision(tmp_path)
+    assert re.fullmatch("[0-9a-f]{40}", revision)
+    (tmp_path / "new").mkdir()
+    assert git_revision(tmp_path / "new") is None  # within someone else's repository
+    (tmp_path / "file").touch()
+    assert git_revision(tmp_path) == f"{revision}+changes"
+
+
+def test_a_compiled_run_ends_as_one_that_is_not(
+    config: TrainConfig, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+
+    def compile_fast(model: EAT) -> None:
+        compiled.append(model)
+        torch.nn.Module.compile(model, backend="eager")
+
+    monkeypatch.setattr(EAT, "compile", compile_fast)
+    config.run.compile = True
+    folder, _ = train(config)
+    assert len(compiled) == 1
+    lines = [(f / "metrics.jsonl").read_text().splitlines()[-1] for f in (run, folder)]
+    assert json.loads(lines[0])["emd"] == pytest.approx(json.loads(lines[1])["emd"], rel=1e-4)
+
+
+def test_the_average_of_the_weights_is_what_is_kept(config: TrainConfig) -> None:
+    config.optim.ema, config.optim.epochs, config.optim.batch_size = 0.75, 1, 16
+    trainer = Trainer(config)
+    update, seen = trainer.learner.update, []
+
+    def update_and_look() -> None:
+        update()
+        seen.append(trainer.learner.bare.head.weight.detach().clone())
+
+    trainer.learner.update = update_and_look
+    trainer.fit()
+    assert len(seen) == 3
+    mean = 0.75 * (0.75 * seen[0] + 0.25 * seen[1]) + 0.25 * seen[2]
+    model, _ = load_checkpoint(trainer.folder / "checkpoints" / "last.safetensors")
+    torch.testing.assert_close(model.head.weight, mean)
+
+
+def test_fp16_without_a_gpu_is_refused_with_what_to_take(config: TrainConfig) -> None:
+    config.run.precision = "fp16"
+    with pytest.raises(ValueError, match="needs a GPU: expected bf16 or fp32 on a CPU"):
+        train(config)
 
 
 def test_training_reduces_the_loss(config: TrainConfig) -> None:
