@@ -230,7 +230,7 @@ class Adapter:
 
     def _adapt(self, images: RaterImages, ratings: NDArray[np.float64], draw: Draw) -> float:
         """Adapt to one draw and return the SRCC on the rest."""
-        optimizer = torch.optim.Adam(self.groups)
+        optimizer = torch.optim.Adam(self.groups, fused=True)
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
         found = []
         with torch.random.fork_rng(devices=devices):

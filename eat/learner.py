@@ -107,7 +107,7 @@ class Learner:
         if run.compile:
             model.compile()
         optimizer = OPTIMIZERS[optim.optimizer](
-            model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay
+            model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay, fused=True
         )
         with warnings.catch_warnings():
             # The name that PyTorch wants instead is not known to the older ones.

@@ -85,7 +85,7 @@ def test_a_run_keeps_what_it_was_started_with(run: Path) -> None:
     start = json.loads((run / "starts.jsonl").read_text())
     assert start["seed"] == 0 and start["packages"]["torch"] == version("torch")
     assert start["processor"] and start["python"] == platform.python_version()
-    assert start["processes"] == 1 and start["gpus"] == [] or torch.cuda.is_available()
+    assert start["processes"] == 1 and len(start["gpus"]) == torch.cuda.device_count()
 
 
 def test_the_git_revision_is_this_programs_own(tmp_path: Path) -> None:
