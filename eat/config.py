@@ -24,7 +24,7 @@ class DataConfig:
         interpolation: PIL filter of the squeeze.
         flip: flip training images horizontally, every other time.
         upright: turn images by their EXIF orientation first. The released recipe does not.
-        workers: processes that load images; 0 loads them in the main process.
+        workers: processes that load images, for each one that trains; 0 loads them in that one.
     """
 
     name: str = "ava"

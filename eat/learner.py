@@ -102,6 +102,10 @@ class Learner:
         self.accelerator = accelerator
         self.clip_norm = optim.clip_norm
         self.bare = model
+        self.average = None
+        if optim.ema is not None:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema))
+            self.average.to(accelerator.device)
         if run.grad_checkpointing:
             model.set_grad_checkpointing()
         if run.compile:
@@ -118,10 +122,6 @@ class Learner:
         self.schedule = LambdaLR(
             self.optimizer.optimizer, lambda step: schedule_factor(step, steps_per_epoch, optim)
         )
-        self.average = None
-        if optim.ema is not None:
-            average = get_ema_multi_avg_fn(optim.ema)
-            self.average = AveragedModel(self.bare, multi_avg_fn=average)
 
     @property
     def result(self) -> EAT:
