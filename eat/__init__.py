@@ -1,17 +1,35 @@
-"""EAT, an Enhancer for Aesthetics-Oriented Transformers: predict how people would rate a photo."""
+"""EAT, an Enhancer for Aesthetics-Oriented Transformers: predict how people would rate a photo.
 
-from typing import Any
+Names are imported when they are first used, so that ``import eat`` and ``eat --help`` load neither
+PyTorch nor anything else that is large.
+"""
 
-from eat.models import VARIANTS, create_model, load_weights
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from eat.version import __version__
+
+if TYPE_CHECKING:
+    from eat.models import VARIANTS, create_model, load_weights
+    from eat.score import Scorer
 
 __all__ = ["VARIANTS", "Scorer", "__version__", "create_model", "load_weights"]
 
+HOMES = {
+    "VARIANTS": "eat.models",
+    "Scorer": "eat.score",
+    "create_model": "eat.models",
+    "load_weights": "eat.models",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # Scoring needs pandas and more; a model alone does not.
-    if name == "Scorer":
-        from eat.score import Scorer
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(HOMES[name]), name)
+    globals()[name] = value
+    return value
 
-        return Scorer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *HOMES})

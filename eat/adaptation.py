@@ -15,7 +15,8 @@ from torch import Tensor
 from eat.checkpoint import load_checkpoint
 from eat.data.registry import DATASETS, Dataset
 from eat.data.transforms import Preprocessing, normalise, read_image, to_tensor
-from eat.evaluate import autocast, pick_device, rescale, use_own_points
+from eat.evaluate import rescale
+from eat.inference import autocast, pick_device, use_own_points
 from eat.metrics import UndefinedMetricWarning, srcc
 from eat.models import EAT
 from eat.personal_report import WorkerResult

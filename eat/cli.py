@@ -12,6 +12,9 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from eat.config import DataConfig, FaultConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from eat.processes import is_main
+from eat.signatures import signature_of
+from eat.stops import Interrupted, TrainingError
 
 # How jsonargparse words an option that it does not know: on the command line, and in a file.
 UNKNOWN_OPTION = re.compile(
@@ -87,7 +90,6 @@ def run_train(config: TrainConfig) -> int:
     """Train, tell nni where there is one, and say where the results lie."""
     from eat import tuning
     from eat.pictures import draw_curves, draw_predictions
-    from eat.processes import is_main
     from eat.trainer import train
 
     config.run.folder = config.run.folder or tuning.trial_folder()
@@ -112,18 +114,20 @@ def run_train(config: TrainConfig) -> int:
     return 0
 
 
-def add_function(parser: Parser, function: Callable, skip: Sequence[str] = ()) -> None:
-    """The parameters of a function as options, checked by its types, explained by its docstring."""
-    parser.add_function_arguments(function, skip=set(skip))
+def add_function(parser: Parser, module: str, name: str, skip: Sequence[str] = ()) -> None:
+    """A function's parameters as options, checked by its types, explained by its docstring."""
+    function = signature_of(module, name)
+    add = (
+        parser.add_class_arguments if isinstance(function, type) else parser.add_function_arguments
+    )
+    add(function, skip=set(skip))
 
 
 def add_evaluate_arguments(parser: Parser) -> None:
     """Options of ``eat evaluate``."""
-    from eat.evaluate import evaluate_checkpoint
-
     parser.add_argument("checkpoint", type=str | None, nargs="?", help="a run's checkpoint")
     parser.add_argument("--released", type=str | None, help="instead: a checkpoint of the authors'")
-    add_function(parser, evaluate_checkpoint, skip=["checkpoint", "released"])
+    add_function(parser, "eat.evaluate", "evaluate_checkpoint", skip=["checkpoint", "released"])
     parser.add_argument(
         "--out",
         type=str | None,
@@ -154,10 +158,8 @@ def run_evaluate(options: dict[str, Any]) -> int:
 
 def add_score_arguments(parser: Parser) -> None:
     """Options of ``eat score``."""
-    from eat.score import Scorer
-
     parser.add_argument("images", type=str, nargs="+", help="files, folders or glob patterns")
-    add_function(parser, Scorer)
+    add_function(parser, "eat.score", "Scorer")
     parser.add_argument(
         "--format",
         type=Literal["csv", "jsonl"],
@@ -201,10 +203,8 @@ def write_lines(lines: Iterator[str], path: str | None) -> None:
 
 def add_prepare_arguments(parser: Parser) -> None:
     """Options of ``eat prepare``."""
-    from eat.data.prepare import prepare
-
     parser.add_argument("name", type=str, help="data set")
-    add_function(parser, prepare, skip=["name"])
+    add_function(parser, "eat.data.prepare", "prepare", skip=["name"])
 
 
 def run_prepare(options: dict[str, Any]) -> int:
@@ -218,10 +218,8 @@ def run_prepare(options: dict[str, Any]) -> int:
 
 def add_personalize_arguments(parser: Parser) -> None:
     """Options of ``eat personalize``."""
-    from eat.personalize import personalize
-
     parser.add_argument("checkpoint", type=str, help="the general model")
-    add_function(parser, personalize, skip=["checkpoint"])
+    add_function(parser, "eat.personalize", "personalize", skip=["checkpoint"])
 
 
 def run_personalize(options: dict[str, Any]) -> int:
@@ -254,10 +252,8 @@ def run_points(options: dict[str, Any]) -> int:
 
 def add_sample_arguments(parser: Parser) -> None:
     """Options of ``eat sample``."""
-    from eat.data.sample import make_sample
-
     parser.add_argument("folder", type=str, help="where the data set goes")
-    add_function(parser, make_sample, skip=["folder"])
+    add_function(parser, "eat.data.sample", "make_sample", skip=["folder"])
     parser.add_argument(
         "--workers",
         type=int,
@@ -306,10 +302,6 @@ COMMANDS = {
 
 def guarded(run: Callable[[], int], prog: str) -> int:
     """Run a command; an error that the user can mend is one message and exit code 2."""
-    from eat.faults import TrainingError
-    from eat.processes import is_main
-    from eat.trainer import Interrupted
-
     try:
         return run()
     except (ValueError, OSError, TrainingError) as error:

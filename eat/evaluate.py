@@ -1,6 +1,5 @@
 """Evaluation: a model and a split to predictions, predictions and labels to named numbers."""
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -25,33 +24,13 @@ from eat.data.identity import count_seen, fingerprint, identity_hashes
 from eat.data.labels import LabelError, vote_columns
 from eat.data.registry import Dataset, read_labels
 from eat.data.transforms import normalise
+from eat.inference import autocast, pick_device, use_own_points
 from eat.metrics import bootstrap_interval, emd, score_metrics
 from eat.models import EAT
-from eat.models.deformable import InterestPoints
 from eat.released import RELEASED, load_released
 from eat.report import Evaluation
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_SLICES = 100  # a column with more values than this is cut into quarters, or refused
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Autocast to ``precision``: fp32 (none), bf16 or fp16."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, DTYPES[precision])
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that "auto" or "cpu" stands for."""
-    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu")
-
-
-def use_own_points(model: EAT) -> None:
-    """Give every image its own interest points, also where the profile averages them."""
-    for module in model.modules():
-        if isinstance(module, InterestPoints):
-            module.average = False
 
 
 def predict(

@@ -12,12 +12,9 @@ from eat.data.dataset import LoaderError
 from eat.files import append_line
 from eat.learner import Gradients
 from eat.state import Progress
+from eat.stops import TrainingError
 
 log = logging.getLogger("eat")
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and where."""
 
 
 class Faults:

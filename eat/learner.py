@@ -106,8 +106,7 @@ class Learner:
         if optim.ema is not None:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema))
             self.average.to(accelerator.device)
-        if run.grad_checkpointing:
-            model.set_grad_checkpointing()
+        model.set_grad_checkpointing(run.grad_checkpointing)
         if run.compile:
             model.compile()
         optimizer = OPTIMIZERS[optim.optimizer](

@@ -2,12 +2,10 @@
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -19,6 +17,9 @@ def is_main() -> bool:
 
 def from_main(function: Callable[[], T]) -> T:
     """Call a function in the main process alone; all get what it returns, or raises."""
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
     state = PartialState()
     if state.num_processes == 1:
         return function()
@@ -35,8 +36,11 @@ def from_main(function: Callable[[], T]) -> T:
     return value
 
 
-def summed(values: Tensor) -> Tensor:
+def summed(values: "Tensor") -> "Tensor":
     """A tensor's sum over the processes, in place."""
+    import torch
+    from accelerate import PartialState
+
     if PartialState().num_processes > 1:
         torch.distributed.all_reduce(values)
     return values

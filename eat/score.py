@@ -15,7 +15,7 @@ import torch
 from eat.checkpoint import load_checkpoint
 from eat.data.dataset import to_scores
 from eat.data.transforms import ImageError, normalise
-from eat.evaluate import autocast, pick_device, use_own_points
+from eat.inference import autocast, pick_device, use_own_points
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 ONE_TO_TEN = (1.0, 10.0)

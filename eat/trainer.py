@@ -24,7 +24,7 @@ from eat.config import RunConfig, TrainConfig
 from eat.data.dataset import LoaderError, loaded
 from eat.data.identity import identity_hashes
 from eat.evaluate import measure, predict, tabulate
-from eat.faults import Faults, TrainingError
+from eat.faults import Faults
 from eat.files import append_line, write_atomically
 from eat.learner import Learner, Part
 from eat.losses import LOSSES
@@ -36,23 +36,12 @@ from eat.run_data import RunData
 from eat.run_folder import logging_to, open_folder
 from eat.run_model import make_model
 from eat.state import Progress, load_state, save_state
+from eat.stops import Interrupted, TrainingError
 
 log = logging.getLogger("eat")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Report = Callable[[dict[str, float], bool], None]  # metrics, and whether they are the last
-
-
-class Interrupted(Exception):
-    """A run was told to stop by a signal, and has saved its state."""
-
-    def __init__(self, number: int, folder: Path, progress: Progress) -> None:
-        self.exit_code = 128 + number
-        super().__init__(
-            f"stopped by {signal.Signals(number).name} after epoch {progress.epoch}, batch "
-            f"{progress.batch}; the state is saved: continue with --run.folder {folder} "
-            "--run.resume auto"
-        )
 
 
 def make_accelerator(run: RunConfig) -> Accelerator:
@@ -352,7 +341,7 @@ class Trainer:
         """
         for number, count in zip(STOP_SIGNALS, processes, strict=True):
             if count and self.progress.epoch < self.config.optim.epochs:
-                raise Interrupted(number, self.folder, self.progress)
+                raise Interrupted(number, self.folder, self.progress.epoch, self.progress.batch)
 
     def _predict(self, split: str, model: EAT) -> NDArray:
         """Outputs (N, K) for a whole split, of which each process computes a share."""

@@ -17,10 +17,10 @@ from eat.checkpoint import load_checkpoint
 from eat.config import TrainConfig
 from eat.data.sample import make_sample
 from eat.data.transforms import ImageError
-from eat.faults import TrainingError
 from eat.losses import Loss
 from eat.run_folder import FolderLock
 from eat.state import load_state
+from eat.stops import TrainingError
 from eat.trainer import Trainer, train
 
 

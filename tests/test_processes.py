@@ -93,6 +93,12 @@ def test_passes_add_up_to_one(config: TrainConfig, tmp_path: Path) -> None:
     assert_same(one, train(config)[0])
 
 
+def test_checkpointed_gradients_train_the_same(config: TrainConfig, tmp_path: Path) -> None:
+    one, _ = train(config)
+    config.run.folder, config.run.grad_checkpointing = str(tmp_path / "less"), True
+    assert_same(one, train(config)[0])
+
+
 def test_two_processes_told_to_stop_continue_as_one(config: TrainConfig, tmp_path: Path) -> None:
     config.optim.epochs = 12
     one, _ = train(config)

@@ -15,7 +15,8 @@ from conftest import small_run
 from eat.checkpoint import load_checkpoint
 from eat.config import TrainConfig
 from eat.state import Progress, load_state, save_state, state_files
-from eat.trainer import Interrupted, Trainer, train
+from eat.stops import Interrupted
+from eat.trainer import Trainer, train
 
 
 def train_alone(config: TrainConfig) -> None:

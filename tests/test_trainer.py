@@ -18,12 +18,12 @@ from tensorboardX.proto.event_pb2 import Event
 from eat.checkpoint import load_checkpoint, read_info
 from eat.cli import parse_train
 from eat.config import OptimConfig, TrainConfig
-from eat.faults import TrainingError
 from eat.learner import schedule_factor
 from eat.losses import Loss
 from eat.metrics import srcc
 from eat.models import EAT
 from eat.provenance import git_revision
+from eat.stops import TrainingError
 from eat.trainer import Trainer, train
 
 

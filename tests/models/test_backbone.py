@@ -356,7 +356,7 @@ def test_an_unknown_name_suggests_the_nearest(wrong: str, nearest: str) -> None:
         create_model(wrong)
 
 
-def test_timm_builds_the_models_once_eat_is_imported() -> None:
+def test_timm_builds_the_models_once_eat_models_is_imported() -> None:
     model = timm.create_model("eat_nano", num_classes=3, drop_path_rate=0.1)
     assert isinstance(model, EAT)
     assert model.num_classes == 3

@@ -1,0 +1,75 @@
+"""What the command line and ``import eat`` load before there is work to do."""
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import eat
+from eat.signatures import signature_of
+
+HEAVY = ("torch", "timm", "pandas", "scipy", "matplotlib", "accelerate", "nni", "tensorboardX")
+DESCRIBED = [
+    ("eat.evaluate", "evaluate_checkpoint"),
+    ("eat.score", "Scorer"),
+    ("eat.data.prepare", "prepare"),
+    ("eat.personalize", "personalize"),
+    ("eat.data.sample", "make_sample"),
+]
+
+
+def loaded(code: str) -> set[str]:
+    """The heavy libraries that a fresh interpreter has imported after running some code."""
+    code += f"\nimport sys; print('LOADED', *[m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+def call(*argv: str) -> str:
+    """Code that runs a command and survives its exit."""
+    return f"""
+from eat.cli import main
+try:
+    main({list(argv)!r})
+except SystemExit:
+    pass
+"""
+
+
+def test_no_help_loads_what_only_work_needs() -> None:
+    commands = ("train", "evaluate", "score", "prepare", "personalize", "points", "sample")
+    calls = [call("--help"), *(call(command, "--help") for command in commands)]
+    assert loaded("import eat\n" + "\n".join(calls)) == set()
+
+
+def test_a_misspelt_option_is_refused_before_anything_is_loaded() -> None:
+    assert loaded(call("score", "photo.jpg", "--chekpoint", "x")) == set()
+
+
+def test_the_package_gives_its_names_when_they_are_used() -> None:
+    assert set(eat.__all__) <= set(dir(eat))
+    for name in eat.__all__:
+        assert getattr(eat, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'create_modle'"):
+        _ = eat.create_modle
+
+
+@pytest.mark.parametrize(("module", "name"), DESCRIBED)
+def test_a_signature_told_from_the_source_is_the_real_one(module: str, name: str) -> None:
+    real, told = getattr(import_module(module), name), signature_of(module, name)
+
+    def parameters(what: object) -> list[tuple]:
+        found = inspect.signature(what).parameters.values()
+        return [(p.name, p.kind, p.default, p.annotation) for p in found]
+
+    assert parameters(told) == parameters(real)
+    assert inspect.getdoc(told) == inspect.getdoc(real)
+
+
+def test_an_unknown_function_is_an_error() -> None:
+    with pytest.raises(LookupError, match="no function or class 'nobody'"):
+        signature_of("eat.score", "nobody")
+    with pytest.raises(LookupError, match="no module 'eat.nothing'"):
+        signature_of("eat.nothing", "nobody")
