@@ -127,10 +127,7 @@ class Trainer:
         with curves or nullcontext(), self._catching_signals():
             while done.epoch < epochs:
                 record = self._train_epoch()
-                outputs = self._predict(self.data.eval_split, self.learner.result)
-                metrics = measure(
-                    outputs, self.data.tables[self.data.eval_split], self.data.dataset
-                )
+                metrics = self._evaluate()
                 if curves is not None:
                     self._write_epoch(record, metrics, curves)
                 self._end_epoch(metrics)
@@ -145,6 +142,12 @@ class Trainer:
             )
         log.info("best epoch %d of %d by %s", done.best_epoch, epochs, self.config.run.metric)
         return self._finish()
+
+    def _evaluate(self) -> dict[str, float]:
+        """Metrics of the model as it is, on the split that chooses the best epoch."""
+        split = self.data.eval_split
+        outputs = self._predict(split, self.learner.result)
+        return measure(outputs, self.data.tables[split], self.data.dataset)
 
     def _end_epoch(self, metrics: dict[str, float]) -> None:
         """Count the epoch and write its checkpoints, the state last: it vouches for the others."""
@@ -251,25 +254,23 @@ class Trainer:
 
     def _train_epoch(self) -> dict[str, float]:
         """The rest of the epoch under way: its number, learning rate, mean loss and speed."""
-        config, done = self.config, self.progress
+        optim, done, batches = self.config.optim, self.progress, self.data.batches
         self.learner.model.train()
-        self.learner.bare.set_epoch(done.epoch, config.optim.epochs)
-        self.data.batches.begin(done.epoch)
-        names = self.data.splits.train["image"].to_numpy()[
-            [row for row, _ in self.data.batches.keys()]
-        ]
+        self.learner.bare.set_epoch(done.epoch, optim.epochs)
+        batches.begin(done.epoch)
+        images = self.data.splits.train["image"].to_numpy()
+        names = images[[row for row, _ in batches.keys()]]
         lr, start, trained = self.learner.lr, time.perf_counter(), 0
         bar = tqdm(
-            total=self.data.batches.size,
-            initial=done.batch * config.optim.batch_size,
-            desc=f"epoch {done.epoch + 1}/{config.optim.epochs}",
+            total=batches.size,
+            initial=done.batch * optim.batch_size,
+            desc=f"epoch {done.epoch + 1}/{optim.epochs}",
             unit="image",
             disable=None if self.accelerator.is_main_process else True,
         )
         with bar:
             for parts in self._steps(names):
-                whole = self.data.batches.whole(done.batch)
-                first = done.batch * config.optim.batch_size
+                whole, first = batches.whole(done.batch), done.batch * optim.batch_size
                 self._step(parts, names[first : first + whole])
                 trained += whole
                 bar.update(whole)
@@ -288,18 +289,20 @@ class Trainer:
 
     def _steps(self, names: NDArray) -> Iterator[list[dict[str, Any]]]:
         """This process's batches of each step that is left of the epoch."""
-        done, passes, ahead = self.progress, self.data.batches.passes, 2 * self.config.data.workers
-        while done.batch < self.data.batches.steps:
-            self.data.batches.begin(done.epoch, skip=done.batch)
-            batches = loaded(self.data.loader("train", self.info.preprocess))
+        done, batches = self.progress, self.data.batches
+        while done.batch < batches.steps:
+            batches.begin(done.epoch, skip=done.batch)
+            loading = loaded(self.data.loader("train", self.info.preprocess))
             try:
-                while done.batch < self.data.batches.steps:
-                    yield [next(batches) for _ in range(passes)]
+                while done.batch < batches.steps:
+                    yield [next(loading) for _ in range(batches.passes)]
             except LoaderError as error:
                 self.data.drop("train")
-                size = self.config.optim.batch_size
-                loading = slice(done.batch * size, (done.batch + 1 + ahead // passes) * size)
-                self.faults.dead_worker(error, names[loading].tolist())
+                ahead = 1 + 2 * self.config.data.workers // batches.passes  # what is loaded at once
+                first, last = (
+                    step * batches.batch_size for step in (done.batch, done.batch + ahead)
+                )
+                self.faults.dead_worker(error, names[first:last].tolist())
 
     def _step(self, batches: Sequence[dict[str, Any]], names: NDArray) -> None:
         """One step of the optimizer; then the state is saved if it is time.
@@ -308,13 +311,12 @@ class Trainer:
         interrupted draws the same ones.
         """
         done = self.progress
-        broken = [error for batch in batches for error in batch["error"] if error]
-        self.faults.broken_images(broken)
+        parts, broken = [], []
         shares = self.data.batches.parts(done.batch)
-        parts = [
-            Part(batch["pixels"], batch["target"], first, count)
-            for batch, (first, count) in zip(batches, shares, strict=True)
-        ]
+        for batch, (first, count) in zip(batches, shares, strict=True):
+            parts.append(Part(batch["pixels"], batch["target"], first, count))
+            broken += [error for error in batch["error"][:count] if error]
+        self.faults.broken_images(broken)
         seed = hash((self.config.run.seed, done.step))
         told = [len(broken), *(float(s == self.stop_signal) for s in STOP_SIGNALS)]
         step = self.learner.gradients(parts, len(names), seed, told)
