@@ -170,7 +170,12 @@ class Trainer:
             raise ValueError(f"training takes square images, not {model.img_size}")
         data = config.data
         preprocessing = Preprocessing(
-            model.img_size[0], data.train_resize, data.interpolation, data.flip, data.upright
+            model.img_size[0],
+            data.train_resize,
+            data.interpolation,
+            data.flip,
+            data.upright,
+            data.decode,
         )
         info = CheckpointInfo(
             model={
