@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from eat.config import OptimConfig, TrainConfig
+from eat.data.cache import CachedPixels
 from eat.data.dataset import (
     AestheticsDataset,
     EpochSampler,
@@ -198,8 +199,14 @@ class Trainer:
 
     def _loader(self, table: Any, sampler: EpochSampler | None = None) -> Any:
         target = targets(table, self.splits.dataset, self.info.model["num_outputs"])
-        dataset = AestheticsDataset(table, self.config.data.images, target, self.info.preprocess)
-        return make_loader(dataset, self.config.optim.batch_size, self.config.data.workers, sampler)
+        data, pixels = self.config.data, self.info.preprocess
+        if data.cache:
+            training = sampler is not None
+            pixels = CachedPixels(
+                data.cache, pixels, data.images, table["image"], training=training
+            )
+        dataset = AestheticsDataset(table, data.images, target, pixels)
+        return make_loader(dataset, self.config.optim.batch_size, data.workers, sampler)
 
     def fit(self) -> dict[str, float]:
         """Train the epochs that are left.
