@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eat.checkpoint import load_checkpoint
 from eat.data.registry import DATASETS, Dataset
-from eat.data.transforms import Preprocessing, normalise, read_image, to_tensor
+from eat.data.transforms import Preprocessing, normalise
 from eat.evaluate import rescale
 from eat.inference import autocast, pick_device, use_own_points
 from eat.metrics import UndefinedMetricWarning, srcc
@@ -130,8 +130,8 @@ class RaterImages:
         if row in self.kept:
             return self.kept[row]
         how = self.preprocessing
-        image = read_image(self.paths[row], upright=how.upright)
-        pair = tuple(to_tensor(how.squeeze(image, s)) for s in (how.size, how.train_resize))
+        image = how.read(self.paths[row])
+        pair = tuple(how.squeeze(image, s) for s in (how.size, how.train_resize))
         if len(self.kept) < self.room:
             self.kept[row] = pair
         return pair
@@ -142,12 +142,7 @@ class RaterImages:
 
     def training(self, row: int, seed: int) -> Tensor:
         """As ``Preprocessing.training``, draw for draw: uint8 (3, size, size)."""
-        size, pixels = self.preprocessing.size, self._decode(row)[1]
-        draw = np.random.default_rng(seed)
-        if self.preprocessing.flip and draw.random() < 0.5:
-            pixels = pixels.flip(-1)
-        top, left = draw.integers(0, pixels.shape[-1] - size, size=2, endpoint=True)
-        return pixels[:, top : top + size, left : left + size]
+        return self.preprocessing.augment(self._decode(row)[1], seed)
 
 
 class Adapter:

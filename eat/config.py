@@ -24,6 +24,11 @@ class DataConfig:
         interpolation: PIL filter of the squeeze.
         flip: flip training images horizontally, every other time.
         upright: turn images by their EXIF orientation first. The released recipe does not.
+        decode: how images are decoded and squeezed: "exact" is PIL, as in the released recipe;
+            "fast" is libjpeg-turbo and torch, 3 times as fast, with pixels that differ by 2 of 255
+            at most on photographs.
+        cache: folder of the pixel files that `eat prepare --cache SIDE` made; null reads the images
+            themselves.
         workers: processes that load images, for each one that trains; 0 loads them in that one.
     """
 
@@ -39,6 +44,8 @@ class DataConfig:
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     flip: bool = True
     upright: bool = True
+    decode: Literal["exact", "fast"] = "fast"
+    cache: str | None = None
     workers: int = 2
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint, read_trained_on
+from eat.data.cache import CachedPixels
 from eat.data.dataset import (
     AestheticsDataset,
     loaded,
@@ -203,6 +204,7 @@ def evaluate_checkpoint(
     test: str | None = None,
     split: Literal["train", "val", "test"] = "test",
     missing: Literal["error", "leave_out"] | None = None,
+    cache: str | None = None,
     slice_by: list[str] | None = None,
     trained_on: str | None = None,
     own_points: bool = False,
@@ -223,6 +225,8 @@ def evaluate_checkpoint(
         test: label file or id list of the test split.
         split: train, val or test. A label file without splits is evaluated whole.
         missing: "error" or "leave_out" for labels without an image; None takes the run's.
+        cache: folder of the pixel files that `eat prepare --cache` made; None reads the images
+            themselves, also where the run had a cache.
         slice_by: columns of the label table; metrics of each of their values are added.
         trained_on: labels of the images that the model was trained on, if it does not list them.
         own_points: give each image its own interest points where the model averages them over the
@@ -236,6 +240,7 @@ def evaluate_checkpoint(
     Raises:
         WeightsError: the checkpoint cannot be read.
         LabelError: the labels cannot be read, have no such split, or do not fit the images.
+        CacheError: the cache was made in another way or of other images.
     """
     model, info = load_released(checkpoint) if released else load_checkpoint(checkpoint)
     own = labels is None  # the run's own labels, split as in training
@@ -262,7 +267,7 @@ def evaluate_checkpoint(
     if own_points:
         use_own_points(model)
     outputs = run_split(
-        model, info, table, images or run["images"], batch_size, workers, device, precision
+        model, info, table, images or run["images"], batch_size, workers, device, precision, cache
     )
     if trained_on:
         seen = identity_hashes(training_rows(read_labels(info.dataset, trained_on)))
@@ -311,10 +316,13 @@ def run_split(
     workers: int,
     device: str,
     precision: str,
+    cache: str | None = None,
 ) -> NDArray[np.float64]:
     """Outputs (N, K) of a checkpoint's model for the rows of a table."""
-    target = targets(table, info.dataset_row, 1)
-    data = AestheticsDataset(table, images, target, info.preprocess)
+    target, pixels = targets(table, info.dataset_row, 1), info.preprocess
+    if cache:
+        pixels = CachedPixels(cache, pixels, images, table["image"], training=False)
+    data = AestheticsDataset(table, images, target, pixels)
     loader = make_loader(data, rows_in_order(len(table), batch_size), workers)
     where = pick_device(device)
     return predict(model.to(where), loader, where, precision)

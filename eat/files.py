@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextmanager
@@ -19,22 +20,33 @@ def _naming(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a neighbour, synced, then renamed.
+@contextmanager
+def appearing_whole(path: str | Path, partial: str | Path | None = None) -> Iterator[BinaryIO]:
+    """A file open for writing that takes its place, synced, when all went well, or never appears.
+
+    Args:
+        path: the file.
+        partial: where it is written; None takes a neighbour that only this process writes.
 
     Raises:
         OSError: naming the file; the disk may be full. What was there before is left.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = Path(partial or path.with_name(f".{path.name}.{os.getpid()}"))
     try:
         with _naming(path), partial.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all: to a neighbour, synced, then renamed."""
+    with appearing_whole(path) as file:
+        file.write(content)
 
 
 def append_line(path: str | Path, line: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eat.data.transforms import Preprocessing, normalise, read_image, to_tensor
+from eat.data.transforms import Preprocessing, normalise, read_image
 from eat.models import EAT
 from eat.models.backbone import Record
 
@@ -80,7 +80,7 @@ def draw_points(
     if not blocks:
         raise ValueError("the model has no block that samples positions (letters D and E)")
     record: Record = {name: {} for name in blocks}
-    pixels = to_tensor(preprocessing.squeeze(image, preprocessing.size))
+    pixels = preprocessing.evaluation(photo)
     with torch.inference_mode():
         model(normalise(pixels[None]), record)
     shown = blocks if len(blocks) <= 4 else [*blocks[:2], *blocks[-2:]]

@@ -4,6 +4,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from eat.config import TrainConfig
+from eat.data.cache import CachedPixels
 from eat.data.dataset import (
     AestheticsDataset,
     Splits,
@@ -92,8 +93,13 @@ class RunData:
                 size = min(self.config.optim.batch_size, EVALUATED)
                 batches = rows_in_order(len(table), size, **self.place)
             target = targets(table, self.dataset, self.outputs)
-            data = AestheticsDataset(table, self.config.data.images, target, preprocessing)
-            self._loaders[split] = make_loader(data, batches, self.config.data.workers)
+            given, pixels = self.config.data, preprocessing
+            if given.cache:
+                pixels = CachedPixels(
+                    given.cache, pixels, given.images, table["image"], training=split == "train"
+                )
+            data = AestheticsDataset(table, given.images, target, pixels)
+            self._loaders[split] = make_loader(data, batches, given.workers)
         return self._loaders[split]
 
     def drop(self, split: str) -> None:

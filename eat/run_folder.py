@@ -22,7 +22,8 @@ from eat.provenance import describe
 log = logging.getLogger("eat")
 # Options that leave a run's results as they are.
 FREE = {"run.folder", "run.resume", "run.save_steps", "run.save_minutes", "run.keep", "run.passes"}
-FREE |= {"run.compile", "run.grad_checkpointing", "data.workers", "data.labels", "data.images"}
+FREE |= {"run.compile", "run.grad_checkpointing", "data.workers", "data.labels"}
+FREE |= {"data.images", "data.cache"}
 
 
 class FolderLock:

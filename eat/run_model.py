@@ -48,7 +48,12 @@ def make_model(config: TrainConfig, data: RunData) -> tuple[CheckpointInfo, EAT]
         dataset=how.name,
         preprocessing=asdict(
             Preprocessing(
-                model.img_size[0], how.train_resize, how.interpolation, how.flip, how.upright
+                model.img_size[0],
+                how.train_resize,
+                how.interpolation,
+                how.flip,
+                how.upright,
+                how.decode,
             )
         ),
         config=config.to_dict(),

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
+from eat.data.cache import CachedPixels
 from eat.data.labels import LabelError, vote_columns
 from eat.data.registry import DATASETS, Dataset, read_labels
 from eat.data.transforms import ImageError, Preprocessing
@@ -161,7 +162,8 @@ class AestheticsDataset(TorchDataset):
     A key is a row number (evaluation), or a pair of row number and seed (training), with the
     augmentation drawn from the seed, so that what a row becomes does not hang on which process
     loads it. An image that cannot be read in training is replaced by another, drawn from the seed
-    too, and ``error`` says why; what to do about it is the run's affair.
+    too, and ``error`` says why; what to do about it is the run's affair. Pixels come from
+    the image files, or from a cache of them.
 
     Items are dicts: ``pixels`` uint8 (3, size, size), ``target`` float32 (K,), ``row`` int, and in
     training ``error``, empty for a sound image.
@@ -172,7 +174,11 @@ class AestheticsDataset(TorchDataset):
     """
 
     def __init__(
-        self, table: pd.DataFrame, folder: str | Path, target: Tensor, preprocessing: Preprocessing
+        self,
+        table: pd.DataFrame,
+        folder: str | Path,
+        target: Tensor,
+        preprocessing: Preprocessing | CachedPixels,
     ) -> None:
         self.images = table["image"].to_numpy(dtype=object)
         self.folder = Path(folder)

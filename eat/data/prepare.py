@@ -4,27 +4,27 @@ import csv
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
-from multiprocessing.pool import Pool
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
+from eat.data.cache import cache_path, make_cache
 from eat.data.identity import fingerprint
 from eat.data.labels import LabelError, LabelWarning
+from eat.data.pool import unordered
 from eat.data.registry import PREPARED, find_dataset, read_labels
-from eat.data.transforms import read_image
+from eat.data.transforms import Preprocessing, read_image
 from eat.files import write_atomically
 
 SMALL = 64  # pixels; the models take no smaller side
 NUMBERS = ("bytes", "mtime_ns", "width", "height")
-PATIENCE = 5  # seconds without a result before looking for killed processes
 CHUNK = 64  # files a task: enough to hide what handing one over costs
 MENDING = {
     "missing": "labels without a file",
@@ -68,6 +68,7 @@ class Report:
         fingerprint: of all labelled images.
         out: folder of the report.
         cleaned: whether a cleaned table was written there.
+        caches: what was cached, a line a side.
     """
 
     dataset: str
@@ -83,6 +84,7 @@ class Report:
     fingerprint: str = ""
     out: str = ""
     cleaned: bool = False
+    caches: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -112,6 +114,7 @@ class Report:
         else:
             lines.append("no cleaned labels: mend the files, or go on without them by "
                          "--leave_out true")  # fmt: skip
+        lines += self.caches
         lines.append(f"full report in {self.out}/report.json")
         # Names that are not UTF-8 cannot be printed as they are.
         return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
@@ -127,8 +130,12 @@ def prepare(
     val: str | None = None,
     workers: int | None = None,
     leave_out: bool = False,
+    cache: int | list[int] | None = None,
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic",
+    upright: bool = True,
+    decode: Literal["exact", "fast"] = "fast",
 ) -> Report:
-    """Check a data set's labels and image files, and write a cleaned label table.
+    """Check a data set's labels and image files, write a cleaned label table and cache pixels.
 
     Results are written to ``out/checks.csv`` as they come, and a second call checks only files that
     are new or changed. ``out/report.json`` holds the report, ``out/labels.csv`` and
@@ -145,14 +152,25 @@ def prepare(
         val: the same of the validation split.
         workers: processes that decode images; None takes one a core.
         leave_out: leave missing and broken images out of the cleaned table, and record them.
+        cache: side in pixels, or several, to squeeze the sound images to. They are packed into
+            out/cache-SIDE.npy, side x side x 3 bytes an image, which training takes by --data.cache
+            OUT. A run with a random crop wants data.train_resize and data.size.
+        interpolation: of the cache, as data.interpolation of the runs that use it.
+        upright: of the cache, as data.upright.
+        decode: of the cache, as data.decode.
 
     Raises:
         LabelError: the labels are wrong: their columns, numbers, ranges, repeats or splits; or they
             lie in ``out``, where they would be written over.
         NotADirectoryError: there is no image folder.
         ChildProcessError: a checking process was killed; another call goes on from there.
+        CacheError: the disk has no room for the cache.
+        ValueError: a side of the cache is below 64 pixels.
     """
     folder = Path(out)
+    sides = [cache] if isinstance(cache, int) else cache or []
+    if any(side < SMALL for side in sides):
+        raise ValueError(f"cache is {cache}: expected sides of at least {SMALL} pixels")
     if not Path(images).is_dir():
         raise NotADirectoryError(f"{images}: no such image folder; give the right --images")
     _refuse_others_labels(folder, Path(labels))
@@ -195,8 +213,30 @@ def prepare(
     else:
         for stale in (PREPARED, "labels.csv"):
             (folder / stale).unlink(missing_ok=True)
+    for side in sides:
+        how = Preprocessing(side, None, interpolation, upright=upright, decode=decode)
+        report.caches.append(cache_line(folder, images, table, sound, reasons, how, workers))
     write_atomically(folder / "report.json", json.dumps(asdict(report), indent=2).encode())
     return report
+
+
+def cache_line(
+    folder: Path,
+    images: str,
+    table: pd.DataFrame,
+    sound: pd.DataFrame,
+    broken: dict[str, str],
+    how: Preprocessing,
+    workers: int | None,
+) -> str:
+    """Cache the sound images in the order of their labels; returns what was done."""
+    readable = table.loc[~table["image"].isin(broken), "image"].unique()
+    order = sound.set_index("image").loc[readable].rename_axis("image")
+    contents = make_cache(folder, images, order.reset_index(), broken, how, workers)
+    path, left = cache_path(folder, how.size), len(contents.broken)
+    note = f", {left} broken ones not in it" if left else ""
+    return (f"cache {path}: {len(contents.images)} images, {path.stat().st_size / 1e9:.2f} GB"
+            f"{note}: train with --data.cache {folder}")  # fmt: skip
 
 
 def _refuse_others_labels(folder: Path, labels: Path) -> None:
@@ -260,23 +300,6 @@ def _check_chunk(task: tuple[str, list[str]]) -> list[Check]:
     return [check_file(folder, image) for image in images]
 
 
-def _results(pool: Pool, tasks: Iterable[tuple[str, list[str]]]) -> Iterator[list[Check]]:
-    """What the pool finds. It would wait for ever for the files of a process that was killed."""
-    processes = {child.pid for child in multiprocessing.active_children()}
-    results = pool.imap_unordered(_check_chunk, tasks)
-    while True:
-        try:
-            yield results.next(timeout=PATIENCE)
-        except StopIteration:
-            return
-        except multiprocessing.TimeoutError:
-            if processes != {child.pid for child in multiprocessing.active_children()}:
-                raise ChildProcessError(
-                    "a checking process was killed, perhaps for want of memory; run this again to "
-                    "go on, with fewer --workers"
-                ) from None
-
-
 def check_files(folder: str, images: list[str], journal: Path, workers: int | None) -> None:
     """Check files in parallel and append what is found to the journal, a CSV of ``Check`` rows.
 
@@ -305,9 +328,9 @@ def check_files(folder: str, images: list[str], journal: Path, workers: int | No
     tasks = ((folder, todo[i : i + CHUNK]) for i in range(0, len(todo), CHUNK))
     bar = tqdm(total=len(images), initial=len(images) - len(todo), desc="check", unit="file",
                disable=None)  # fmt: skip
-    with bar, journal.open("a", newline="") as file, multiprocessing.Pool(workers) as pool:
+    with bar, journal.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        for checks in _results(pool, tasks):
+        for checks in unordered(_check_chunk, tasks, workers):
             writer.writerows([getattr(check, name) for name in names] for check in checks)
             file.flush()
             bar.update(len(checks))

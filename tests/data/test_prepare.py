@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from eat.cli import main
+from eat.data import pool
 from eat.data import prepare as module
 from eat.data.labels import LabelError
 from eat.data.prepare import check_file, check_files, prepare, read_checks
@@ -249,7 +250,7 @@ def test_a_killed_process_ends_the_check(tad66k: Path, monkeypatch: pytest.Monke
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(module, "read_image", killed)
-    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    monkeypatch.setattr(pool, "PATIENCE", 0.3)
     with pytest.raises(ChildProcessError, match="run this again to go on"):
         checked(tad66k)
 

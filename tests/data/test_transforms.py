@@ -1,5 +1,6 @@
 """Preprocessing against the recipes of the release, carried out with PIL and torchvision."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,14 @@ from PIL import Image
 from torchvision import transforms as tv
 
 from eat.cli import parse_train
-from eat.data.transforms import ImageError, Preprocessing, normalise, read_image
+from eat.data.transforms import (
+    ImageError,
+    Preprocessing,
+    normalise,
+    read_image,
+    read_jpeg,
+    to_tensor,
+)
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -89,6 +97,94 @@ def test_every_colour_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
     assert image.mode == "RGB" and image.getpixel((4, 4)) == (255, 255, 255)
 
 
+def scene(width: int = 300, height: int = 200) -> Image.Image:
+    """Smooth colours with an edge: as hard as a photograph, and lost by none of JPEG's ways."""
+    y, x = np.mgrid[:height, :width]
+    waves = [127 + 120 * np.sin(x / a + y / b) for a, b in ((17, 40), (60, 9), (31, 23))]
+    pixels = np.stack(waves, axis=2)
+    pixels[height // 3 :, width // 2 :] *= 0.5
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_the_fast_path_is_within_two_levels_of_the_exact_one(
+    tmp_path: Path, interpolation: str
+) -> None:
+    scene().save(tmp_path / "x.jpg", quality=85)
+    exact = Preprocessing(96, 110, interpolation)
+    fast = replace(exact, decode="fast")
+    assert read_jpeg(tmp_path / "x.jpg", upright=True) is not None
+    for one, other in (
+        (exact.evaluation(tmp_path / "x.jpg"), fast.evaluation(tmp_path / "x.jpg")),
+        (exact.training(tmp_path / "x.jpg", 5), fast.training(tmp_path / "x.jpg", 5)),
+    ):
+        difference = (one.float() - other.float()).abs()
+        assert difference.max() <= 2 and difference.mean() < 0.1
+
+
+ODD = {
+    "turned.jpg": {"exif": {0x0112: 6}},
+    "mirrored.jpg": {"exif": {0x0112: 5}},
+    "tagged.jpg": {"exif": {0x0112: 1}},
+    "cmyk.jpg": {"mode": "CMYK"},
+    "grey.jpg": {"mode": "L"},
+    "progressive.jpg": {"progressive": True},
+    "rgb.jpg": {"keep_rgb": True},
+    "palette.png": {"mode": "P"},
+    "alpha.webp": {"mode": "RGBA"},
+}
+
+
+@pytest.mark.parametrize("upright", [True, False])
+@pytest.mark.parametrize("name", ODD)
+def test_the_fast_path_reads_odd_files_as_pil_does(
+    name: str, upright: bool, tmp_path: Path
+) -> None:
+    options = dict(ODD[name])
+    image = scene().convert(options.pop("mode", "RGB"))
+    if "exif" in options:
+        tags = image.getexif()
+        tags.update(options["exif"])
+        options["exif"] = tags
+    image.save(tmp_path / name, **options)
+    photo = Preprocessing(decode="fast", upright=upright).read(tmp_path / name)
+    expected = to_tensor(read_image(tmp_path / name, upright=upright))
+    assert torch.equal(photo, expected)
+
+
+def test_the_fast_path_takes_and_refuses_the_files_that_pil_does(
+    photo: Path, tmp_path: Path
+) -> None:
+    fast = Preprocessing(decode="fast")
+    content = photo.read_bytes()
+    (tmp_path / "trailing.jpg").write_bytes(content + b"more")
+    (tmp_path / "inner.jpg").write_bytes(content[:-600] + b"\0" * 40 + content[-560:])
+    for name in ("trailing.jpg", "inner.jpg"):
+        expected = to_tensor(read_image(tmp_path / name, upright=True))
+        assert torch.equal(fast.read(tmp_path / name), expected)
+    for name, bad in {"cut.jpg": content[:2000], "empty.jpg": b"", "head.jpg": b"\xff\xd8"}.items():
+        (tmp_path / name).write_bytes(bad)
+        with pytest.raises(ImageError, match=name):
+            fast.evaluation(tmp_path / name)
+    with pytest.raises(ImageError, match="absent.jpg: no such file"):
+        fast.evaluation(tmp_path / "absent.jpg")
+
+
+def test_a_huge_jpeg_is_left_to_the_limit_of_pil(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ImageError, match="photo.jpg: .*exceeds limit"):
+        Preprocessing(decode="fast").evaluation(photo)
+
+
+def test_photographs_differ_little_between_exact_and_fast(photos: Path) -> None:
+    for path in sorted((photos / "images").iterdir())[:20]:
+        exact, fast = (Preprocessing(decode=d).evaluation(path) for d in ("exact", "fast"))
+        difference = (exact.float() - fast.float()).abs()
+        assert difference.max() <= 2 and difference.mean() < 0.1
+
+
 @pytest.mark.parametrize(
     ("config", "resize", "interpolation"),
     [
@@ -101,7 +197,9 @@ def test_released_configs_prepare_photographs_byte_for_byte(
 ) -> None:
     options = parse_train(["--config", str(Path(__file__).parents[2] / f"configs/{config}.yaml")])
     data = options.data
-    prepare = Preprocessing(224, data.train_resize, data.interpolation, data.flip, data.upright)
+    prepare = Preprocessing(
+        224, data.train_resize, data.interpolation, data.flip, data.upright, data.decode
+    )
     for path in sorted((photos / "images").iterdir())[:40]:
         image = Image.open(path).convert("RGB")
         reference = np.asarray(image.resize((224, 224), interpolation))
