@@ -44,11 +44,10 @@ def predict(
     model.eval()
     outputs = np.full((len(loader.dataset), model.num_outputs), np.nan)
     bar = tqdm(total=len(outputs), desc="evaluate", unit="image", disable=None)
-    with torch.inference_mode(), bar:
+    # One region for all batches, so that the weights are cast once.
+    with torch.inference_mode(), autocast(device, precision), bar:
         for batch in loaded(loader):
-            pixels = normalise(batch["pixels"].to(device, non_blocking=True))
-            with autocast(device, precision):
-                result = model(pixels)
+            result = model(normalise(batch["pixels"].to(device, non_blocking=True)))
             outputs[batch["row"].numpy()] = result.double().cpu().numpy()
             bar.update(len(result))
     return outputs
