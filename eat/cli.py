@@ -196,9 +196,11 @@ def write_lines(lines: Iterator[str], path: str | None) -> None:
         for line in lines:
             print(line, flush=True)
         return
-    from eat.files import write_atomically
+    from eat.files import appearing_whole
 
-    write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+    with appearing_whole(path) as file:
+        for line in lines:
+            file.write(f"{line}\n".encode())
 
 
 def add_prepare_arguments(parser: Parser) -> None:

@@ -3,14 +3,19 @@
 import csv
 import glob
 import io
+import itertools
 import json
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from eat.checkpoint import load_checkpoint
 from eat.data.dataset import to_scores
@@ -48,14 +53,41 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     for given in paths:
         path = Path(given)
         if path.is_dir():
-            inside = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES)
-            found.update(dict.fromkeys(p for p in inside if p.is_file()))
-        elif path.exists() or not glob.has_magic(str(given)):
+            found.update(dict.fromkeys(sorted(map(Path, _images_below(path)))))
+        elif not glob.has_magic(str(given)) or path.exists():
             found[path] = None
         else:
             matches = sorted(glob.glob(str(given), recursive=True)) or [str(given)]
             found.update(dict.fromkeys(map(Path, matches)))
     return list(found)
+
+
+def _images_below(folder: str | Path) -> Iterator[str]:
+    """Files with an image suffix, by what the listing says of them: only links are looked up."""
+    try:
+        entries = os.scandir(folder)
+    except PermissionError:
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _images_below(entry.path)
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
+                yield entry.path
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass
+class _Batch:
+    """Files on their way through the model; ``outputs`` may still be under way on the device."""
+
+    files: list[Path]
+    errors: dict[int, str]
+    outputs: Tensor
 
 
 class Scorer:
@@ -69,9 +101,11 @@ class Scorer:
         device: auto or cpu.
         precision: fp32, bf16 or fp16.
         batch_size: images a forward pass; None takes 1 on a CPU and 16 on a GPU.
+        workers: threads that decode images ahead of the model; None takes one a core, at most 16.
 
     Raises:
         WeightsError: the checkpoint cannot be read.
+        ValueError: ``batch_size`` or ``workers`` is below 1.
     """
 
     def __init__(
@@ -81,9 +115,14 @@ class Scorer:
         device: Literal["auto", "cpu"] = "auto",
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         batch_size: int | None = None,
+        workers: int | None = None,
     ) -> None:
+        for name, value in (("batch_size", batch_size), ("workers", workers)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}: expected at least 1")
         self.device = pick_device(device)
         self.precision = precision
+        self.workers = workers or min(available_cores(), 16)
         self.batch_size = batch_size or (16 if self.device.type == "cuda" else 1)
         model, self.info = load_checkpoint(checkpoint)
         use_own_points(model)
@@ -99,26 +138,68 @@ class Scorer:
         if isinstance(paths, str | Path):
             paths = [paths]
         files = find_images(paths)
-        for start in range(0, len(files), self.batch_size):
-            yield from self._score_batch(files[start : start + self.batch_size])
+        yield from self._scores(self._through_model(self._decoded(files)))
 
-    def _score_batch(self, files: list[Path]) -> list[Score]:
+    def _decode(self, file: Path) -> Tensor | str:
+        """Pixels, or why there are none."""
+        try:
+            return self.info.preprocess.evaluation(file)
+        except ImageError as error:
+            return str(error)
+
+    def _decoded(self, files: list[Path]) -> Iterator[tuple[Path, Tensor | str]]:
+        """Files and their pixels in order, decoded by threads, at most two batches ahead."""
+        pool = ThreadPoolExecutor(self.workers)
+        ahead: deque[tuple[Path, Future[Tensor | str]]] = deque()
+        room = 2 * max(self.batch_size, self.workers)
+        try:
+            for file in files:
+                ahead.append((file, pool.submit(self._decode, file)))
+                if len(ahead) > room:
+                    done, pixels = ahead.popleft()
+                    yield done, pixels.result()
+            while ahead:
+                done, pixels = ahead.popleft()
+                yield done, pixels.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _through_model(self, decoded: Iterator[tuple[Path, Tensor | str]]) -> Iterator[_Batch]:
+        """Batches whose forward pass was started."""
         size = self.info.preprocess.size
-        pixels = torch.zeros(self.batch_size, 3, size, size, dtype=torch.uint8)
-        errors: dict[int, str] = {}
-        for i, file in enumerate(files):
-            try:
-                pixels[i] = self.info.preprocess.evaluation(file)
-            except ImageError as error:
-                errors[i] = str(error)
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            outputs = self.model(normalise(pixels.to(self.device))).double().cpu().numpy()
+        while part := list(itertools.islice(decoded, self.batch_size)):
+            pixels = torch.zeros(self.batch_size, 3, size, size, dtype=torch.uint8)
+            errors: dict[int, str] = {}
+            for i, (_, found) in enumerate(part):
+                if isinstance(found, str):
+                    errors[i] = found
+                else:
+                    pixels[i] = found
+            with torch.inference_mode(), autocast(self.device, self.precision):
+                outputs = self.model(normalise(pixels.to(self.device)))
+            yield _Batch([file for file, _ in part], errors, outputs)
+
+    def _scores(self, batches: Iterator[_Batch]) -> Iterator[Score]:
+        """Scores of batches in order.
+
+        On a GPU the next forward pass is started before the outputs of the last are waited for.
+        """
+        waiting: deque[_Batch] = deque()
+        for batch in batches:
+            waiting.append(batch)
+            if len(waiting) > (self.device.type == "cuda"):
+                yield from self._score_batch(waiting.popleft())
+        for batch in waiting:
+            yield from self._score_batch(batch)
+
+    def _score_batch(self, batch: _Batch) -> list[Score]:
+        outputs, errors = batch.outputs.double().cpu().numpy(), batch.errors
         scores = self._to_ten(outputs)
         return [
             Score(str(file), float("nan"), error=errors[i])
             if i in errors
             else Score(str(file), float(scores[i]), self._votes(outputs[i]))
-            for i, file in enumerate(files)
+            for i, file in enumerate(batch.files)
         ]
 
     def _to_ten(self, outputs: np.ndarray) -> np.ndarray:

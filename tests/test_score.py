@@ -3,7 +3,13 @@
 import csv
 import io
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +107,113 @@ def test_a_model_of_another_scale_is_stretched_to_one_to_ten(
     save_checkpoint(tmp_path / "aadb.safetensors", model, info)
     score = next(iter(Scorer(tmp_path / "aadb.safetensors")(sorted(folder.glob("1*.jpg"))[0])))
     assert score.score == pytest.approx(5.5) and score.votes == ()
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def many(photo: Path, folder: Path, count: int) -> Path:
+    """A folder with one photograph under many names."""
+    folder.mkdir()
+    for i in range(count):
+        os.link(photo, folder / f"{i:06}.jpg")
+    return folder
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_results_keep_the_order_of_the_files_however_long_they_take(
+    folder: Path, checkpoint: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(folder.glob("*.jpg"))  # the broken one last
+    plain = list(Scorer(checkpoint, batch_size=batch_size, workers=1)(files))
+    scorer = Scorer(checkpoint, batch_size=batch_size, workers=3)
+    decode = scorer._decode
+
+    def slow(file: Path):
+        time.sleep(0.2 if file == files[0] else 0)
+        return decode(file)
+
+    monkeypatch.setattr(scorer, "_decode", slow)
+    among = list(scorer(files))
+    assert [s.image for s in among] == [str(f) for f in files]
+    assert [s.score for s in among[:-1]] == [s.score for s in plain[:-1]]
+    assert among[-1].error == plain[-1].error != ""
+
+
+def test_images_are_decoded_by_threads_ahead_of_the_model_but_not_far(
+    folder: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = many(sorted(folder.glob("1*.jpg"))[0], tmp_path / "many", 60)
+    scorer = Scorer(checkpoint, workers=3)
+    decode, decoded = scorer._decode, []
+
+    def watched(file: Path):
+        decoded.append(threading.current_thread())
+        return decode(file)
+
+    monkeypatch.setattr(scorer, "_decode", watched)
+    scores = scorer(files)
+    for taken in range(1, 4):
+        next(scores)
+        time.sleep(0.1)
+        assert taken < len(decoded) <= taken + 6
+    assert threading.main_thread() not in decoded
+    scores.close()
+    assert not any(thread.is_alive() for thread in decoded) and len(decoded) <= 9
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's memory count")
+def test_memory_does_not_grow_with_the_number_of_files(
+    folder: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    files = many(sorted(folder.glob("1*.jpg"))[0], tmp_path / "many", 400)
+    scores = Scorer(checkpoint, batch_size=16, workers=2)(files)
+    for _ in range(200):
+        next(scores)
+    before = resident()
+    assert sum(1 for _ in scores) == 200
+    # 200 images of 64 pixels are 2.5 MB as bytes and 10 MB as floats.
+    assert resident() - before < 2e6
+
+
+def test_an_interrupt_ends_scoring_promptly(folder: Path, checkpoint: Path, tmp_path: Path) -> None:
+    files = many(sorted(folder.glob("1*.jpg"))[0], tmp_path / "many", 20000)
+    argv = ["-m", "eat", "score", str(files), "--checkpoint", str(checkpoint)]
+    process = subprocess.Popen(
+        [sys.executable, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    lines = [process.stdout.readline() for _ in range(4)]
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - start < 10
+    assert process.returncode == 130 and err == "eat score: interrupted\n"
+    assert lines[0].startswith("image,score,v1") and len(set(lines)) == 4
+
+
+def test_a_folder_is_searched_as_before_with_links_and_without_a_look_at_each_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "link.jpg").symlink_to(sorted(folder.glob("1*.jpg"))[0])
+    (folder / "dangling.jpg").symlink_to(folder / "gone.jpg")
+    (folder / "folder.jpg").mkdir()
+    (folder / "round").symlink_to(folder)
+    shutil.copy(folder / "link.jpg", folder / "folder.jpg" / "B.JPEG")
+    suffixes = {".jpg", ".jpeg"}
+    expected = [
+        p for p in sorted(folder.rglob("*")) if p.suffix.lower() in suffixes and p.is_file()
+    ]
+    stats = []
+    monkeypatch.setattr(Path, "stat", lambda self, **_: stats.append(self) or os.stat(self))
+    assert find_images([folder]) == expected and len(expected) == 8
+    assert len(stats) <= 1
+
+
+@pytest.mark.parametrize("option", ["workers", "batch_size"])
+def test_counts_below_one_are_refused(
+    option: str, folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", str(folder), "--checkpoint", str(checkpoint), f"--{option}", "0"]) == 2
+    assert f"{option} is 0: expected at least 1" in capsys.readouterr().err
