@@ -25,9 +25,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, record: dict[str, Any]
     """
     if record is None and q.is_cuda:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-    # On a CPU two matrix products beat the fused kernel at these sizes, twofold in bf16.
-    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias
-    attention = logits.softmax(dim=-1)
+    # On a CPU two matrix products beat the fused kernel at these sizes, twofold in bf16. Logits and
+    # weights are held in the products' precision; the softmax between them computes in float32.
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    attention = (logits + bias.to(logits.dtype)).softmax(dim=-1)
     if record is not None:
         record["attention"] = attention
     return attention.to(v.dtype) @ v
