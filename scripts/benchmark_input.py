@@ -29,7 +29,7 @@ from eat.checkpoint import load_checkpoint
 from eat.data.cache import CachedPixels, make_cache
 from eat.data.dataset import to_scores
 from eat.data.transforms import Preprocessing, normalise
-from eat.evaluate import use_own_points
+from eat.inference import use_own_points
 from eat.metrics import srcc
 from eat.score import find_images
 
