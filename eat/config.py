@@ -25,8 +25,8 @@ class DataConfig:
         flip: flip training images horizontally, every other time.
         upright: turn images by their EXIF orientation first. The released recipe does not.
         decode: how images are decoded and squeezed: "exact" is PIL, as in the released recipe;
-            "fast" is libjpeg-turbo and torch, nearly 3 times as fast, with pixels that differ by 2 of 255
-            at most on photographs.
+            "fast" is libjpeg-turbo and torch, nearly 3 times as fast, with pixels that differ by
+            2 of 255 at most on photographs.
         cache: folder of the pixel files that `eat prepare --cache SIDE` made; null reads the images
             themselves.
         workers: processes that load images; 0 loads them in the main process.
