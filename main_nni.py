@@ -7,17 +7,20 @@ Within an nni experiment the trial's parameters win over the command line: any o
 dotted name, and ``batch_size`` and ``init_lr`` as in the authors' search space.
 """
 
-import sys
-
 from eat import tuning
 from eat.cli import guarded, parse_train, run_train
+from eat.processes import count, from_main, meet
+from eat.stops import leave
 
 
 def main() -> int:
     """Parse, merge nni's parameters, train; returns the exit code."""
-    config = parse_train(None, tuning.parameters())
+    tuning.end_with_parent()
+    if count() > 1:
+        meet(cpu=parse_train(None).run.device == "cpu")
+    config = parse_train(None, from_main(tuning.parameters))
     return guarded(lambda: run_train(config), "main_nni.py")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -92,7 +92,8 @@ def run_train(config: TrainConfig) -> int:
     from eat.pictures import draw_curves, draw_predictions
     from eat.trainer import train
 
-    config.run.folder = config.run.folder or tuning.trial_folder()
+    if tuning.in_experiment():  # a trial that nni starts again continues
+        config.run.folder, config.run.resume = tuning.trial_folder(), "auto"
 
     def report(metrics: dict[str, float], final: bool) -> None:
         tuning.report(metrics, config.run.metric, final=final)
@@ -276,6 +277,32 @@ def run_sample(options: dict[str, Any]) -> int:
     return 0
 
 
+def add_best_arguments(parser: Parser) -> None:
+    """Options of ``eat best``."""
+    parser.add_argument("experiment", type=str, help="nni's id of the search, or its folder")
+    add_function(parser, "eat.search", "best", skip=["experiment"])
+
+
+def run_best(options: dict[str, Any]) -> int:
+    """Name the best trial of a search, and write its config and the table of all trials."""
+    from eat.search import best, chosen
+
+    search, trial, out = best(**options)
+    counts = search.trials["status"].value_counts()
+    print(f"search {search.id} ({search.name}, {search.platform}): "
+          f"{', '.join(f'{count} {status}' for status, count in counts.items())}")  # fmt: skip
+    values = ", ".join(f"{name} {trial[name]}" for name in chosen(search.trials))
+    print(f"best trial   {trial['trial']}: {trial['final']:.4f} with {values}")
+    print(f"config       {out / 'config.yaml'}")
+    print(f"trials       {out / 'trials.csv'}")
+    if trial["checkpoint"]:
+        print(f"checkpoint   {trial['checkpoint']}")
+    else:
+        print(f"its run is not on this machine, but in {trial['folder']} where it ran; the config "
+              "holds what the search chose, to be given after the trial command's own")  # fmt: skip
+    return 0
+
+
 @dataclass(frozen=True)
 class Command:
     """One subcommand: its help, its options, and what it does; returns the exit code."""
@@ -297,6 +324,7 @@ COMMANDS = {
     "personalize": Command(
         "k-shot adaptation to single raters", add_personalize_arguments, run_personalize
     ),
+    "best": Command("the best trial of a search, and a table of all", add_best_arguments, run_best),
     "points": Command("picture of where a model looks", add_points_arguments, run_points),
     "sample": Command("make the sample data set", add_sample_arguments, run_sample),
 }

@@ -15,16 +15,26 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def count() -> int:
+    """How many processes train together; known before they meet."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def meet(*, cpu: bool) -> None:
+    """Meet the other processes, on CPUs or on whatever there is."""
+    from accelerate import PartialState
+
+    PartialState(cpu=cpu)
+
+
 def from_main(function: Callable[[], T]) -> T:
     """Call a function in the main process alone; all get what it returns, or raises."""
-    from accelerate import PartialState
+    if count() == 1:
+        return function()
     from accelerate.utils import broadcast_object_list
 
-    state = PartialState()
-    if state.num_processes == 1:
-        return function()
     answer: list = [None]
-    if state.is_main_process:
+    if is_main():
         try:
             answer = [(function(), None)]
         except Exception as error:
@@ -38,9 +48,8 @@ def from_main(function: Callable[[], T]) -> T:
 
 def summed(values: "Tensor") -> "Tensor":
     """A tensor's sum over the processes, in place."""
-    import torch
-    from accelerate import PartialState
+    if count() > 1:
+        import torch
 
-    if PartialState().num_processes > 1:
         torch.distributed.all_reduce(values)
     return values

@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -25,30 +26,44 @@ FREE = {"run.folder", "run.resume", "run.save_steps", "run.save_minutes", "run.k
 FREE |= {"run.compile", "run.grad_checkpointing", "data.workers", "data.labels"}
 FREE |= {"data.images", "data.cache"}
 
+PATIENCE = 30.0  # seconds that a run that continues waits for the one before it to leave
+
 
 class FolderLock:
     """Keeps other processes out of a run folder until it is closed, or this process ends.
+
+    Args:
+        folder: the run's.
+        patience: seconds to wait for another process to leave it.
 
     Raises:
         FileExistsError: another process has the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience: float = 0) -> None:
         self.file = (folder / ".lock").open("a+")
-        try:
-            # Unlike flock's, this lock is not inherited by processes that load images.
-            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.file.seek(0)
-            owner = self.file.read().strip() or "another process"
-            self.file.close()
-            raise FileExistsError(
-                f"{folder} is being written by {owner}: wait for it, stop it, or choose another "
-                "--run.folder"
-            ) from error
+        end = time.monotonic() + patience
+        while not self._taken():
+            if time.monotonic() >= end:
+                self.file.seek(0)
+                owner = self.file.read().strip() or "another process"
+                self.file.close()
+                raise FileExistsError(
+                    f"{folder} is being written by {owner}: wait for it, stop it, or choose "
+                    "another --run.folder"
+                )
+            time.sleep(0.1)
         self.file.truncate(0)
         self.file.write(f"process {os.getpid()} on {platform.node()}\n")
         self.file.flush()
+
+    def _taken(self) -> bool:
+        try:
+            # Unlike flock's, this lock is not inherited by processes that load images.
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def close(self) -> None:
         """Let others in."""
@@ -75,7 +90,8 @@ def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderL
     name = f"{config.data.name}-{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(config.run.folder or Path("runs") / name)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FolderLock(folder)
+    # Who was told to stop, and is to be continued, may still be saving.
+    lock = FolderLock(folder, PATIENCE if config.run.resume == "auto" else 0)
     try:
         _fill(folder, config, left_out)
     except BaseException:

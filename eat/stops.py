@@ -1,7 +1,10 @@
 """Why a run may end early."""
 
+import os
 import signal
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 
 class TrainingError(RuntimeError):
@@ -24,3 +27,16 @@ class Interrupted(Exception):
             f"stopped by {signal.Signals(number).name} after epoch {epoch}, batch {batch}; the "
             f"state is saved: continue with --run.folder {folder} --run.resume auto"
         )
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with an exit code; if a signal stopped it, by that signal.
+
+    Whoever sent the signal then sees that it was heeded; nni counts such a trial as cancelled, and
+    one with an exit code as failed.
+    """
+    if code > 128:
+        sys.stdout.flush()
+        signal.signal(code - 128, signal.SIG_DFL)
+        os.kill(os.getpid(), code - 128)
+    sys.exit(code)

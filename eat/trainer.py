@@ -180,13 +180,21 @@ class Trainer:
         progress, parts = found
         vars(self.progress).update(vars(progress))
         self.learner.load(parts)
-        # Lines of epochs that the state does not know of are written again.
-        metrics = self.folder / "metrics.jsonl"
-        if self.accelerator.is_main_process and metrics.exists():
-            lines = metrics.read_text().splitlines()
-            kept = "".join(f"{line}\n" for line in lines[: progress.epoch])
-            write_atomically(metrics, kept.encode())
+        if self.accelerator.is_main_process:
+            self._report_again()
         log.info("continuing after epoch %d, batch %d", progress.epoch, progress.batch)
+
+    def _report_again(self) -> None:
+        """Report the epochs before this start once more, so that whoever listens has them all."""
+        file = self.folder / "metrics.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        # Lines of epochs that the state does not know of are written again later.
+        kept = lines[: self.progress.epoch]
+        write_atomically(file, "".join(f"{line}\n" for line in kept).encode())
+        for line in map(json.loads, kept):
+            names = list(line)[list(line).index("split") + 1 :]
+            metrics = {name: math.nan if line[name] is None else line[name] for name in names}
+            self.report(metrics, False)
 
     @contextmanager
     def _catching_signals(self) -> Iterator[None]:

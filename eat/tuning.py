@@ -1,7 +1,10 @@
 """The bridge to nni: parameters in, results out. Outside an experiment it does nothing."""
 
+import ctypes
 import math
 import os
+import signal
+import sys
 from typing import Any
 
 # The names in the authors' search space, and the options that they stand for.
@@ -19,12 +22,42 @@ def parameters() -> dict[str, Any]:
         return {}
     import nni
 
-    return {ALIASES.get(name, name): value for name, value in nni.get_next_parameter().items()}
+    return options(nni.get_next_parameter())
+
+
+def options(found: dict[str, Any]) -> dict[str, Any]:
+    """A trial's parameters as options.
+
+    The authors' names are replaced, and 16.0, as quniform draws it, is made 16, which options that
+    are integers take.
+    """
+    return {
+        ALIASES.get(name, name): int(value)
+        if isinstance(value, float) and value.is_integer()
+        else value
+        for name, value in found.items()
+    }
 
 
 def trial_folder() -> str | None:
     """The folder that nni keeps for this trial's output; None outside an experiment."""
     return os.environ.get("NNI_OUTPUT_DIR") if in_experiment() else None
+
+
+def end_with_parent() -> None:
+    """Have this trial told to stop (SIGTERM) when the process that started it is gone.
+
+    nni interrupts the shell that runs a trial's command and kills it soon after, and when nni
+    itself is killed it interrupts nobody; a trial would live on and hold its folder and GPU. Linux
+    alone has a way to ask for that.
+    """
+    if not in_experiment() or sys.platform != "linux":
+        return
+    parent = os.getppid()
+    set_parent_death_signal = 1
+    ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, int(signal.SIGTERM))
+    if os.getppid() != parent:  # it died meanwhile
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def result(metrics: dict[str, float], metric: str) -> dict[str, float]:

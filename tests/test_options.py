@@ -37,13 +37,30 @@ def test_the_command_line_wins_over_the_file_and_the_search_over_both() -> None:
     assert parse_train(argv, {"optim.lr": 1e-6, "model.settings": {"eta": 0.5}}).optim.lr == 1e-6
 
 
-def test_every_key_of_the_search_space_is_an_option_and_every_value_fits() -> None:
-    space = json.loads((ROOT / "search_space.json").read_text())
-    for name, rule in space.items():
+def search_spaces() -> dict[str, dict]:
+    spaces = {"search_space.json": json.loads((ROOT / "search_space.json").read_text())}
+    for name in ("config.yml", "config_gpu.yml", "config_remote.yml"):
+        config = yaml.safe_load((ROOT / name).read_text())
+        spaces[name] = config.get("searchSpace") or spaces[config["searchSpaceFile"]]
+    return spaces
+
+
+@pytest.mark.parametrize("name", search_spaces())
+def test_every_key_of_a_search_space_is_an_option_and_every_value_fits(name: str) -> None:
+    for key, rule in search_spaces()[name].items():
         for value in rule["_value"]:
-            option = tuning.ALIASES.get(name, name)
-            group, key = option.split(".")
-            assert parse_train([], {option: value}).to_dict()[group][key] == value
+            drawn = tuning.options({key: value})
+            config = parse_train([], drawn).to_dict()
+            for part in next(iter(drawn)).split("."):
+                config = config[part]
+            assert config == value, key
+
+
+@pytest.mark.parametrize("name", ["config.yml", "config_gpu.yml", "config_remote.yml"])
+def test_the_trial_command_of_a_search_is_a_run(name: str) -> None:
+    command = yaml.safe_load((ROOT / name).read_text())["trialCommand"]
+    options = command.partition("main_nni.py ")[2].split()
+    assert parse_train(options).data.labels
 
 
 @pytest.mark.parametrize(

@@ -414,3 +414,13 @@ def test_a_compiled_model_follows_the_rotation_schedule_without_a_new_graph() ->
     model.set_epoch(3, 3)
     torch.testing.assert_close(compiled(images()), compiled(images()), rtol=0, atol=0)
     assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_one_graph_serves_other_batches_and_sizes(profile: str) -> None:
+    model = mini(profile, rotate=False).train()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
+    for batch, size in ((2, 64), (3, 64), (2, 128)):
+        x = images(size, batch=batch)
+        torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,49 @@
+"""The cost of enhanced attention: Eq. 12, and a count of what is computed."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from eat.models.cost import enhanced_attention_macs, eq12, kernel_for
+from eat.models.deformable import DeformableAttention
+
+
+@pytest.mark.parametrize(("size", "kernel"), [((14, 14), 8), ((7, 7), 1), ((9, 12), 3)])
+def test_the_count_is_that_of_a_counter(size: tuple[int, int], kernel: int) -> None:
+    module = DeformableAttention(
+        64,
+        8,
+        num_groups=2,
+        feature_size=size,
+        interest_kernel=kernel,
+        offset_kernel=kernel,
+        pad_offsets=False,
+        range_factor=None,
+    )
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module.eval()(torch.zeros(1, *size, 64))
+    rows, cols = (side - kernel + 1 for side in size)
+    macs = enhanced_attention_macs(*size, 64, rows, cols, k_in=kernel, k_of=kernel)
+    assert counter.get_total_flops() == 2 * macs
+
+
+def test_equation_12_by_hand() -> None:
+    # H = W = 2, C = 3, one point, k_in = 2, k_of = 4:
+    # 4 * 9 + 2 * 3 + 3 * 9 = 69, (16 + 3) * 3 = 57, 4 * 3 = 12
+    assert eq12(2, 2, 3, 1, 1, k_in=2, k_of=4) == 69 + 57 + 12
+
+
+def test_equation_12_leaves_out_the_output_projection_and_counts_points_as_queries() -> None:
+    ours = enhanced_attention_macs(14, 14, 512, 7, 7, k_in=8, k_of=8)
+    paper = eq12(14, 14, 512, 7, 7, k_in=8, k_of=8)
+    output = 196 * 512**2
+    queries = 2 * (196 - 49) * 49 * 512
+    extra_key = 49 * 512**2
+    small = (64 - 1) * 49 * 512  # two channels of interest points; one tap less of the offsets
+    assert ours - paper == output + queries - extra_key + small
+
+
+def test_a_fixed_number_of_points_asks_for_a_kernel_that_grows_with_the_map() -> None:
+    assert [kernel_for(side, 7) for side in (14, 20, 28, 40)] == [8, 14, 22, 34]
+    with pytest.raises(ValueError, match=r"points must lie in \[1, 7\]"):
+        kernel_for(7, 8)
