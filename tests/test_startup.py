@@ -17,6 +17,7 @@ DESCRIBED = [
     ("eat.data.prepare", "prepare"),
     ("eat.personalize", "personalize"),
     ("eat.data.sample", "make_sample"),
+    ("eat.search", "best"),
 ]
 
 
@@ -39,7 +40,7 @@ except SystemExit:
 
 
 def test_no_help_loads_what_only_work_needs() -> None:
-    commands = ("train", "evaluate", "score", "prepare", "personalize", "points", "sample")
+    commands = ("train", "evaluate", "score", "prepare", "personalize", "points", "sample", "best")
     calls = [call("--help"), *(call(command, "--help") for command in commands)]
     assert loaded("import eat\n" + "\n".join(calls)) == set()
 
