@@ -5,6 +5,7 @@ facts that are known of it:
 
 - maps stay (B, C, H, W); a norm over channels permutes there and back;
 - q, k, v and the output of deformable attention are 1x1 convolutions, of windows linear layers;
+- drop path multiplies branches by a mask, so that those left out are computed too;
 - attention is two einsums around a softmax, whose weights are materialised, as are the logits, the
   logits with bias and, in shifted windows, the logits with mask;
 - the window bias is gathered from its table, the query grid is built and the reference points are
@@ -23,6 +24,7 @@ from eat.models import EAT
 from eat.models.attention import WindowAttention, shift_mask
 from eat.models.backbone import Block, PatchConv
 from eat.models.deformable import DeformableAttention, InterestPoints, Offsets, guide_offsets
+from eat.models.noise import DropPath
 
 
 def channel_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
@@ -33,6 +35,13 @@ def channel_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
 def pointwise(layer: nn.Linear, x: Tensor) -> Tensor:
     """A linear layer as the 1x1 convolution of (B, C, H, W)."""
     return F.conv2d(x, layer.weight[:, :, None, None], layer.bias)
+
+
+def kept_mask(drop_path: DropPath, x: Tensor) -> Tensor:
+    """What a branch is multiplied by: (B, 1, 1, 1)."""
+    if not drop_path.training or drop_path.rate == 0:
+        return x.new_ones(())
+    return drop_path.kept(len(x), x.device).to(x.dtype).view(-1, 1, 1, 1) / (1 - drop_path.rate)
 
 
 def window_attention(module: WindowAttention, x: Tensor) -> Tensor:
@@ -139,10 +148,12 @@ class Plain(nn.Module):
     def _block(self, block: Block, x: Tensor) -> Tensor:
         windows = isinstance(block.attn, WindowAttention)
         attention = window_attention if windows else deformable_attention
-        x = x + block.drop_path(attention(block.attn, channel_norm(block.norm1, x)))
+        mask = kept_mask(block.drop_path, x)
+        x = x + attention(block.attn, channel_norm(block.norm1, x)) * mask
+        mask = kept_mask(block.drop_path, x)
         tokens = channel_norm(block.norm2, x).flatten(2).transpose(1, 2)
         tokens = block.mlp.fc2(block.mlp.act(block.mlp.fc1(tokens)))
-        return x + block.drop_path(tokens.transpose(1, 2).reshape(x.shape))
+        return x + tokens.transpose(1, 2).reshape(x.shape) * mask
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, num_outputs)."""

@@ -82,6 +82,8 @@ class WindowAttention(nn.Module):
         shift: cyclic shift in tokens; 0 is plain window attention.
     """
 
+    together = False  # images do not look at each other
+
     def __init__(
         self,
         dim: int,

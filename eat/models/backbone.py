@@ -57,12 +57,18 @@ class Block(nn.Module):
         self.attn = attn
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, record: dict[str, Tensor] | None = None) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C); ``record`` as in the attention's forward."""
-        x = x + self.drop_path(self.attn(self.norm1(x), record))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+        def attention(part: Tensor, rows: Tensor | None) -> Tensor:
+            if rows is None or not isinstance(self.attn, Noisy):
+                return self.attn(self.norm1(part), record)
+            return self.attn(self.norm1(part), record, (rows, len(x)))
+
+        x = self.drop_path(x, attention, together=record is not None or self.attn.together)
+        return self.drop_path(x, lambda part, rows: self.mlp(self.norm2(part)))
 
 
 class Stage(nn.Module):

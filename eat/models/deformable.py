@@ -13,7 +13,7 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from eat.models.attention import attend
-from eat.models.noise import Noisy
+from eat.models.noise import Among, Noisy
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -234,6 +234,7 @@ class DeformableAttention(Noisy):
         self.eta = eta
         self.rotate = rotate
         self.bound_positions = bound_positions
+        self.together = average_points  # then the points of an image hang on the others
         # The side of the uniform grid falls short of the map's by this much, as the offsets' does.
         self.shrink = 0 if pad_offsets or offset_kernel is None else offset_kernel - 1
         if interest_kernel is not None:
@@ -269,21 +270,25 @@ class DeformableAttention(Noisy):
         like = torch.empty(0, dtype=at_least_float32(x[:0]).dtype, device=x.device)
         return uniform_grid(height, width, like)[None, None]
 
-    def rotation(self, points: Tensor, batch: int) -> Tensor | None:
+    def rotation(self, points: Tensor, batch: int, among: Among = None) -> Tensor | None:
         """Random angles (batch, 1, Hin, Win), one per point and image (Eq. 9); None if unused."""
         if not (self.rotate and self.training):
             return None
         height, width = points.shape[2:4]
         like = {"dtype": points.dtype, "device": points.device}
-        draw = self.draw(batch, lambda n: torch.rand(n, 1, height, width, **like))
+        rows, batch = among or (slice(None), batch)
+        draw = self.draw(batch, lambda n: torch.rand(n, 1, height, width, **like))[rows]
         return self.exploration.to(points.dtype) * math.pi * (draw - 0.5)
 
-    def forward(self, x: Tensor, record: dict[str, Any] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, record: dict[str, Any] | None = None, among: Among = None
+    ) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C).
 
-        ``record`` receives, in (y, x) order: ``points`` (B or 1, 1, Hin, Win, 2); ``offsets``, as
-        guided, and ``positions`` (B, groups, Hin, Win, 2); and ``attention``, (B, heads, H * W,
-        Hin * Win).
+        ``among`` says which images of how many these are, where others were left out; random angles
+        are drawn for all of them. ``record`` receives, in (y, x) order: ``points`` (B or 1, 1,
+        Hin, Win, 2); ``offsets``, as guided, and ``positions`` (B, groups, Hin, Win, 2); and
+        ``attention``, (B, heads, H * W, Hin * Win).
         """
         B, H, W, C = x.shape
         heads, d = self.num_heads, C // self.num_heads
@@ -291,7 +296,7 @@ class DeformableAttention(Noisy):
         points = self.points(x)
         positions = points.expand(B, self.num_groups, -1, -1, -1)
         if self.offset is not None:
-            angle = self.rotation(points, B)
+            angle = self.rotation(points, B, among)
             offsets = guide_offsets(self.offset(q), points, self.eta, angle)
             positions = points + offsets
             if record is not None:

@@ -16,7 +16,6 @@ import eat
 from eat.models.attention import WindowAttention
 from eat.models.backbone import EAT
 from eat.models.deformable import DeformableAttention
-from eat.models.noise import DropPath
 from eat.models.variants import RELEASED, VARIANTS, create_model
 
 FULL_SIZE = Path(__file__).parents[2].parent / "shared" / "parity"
@@ -241,7 +240,7 @@ def test_settings_out_of_range_are_value_errors_that_say_why(
 def test_drop_path_grows_linearly_over_all_blocks_to_its_rate() -> None:
     model = create_model("eat_nano", drop_path_rate=0.35)
     blocks = [block for stage in model.stages for block in stage.blocks]
-    rates = [b.drop_path.rate if isinstance(b.drop_path, DropPath) else 0.0 for b in blocks]
+    rates = [b.drop_path.rate for b in blocks]
     assert rates == pytest.approx([0.05 * i for i in range(8)])
 
 

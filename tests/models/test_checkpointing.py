@@ -78,6 +78,7 @@ def test_a_block_that_records_does_so_once_and_its_record_carries_gradients() ->
     name = "stages.2.blocks.1"
     record: dict[str, dict[str, Tensor]] = {name: {}}
     built.set_grad_checkpointing()
+    torch.manual_seed(3)  # drop path keeps an image in that block
     out = built(torch.randn(2, 3, 64, 64, dtype=torch.float64), record)
     before = dict(record[name])
     before["points"].retain_grad()
