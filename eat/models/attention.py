@@ -28,7 +28,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, record: dict[str, Any]
     # On a CPU two matrix products beat the fused kernel at these sizes, twofold in bf16. Logits and
     # weights are held in the products' precision; the softmax between them computes in float32.
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    attention = (logits + bias.to(logits.dtype)).softmax(dim=-1)
+    attention = logits.add_(bias.to(logits.dtype)).softmax(dim=-1)
     if record is not None:
         record["attention"] = attention
     return attention.to(v.dtype) @ v
@@ -124,7 +124,8 @@ class WindowAttention(nn.Module):
 
     def _bias(self, height: int, width: int, shifts: tuple[int, int]) -> Tensor:
         """Position bias plus shift mask: (1, windows * heads, window^2, window^2)."""
-        bias = self.bias_table[self.bias_index].permute(2, 0, 1)  # (heads, N, N)
+        # Unlike indexing, this sums up gradients in parallel.
+        bias = F.embedding(self.bias_index, self.bias_table).permute(2, 0, 1)  # (heads, N, N)
         if any(shifts):
             mask = self.mask
             if (height, width) != self.feature_size:
