@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 8, 16])
     parser.add_argument("--sizes", type=int, nargs="+", default=[320, 448], help="at --small batch")
     parser.add_argument("--small", type=int, default=2)
+    parser.add_argument("--draws", type=int, default=3, help="of drop path, whose mean is shown")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     print("" if torch.cuda.is_available() else "No GPU on this machine: no allocator peak.")
@@ -79,7 +80,10 @@ def main() -> None:
                 (f"{args.model}, checkpointed", ours, True),
             ):
                 ours.set_grad_checkpointing(again)
-                held = kept(model, images, precision == "bf16")
+                held = 0.0
+                for seed in range(args.draws):
+                    torch.manual_seed(seed)
+                    held += kept(model, images, precision == "bf16") / args.draws
                 base = base or held
                 top = peak(model, images, precision == "bf16")
                 shown = f"{top / GIB:10.2f}" if top else f"{'-':>10}"
