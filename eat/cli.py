@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -333,7 +334,12 @@ COMMANDS = {
 def guarded(run: Callable[[], int], prog: str) -> int:
     """Run a command; an error that the user can mend is one message and exit code 2."""
     try:
-        return run()
+        code = run()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (ValueError, OSError, TrainingError) as error:
         if is_main() or not isinstance(error, ValueError):  # wrong options are wrong in all
             sys.stderr.write(f"{prog}: error: {error}\n")

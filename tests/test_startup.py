@@ -74,3 +74,12 @@ def test_an_unknown_function_is_an_error() -> None:
         signature_of("eat.score", "nobody")
     with pytest.raises(LookupError, match="no module 'eat.nothing'"):
         signature_of("eat.nothing", "nobody")
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    code = "import sys; from eat.cli import guarded; sys.exit(guarded(lambda: print('x' * 9), 'x'))"
+    pipe = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    pipe.stdout.close()
+    assert (pipe.stderr.read(), pipe.wait()) == ("", 1)
