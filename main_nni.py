@@ -9,6 +9,7 @@ dotted name, and ``batch_size`` and ``init_lr`` as in the authors' search space.
 
 from eat import tuning
 from eat.cli import guarded, parse_train, run_train
+from eat.heap import keep_heap
 from eat.processes import count, from_main, meet
 from eat.stops import leave
 
@@ -16,6 +17,7 @@ from eat.stops import leave
 def main() -> int:
     """Parse, merge nni's parameters, train; returns the exit code."""
     tuning.end_with_parent()
+    keep_heap()
     if count() > 1:
         meet(cpu=parse_train(None).run.device == "cpu")
     config = parse_train(None, from_main(tuning.parameters))

@@ -267,18 +267,18 @@ class Adapter:
         return (rows[start : start + size] for start in range(0, len(rows), size))
 
     def _forward(self, pixels: Tensor) -> Tensor:
-        pixels = normalise(pixels.to(self.device))
         with autocast(self.device, self.protocol.precision):
-            return self.model(pixels)
+            return self.model(normalise(pixels.to(self.device)))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _predict(self, images: RaterImages) -> NDArray[np.float64]:
         """Mean scores (N,) of all the images, in the same batches for both models."""
         self.model.eval()
         scores = []
-        for rows in self._parts(np.arange(len(images.paths))):
-            outputs = self._forward(torch.stack([images.evaluation(row) for row in rows]))
-            scores.append(mean_scores(outputs, self.source, self.target))
+        with autocast(self.device, self.protocol.precision):  # one region casts the weights once
+            for rows in self._parts(np.arange(len(images.paths))):
+                outputs = self._forward(torch.stack([images.evaluation(row) for row in rows]))
+                scores.append(mean_scores(outputs, self.source, self.target))
         return torch.cat(scores).double().cpu().numpy()
 
     @torch.no_grad()

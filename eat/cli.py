@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from eat.config import DataConfig, FaultConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from eat.heap import keep_heap
 from eat.processes import is_main
 from eat.signatures import signature_of
 from eat.stops import Interrupted, TrainingError
@@ -355,6 +356,7 @@ def guarded(run: Callable[[], int], prog: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The ``eat`` command; returns its exit code."""
+    keep_heap()
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: eat COMMAND ...\n")

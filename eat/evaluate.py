@@ -44,8 +44,9 @@ def predict(
     model.eval()
     outputs = np.full((len(loader.dataset), model.num_outputs), np.nan)
     bar = tqdm(total=len(outputs), desc="evaluate", unit="image", disable=None)
-    # One region for all batches, so that the weights are cast once.
-    with torch.inference_mode(), autocast(device, precision), bar:
+    # One region for all batches, so that the weights are cast once; inference mode would cast them
+    # for each.
+    with torch.no_grad(), autocast(device, precision), bar:
         for batch in loaded(loader):
             result = model(normalise(batch["pixels"].to(device, non_blocking=True)))
             outputs[batch["row"].numpy()] = result.double().cpu().numpy()

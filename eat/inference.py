@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import nn
 
 from eat.models import EAT
 from eat.models.deformable import InterestPoints
@@ -15,6 +16,15 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, DTYPES[precision])
+
+
+def cast_weights(model: EAT, precision: str) -> None:
+    """Cast in advance, and for good, what autocast would cast anew in each region."""
+    if precision == "fp32":
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.to(DTYPES[precision])
 
 
 def pick_device(name: str) -> torch.device:

@@ -20,7 +20,7 @@ from torch import Tensor
 from eat.checkpoint import load_checkpoint
 from eat.data.dataset import to_scores
 from eat.data.transforms import ImageError, normalise
-from eat.inference import autocast, pick_device, use_own_points
+from eat.inference import autocast, cast_weights, pick_device, use_own_points
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 ONE_TO_TEN = (1.0, 10.0)
@@ -126,6 +126,7 @@ class Scorer:
         self.batch_size = batch_size or (16 if self.device.type == "cuda" else 1)
         model, self.info = load_checkpoint(checkpoint)
         use_own_points(model)
+        cast_weights(model, precision)
         self.model = model.to(self.device)
 
     @property

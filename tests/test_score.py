@@ -18,6 +18,7 @@ import torch
 
 from eat.checkpoint import load_checkpoint, save_checkpoint
 from eat.cli import main
+from eat.data.transforms import normalise
 from eat.score import Scorer, find_images
 
 
@@ -46,6 +47,16 @@ def test_a_photo_has_one_score_alone_in_a_folder_and_in_python(
     assert len(among) == 5
     assert alone[str(photo)] == among[str(photo)]
     assert float(alone[str(photo)]["score"]) == pytest.approx(in_python.score, abs=1e-6)
+
+
+def test_weights_cast_in_advance_score_as_autocast_does(folder: Path, checkpoint: Path) -> None:
+    photo = sorted(folder.glob("1*.jpg"))[0]
+    model, info = load_checkpoint(checkpoint)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        votes = model(normalise(info.preprocess.evaluation(photo)[None])).double()[0]
+    scorer = Scorer(checkpoint, precision="bf16")
+    assert scorer.model.head.weight.dtype == torch.bfloat16
+    assert next(scorer(photo)).votes == tuple(votes.tolist())
 
 
 @pytest.mark.parametrize("average", [False, True])

@@ -1,6 +1,7 @@
 """What the command line and ``import eat`` load before there is work to do."""
 
 import inspect
+import platform
 import subprocess
 import sys
 from importlib import import_module
@@ -83,3 +84,25 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     )
     pipe.stdout.close()
     assert (pipe.stderr.read(), pipe.wait()) == ("", 1)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_a_command_keeps_the_memory_that_it_frees_for_its_next_tensors() -> None:
+    code = """
+import resource, sys
+from eat.cli import main
+if sys.argv[1] == "eat":
+    main(["--help"])
+import torch
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.zeros(2**26, dtype=torch.uint8).add_(1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {
+        who: int(subprocess.check_output([sys.executable, "-c", code, who], text=True).split()[-1])
+        for who in ("eat", "none")
+    }
+    if faults["none"] < 1000:
+        pytest.skip(f"this system faults in {faults['none']} pages for 64 MiB, whoever asks")
+    assert faults["eat"] < 100

@@ -1,5 +1,7 @@
 """What enhanced attention costs, in multiply-adds for one image: as printed, and as computed."""
 
+from eat.models.deformable import products_for
+
 
 def eq12(
     height: int, width: int, channels: int, rows: int, cols: int, *, k_in: int, k_of: int
@@ -31,7 +33,8 @@ def enhanced_attention_macs(
     """Multiply-adds of the convolutions and matrix products of letter E's attention.
 
     Every one of the H W tokens asks every point: projections 2 H W C^2 + 2 N C^2, attention
-    2 H W N C, offsets (k_of^2 + 2) N C, interest 2 k_in^2 N C. Sampling is not counted.
+    2 H W N C, offsets (k_of^2 + 2) N C, interest 2 k_in^2 N C, or with H W for N where it is made a
+    matrix product. Sampling is not counted.
 
     Args:
         height: H, rows of the map.
@@ -46,7 +49,8 @@ def enhanced_attention_macs(
     projections = 2 * (tokens + points) * channels**2
     attention = 2 * tokens * points * channels
     offsets = (k_of**2 + 2) * points * channels
-    interest = 2 * k_in**2 * points * channels
+    product = products_for(channels, 2, (k_in, k_in))
+    interest = 2 * k_in**2 * (tokens if product else points) * channels
     return projections + attention + offsets + interest
 
 

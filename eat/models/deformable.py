@@ -5,6 +5,7 @@ Points, offsets and positions are stored as (y, x), in the coordinates of ``grid
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,13 +13,8 @@ import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from eat.models.attention import attend
+from eat.models.attention import at_least_float32, attend
 from eat.models.noise import Among, Noisy
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision to float32: a position's 8 bits would not tell neighbouring tokens apart."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def pixel_centres(size: int, like: Tensor) -> Tensor:
@@ -30,6 +26,19 @@ def uniform_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Pixel centres in (y, x) order: (height, width, 2)."""
     y, x = pixel_centres(height, like), pixel_centres(width, like)
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
+
+
+@lru_cache(maxsize=16)
+def _grid(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # it may serve in training later
+        return uniform_grid(height, width, torch.empty(0, dtype=dtype, device=device))
+
+
+def kept_grid(height: int, width: int, like: Tensor) -> Tensor:
+    """``uniform_grid``, made once for all blocks and steps; not to be written to."""
+    if torch.compiler.is_compiling():  # a part of the graph there
+        return uniform_grid(height, width, like)
+    return _grid(height, width, like.dtype, like.device)
 
 
 def point_spacing(height: int, width: int, device: torch.device) -> Tensor:
@@ -76,10 +85,13 @@ def sample_features(x: Tensor, positions: Tensor) -> Tensor:
     """
     B, H, W, C = x.shape
     groups, N = positions.shape[1:3]
+    maps = x.view(B, H, W, groups, C // groups).permute(0, 3, 1, 2, 4).to(positions.dtype)
     # Maps are transposed, and so the grid may stay (y, x): grid_sample takes the last axis first.
-    maps = x.permute(0, 3, 2, 1).reshape(B * groups, C // groups, W, H).to(positions.dtype)
+    # Channels stay innermost: read so, they need no slow copy.
+    maps = maps.reshape(B * groups, H, W, C // groups).permute(0, 3, 2, 1)
     grid = positions.reshape(B * groups, 1, N, 2)
-    return F.grid_sample(maps, grid, align_corners=True).view(B, C, N).transpose(1, 2).to(x.dtype)
+    sampled = F.grid_sample(maps, grid, align_corners=True).view(B, C, N).to(x.dtype)
+    return sampled.transpose(1, 2).contiguous()  # or else a product copies weights for every image
 
 
 def position_bias(table: Tensor, positions: Tensor, height: int, width: int) -> Tensor:
@@ -96,12 +108,38 @@ def position_bias(table: Tensor, positions: Tensor, height: int, width: int) -> 
     """
     B, groups, N, _ = positions.shape
     heads = table.shape[0]
-    queries = uniform_grid(height, width, positions).view(1, 1, height * width, 1, 2)
-    displacement = (queries - positions[:, :, None]) / 2  # (B, groups, HW, N, 2)
-    grid = displacement.flatten(0, 1)
+    # (queries - positions) / 2, with y and x of all positions in one long row, which is faster.
+    queries = (kept_grid(height, width, positions) / 2).view(1, height * width, 2).repeat(1, 1, N)
+    displacement = queries - (positions / 2).reshape(B * groups, 1, N * 2)
+    grid = displacement.view(B * groups, height * width, N, 2)
     tables = table.transpose(1, 2).unflatten(0, (groups, heads // groups)).to(grid.dtype)
     tables = tables.expand(B, -1, -1, -1, -1).flatten(0, 1)  # transposed, as in sample_features
     return F.grid_sample(tables, grid, align_corners=True).view(B, heads, height * width, N)
+
+
+def products_for(channels: int, outputs: int, kernel: tuple[int, int]) -> bool:
+    """Whether ``convolve`` makes one matrix product of a convolution."""
+    return outputs * math.prod(kernel) <= channels
+
+
+def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution with few outputs: (B, H, W, C) -> (B, H - kh + 1, W - kw + 1, outputs).
+
+    Kernels for convolutions idle with two outputs. One matrix product gives what each token adds
+    through each place of the kernel, and sums along the right strides are the convolution; unless
+    these terms would outgrow the map.
+    """
+    B, H, W, C = x.shape
+    outputs, _, kh, kw = conv.weight.shape
+    if not products_for(C, outputs, (kh, kw)):
+        return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    terms = F.linear(x, conv.weight.permute(2, 3, 0, 1).reshape(-1, C))
+    image, row, col, _ = terms.stride()
+    terms = terms.as_strided(
+        (B, H - kh + 1, W - kw + 1, kh, kw, outputs),
+        (image, row, col, row + kw * outputs, col + outputs, 1),
+    )
+    return at_least_float32(terms).sum(dim=(3, 4)) + conv.bias
 
 
 class InterestPoints(nn.Module):
@@ -121,10 +159,12 @@ class InterestPoints(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B or 1, 1, Hin, Win, 2), in [-1, 1]; one group stands for all."""
-        points = at_least_float32(self.conv(pad_to_kernel(x.permute(0, 3, 1, 2), self.conv)))
+        x = pad_to_kernel(x.permute(0, 3, 1, 2), self.conv).permute(0, 2, 3, 1)
+        # From here on in float32: a position of 8 bits would not tell neighbouring tokens apart.
+        points = at_least_float32(convolve(self.conv, x))
         if self.average:
             points = points.mean(dim=0, keepdim=True)
-        return points.tanh().permute(0, 2, 3, 1)[:, None]
+        return points.tanh()[:, None]
 
 
 class Offsets(nn.Module):
@@ -268,7 +308,7 @@ class DeformableAttention(Noisy):
             return self.interest(x)
         height, width = (max(side - self.shrink, 1) for side in x.shape[1:3])
         like = torch.empty(0, dtype=at_least_float32(x[:0]).dtype, device=x.device)
-        return uniform_grid(height, width, like)[None, None]
+        return kept_grid(height, width, like)[None, None]
 
     def rotation(self, points: Tensor, batch: int, among: Among = None) -> Tensor | None:
         """Random angles (batch, 1, Hin, Win), one per point and image (Eq. 9); None if unused."""

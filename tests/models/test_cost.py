@@ -39,8 +39,9 @@ def test_equation_12_leaves_out_the_output_projection_and_counts_points_as_queri
     output = 196 * 512**2
     queries = 2 * (196 - 49) * 49 * 512
     extra_key = 49 * 512**2
-    small = (64 - 1) * 49 * 512  # two channels of interest points; one tap less of the offsets
-    assert ours - paper == output + queries - extra_key + small
+    interest = 64 * (2 * 196 - 49) * 512  # two channels, as terms of every token
+    offsets = -49 * 512
+    assert ours - paper == output + queries - extra_key + interest + offsets
 
 
 def test_a_fixed_number_of_points_asks_for_a_kernel_that_grows_with_the_map() -> None:
