@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eat.checkpoint import load_checkpoint
 from eat.data.registry import DATASETS, Dataset
-from eat.data.transforms import Preprocessing, normalise
+from eat.data.transforms import Preprocessing, normalise, packed
 from eat.evaluate import rescale
 from eat.inference import autocast, pick_device, use_own_points
 from eat.metrics import UndefinedMetricWarning, srcc
@@ -131,7 +131,7 @@ class RaterImages:
             return self.kept[row]
         how = self.preprocessing
         image = how.read(self.paths[row])
-        pair = tuple(how.squeeze(image, s) for s in (how.size, how.train_resize))
+        pair = tuple(packed(how.squeeze(image, s)) for s in (how.size, how.train_resize))
         if len(self.kept) < self.room:
             self.kept[row] = pair
         return pair

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from eat.config import OptimConfig, RunConfig
 from eat.data.transforms import normalise
+from eat.inference import check_compiler
 from eat.losses import Loss
 from eat.models import EAT
 from eat.processes import summed
@@ -108,6 +109,7 @@ class Learner:
             self.average.to(accelerator.device)
         model.set_grad_checkpointing(run.grad_checkpointing)
         if run.compile:
+            check_compiler()
             model.compile()
         optimizer = OPTIMIZERS[optim.optimizer](
             model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay, fused=True

@@ -20,7 +20,7 @@ from torch import Tensor
 from eat.checkpoint import load_checkpoint
 from eat.data.dataset import to_scores
 from eat.data.transforms import ImageError, normalise
-from eat.inference import autocast, cast_weights, pick_device, use_own_points
+from eat.inference import autocast, cast_weights, compile_frozen, pick_device, use_own_points
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 ONE_TO_TEN = (1.0, 10.0)
@@ -102,10 +102,12 @@ class Scorer:
         precision: fp32, bf16 or fp16.
         batch_size: images a forward pass; None takes 1 on a CPU and 16 on a GPU.
         workers: threads that decode images ahead of the model; None takes one a core, at most 16.
+        compile: compile the model, which takes about a minute; worth it for many images, on a CPU
+            in bf16 with 8 images a pass.
 
     Raises:
         WeightsError: the checkpoint cannot be read.
-        ValueError: ``batch_size`` or ``workers`` is below 1.
+        ValueError: ``batch_size`` or ``workers`` is below 1, or there is no compiler.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Scorer:
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         batch_size: int | None = None,
         workers: int | None = None,
+        compile: bool = False,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("workers", workers)):
             if value is not None and value < 1:
@@ -128,6 +131,8 @@ class Scorer:
         use_own_points(model)
         cast_weights(model, precision)
         self.model = model.to(self.device)
+        if compile:
+            compile_frozen(model, self._empty_batch().to(self.device), precision)
 
     @property
     def num_votes(self) -> int:
@@ -165,11 +170,14 @@ class Scorer:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def _empty_batch(self) -> Tensor:
+        size = self.info.preprocess.size
+        return torch.zeros(self.batch_size, 3, size, size, dtype=torch.uint8)
+
     def _through_model(self, decoded: Iterator[tuple[Path, Tensor | str]]) -> Iterator[_Batch]:
         """Batches whose forward pass was started."""
-        size = self.info.preprocess.size
         while part := list(itertools.islice(decoded, self.batch_size)):
-            pixels = torch.zeros(self.batch_size, 3, size, size, dtype=torch.uint8)
+            pixels = self._empty_batch()
             errors: dict[int, str] = {}
             for i, (_, found) in enumerate(part):
                 if isinstance(found, str):

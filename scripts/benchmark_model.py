@@ -7,8 +7,8 @@ The entries take turns, so that a machine whose speed drifts slows them all; ima
 over the rounds, and a ratio the median of the rounds' ratios to Swin in the same precision and to
 the first model's plain formulation in fp32. Of several batch sizes each entry's fastest counts.
 Every training step uses the same fused Adam. A timed forward pass is the second of its autocast
-region, whose weights are cast already, as in an evaluation of many batches. All entries run in a
-process that keeps its heap, as ``eat`` does; without that the plain formulation loses most.
+region, whose weights are cast already, as in an evaluation of many batches. With ``--keep_heap``
+freed memory is kept for all entries, as ``eat`` and ``main_nni.py`` do.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import time
 
 import timm
 import torch
+import torch._inductor.config
 from plain import Plain
 from torch import nn
 from torch.profiler import profile
@@ -33,7 +34,7 @@ Entry = tuple[str, str]  # model, precision
 class Bench:
     """Models that share images and take turns."""
 
-    def __init__(self, names: list[str], size: int, device: torch.device, compiled: bool) -> None:
+    def __init__(self, names: list[str], size: int, device: torch.device, compiles: bool) -> None:
         self.device, self.size = device, size
         models: dict[str, nn.Module] = {}
         for name in names:
@@ -46,11 +47,11 @@ class Bench:
             for name, model in models.items()
         }
         self.macs = {name: self._count(model) for name, model in models.items()}
-        plain = [name for name in models if name.startswith("plain")]
-        self.models = {
-            name: torch.compile(model) if compiled and name not in plain else model
-            for name, model in models.items()
-        }
+        self.models = models
+        for name in [*names, PEER] if compiles else []:
+            again = f"{name} compiled"
+            self.models[again] = torch.compile(models[name])
+            self.macs[again], self.adam[again] = self.macs[name], self.adam[name]
 
     def _count(self, model: nn.Module) -> int:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -66,7 +67,9 @@ class Bench:
         """Seconds of one forward pass."""
         model = self.models[entry[0]].eval()
         cast = torch.autocast(self.device.type, torch.bfloat16, enabled=entry[1] == "bf16")
-        with torch.no_grad(), cast:
+        # On a CPU a compiled model's weights become constants, as in eat score.
+        frozen = torch._inductor.config.patch(freezing=self.device.type == "cpu")
+        with torch.no_grad(), cast, frozen:
             model(images)
             start = self._now()
             model(images)
@@ -134,7 +137,7 @@ def report(bench: Bench, kind: str, best: dict, peak: float) -> None:
         seconds = statistics.median(times)
         macs = bench.macs[entry[0]] * (3 if kind == "train" else 1) / seconds
         print(
-            f"{kind:8}{entry[1]:5}{entry[0]:32}{batch:6}{1 / seconds:10.2f}"
+            f"{kind:8}{entry[1]:5}{entry[0]:38}{batch:6}{1 / seconds:10.2f}"
             f"{ratio(plain, entry):>9}{ratio((PEER, entry[1]), entry):>8}"
             f"{macs / peak:8.0%}{memory / 2**30:8.1f}"
         )
@@ -148,12 +151,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kinds", nargs="+", default=["forward", "train"])
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
-    parser.add_argument("--compile", action="store_true", help="ours and Swin, not the plain one")
+    parser.add_argument(
+        "--keep_heap", action="store_true", help="keep freed memory for new tensors"
+    )
+    parser.add_argument("--compile", action="store_true", help="add ours and Swin compiled")
     parser.add_argument("--profile", action="store_true", help="where the first model's step goes")
     parser.add_argument("--peak-side", type=int, help="of the matrices that measure the peak")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-    keep_heap()
+    if args.keep_heap:
+        keep_heap()
     device = torch.device(args.device)
     where = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     if not torch.cuda.is_available():
@@ -164,7 +171,7 @@ def main() -> None:
         f"torch {torch.__version__}, timm {timm.__version__}, {device.type} {where}, "
         f"{torch.get_num_threads()} threads, bf16 matrix product {2 * peak / 1e12:.2f} TFLOP/s"
     )
-    print(f"{'':45}{'batch':>6}{'images/s':>10}{'x plain':>9}{'x Swin':>8}{'of peak':>8}{'GiB':>8}")
+    print(f"{'':51}{'batch':>6}{'images/s':>10}{'x plain':>9}{'x Swin':>8}{'of peak':>8}{'GiB':>8}")
     entries = [(name, precision) for precision in args.precisions for name in bench.models]
     entries.sort(key=lambda entry: not entry[0].startswith("plain"))
     for kind in args.kinds:

@@ -59,6 +59,30 @@ def test_weights_cast_in_advance_score_as_autocast_does(folder: Path, checkpoint
     assert next(scorer(photo)).votes == tuple(votes.tolist())
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs g++")
+def test_a_compiled_model_scores_as_before(
+    folder: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "g++")
+    before = [score.score for score in Scorer(checkpoint, batch_size=3)(folder)]
+    after = [score.score for score in Scorer(checkpoint, batch_size=3, compile=True)(folder)]
+    assert after == pytest.approx(before, abs=1e-4, nan_ok=True)
+
+
+def test_compiling_without_a_compiler_is_refused(
+    folder: Path,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-g++")
+    argv = ["score", str(folder), "--checkpoint", str(checkpoint), "--compile", "true"]
+    assert main(argv) == 2
+    assert "C++ compiler: no-such-g++ was not found; install g++ or set CXX" in (
+        capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("average", [False, True])
 def test_neighbours_in_a_batch_change_nothing_bit_for_bit(
     folder: Path, checkpoint: Path, tmp_path: Path, average: bool

@@ -114,6 +114,7 @@ def test_a_compiled_run_ends_as_one_that_is_not(
         torch.nn.Module.compile(model, backend="eager")
 
     monkeypatch.setattr(EAT, "compile", compile_fast)
+    monkeypatch.setattr("eat.learner.check_compiler", lambda: None)
     config.run.compile = True
     folder, _ = train(config)
     assert len(compiled) == 1

@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision import transforms as tv
 
 from eat.cli import parse_train
+from eat.data import transforms
 from eat.data.transforms import (
     ImageError,
     Preprocessing,
@@ -150,6 +151,23 @@ def test_the_fast_path_reads_odd_files_as_pil_does(
     photo = Preprocessing(decode="fast", upright=upright).read(tmp_path / name)
     expected = to_tensor(read_image(tmp_path / name, upright=upright))
     assert torch.equal(photo, expected)
+
+
+@pytest.mark.parametrize("large", [0, transforms.LARGE])
+def test_pixels_stay_when_the_next_file_is_read(
+    tmp_path: Path, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transforms, "LARGE", large)
+    first, second = scene().resize((96, 96)), scene().resize((96, 96)).rotate(180)
+    first.save(tmp_path / "1.jpg")
+    second.save(tmp_path / "2.jpg")
+    fast = Preprocessing(96, decode="fast", flip=False)  # of the files' own size: nothing to resize
+    for way in (fast.evaluation, lambda path: fast.training(path, 0)):
+        pixels = way(tmp_path / "1.jpg")
+        assert pixels.is_contiguous()
+        before = pixels.clone()
+        assert not torch.equal(way(tmp_path / "2.jpg"), before)
+        assert torch.equal(pixels, before)
 
 
 def test_the_fast_path_takes_and_refuses_the_files_that_pil_does(
