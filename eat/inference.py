@@ -1,4 +1,4 @@
-"""How a trained model is run: device, precision, and interest points of each image's own."""
+"""How a trained model is run: device, precision, compiled, with interest points of its own."""
 
 import os
 import shutil

@@ -139,7 +139,7 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
         (B, H - kh + 1, W - kw + 1, kh, kw, outputs),
         (image, row, col, row + kw * outputs, col + outputs, 1),
     )
-    return at_least_float32(terms).sum(dim=(3, 4)) + conv.bias
+    return at_least_float32(terms).sum(dim=(3, 4)) + conv.bias.to(terms.dtype)
 
 
 class InterestPoints(nn.Module):

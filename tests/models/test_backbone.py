@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import eat
+from eat.inference import cast_weights
 from eat.models.attention import WindowAttention
 from eat.models.backbone import EAT
 from eat.models.deformable import DeformableAttention
@@ -369,6 +370,8 @@ def test_timm_is_told_that_no_weights_are_published() -> None:
 
 # Precision and compilation
 
+WIDE = (8, 16, 24, 48)  # enough channels to make interest points by matrix products
+
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_bfloat16_autocast_stays_near_float32(profile: str) -> None:
@@ -383,6 +386,15 @@ def test_bfloat16_autocast_stays_near_float32(profile: str) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+def test_weights_cast_in_advance_are_those_that_autocast_casts(profile: str) -> None:
+    model = mini(profile, dims=WIDE).eval()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        before = model(images())
+        cast_weights(model, "bf16")
+        assert torch.equal(model(images()), before)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_positions_stay_float32_under_autocast(profile: str) -> None:
     record: dict[str, dict[str, Tensor]] = {"stages.2.blocks.1": {}}
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -393,7 +405,7 @@ def test_positions_stay_float32_under_autocast(profile: str) -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("training", [False, True])
 def test_the_model_compiles_to_one_graph(profile: str, training: bool) -> None:
-    model = mini(profile, rotate=False).train(training)
+    model = mini(profile, rotate=False, dims=WIDE).train(training)
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(images()), model(images()))
@@ -417,7 +429,7 @@ def test_a_compiled_model_follows_the_rotation_schedule_without_a_new_graph() ->
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_one_graph_serves_other_batches_and_sizes(profile: str) -> None:
-    model = mini(profile, rotate=False).train()
+    model = mini(profile, rotate=False, dims=WIDE).train()
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
     for batch, size in ((2, 64), (3, 64), (2, 128)):
