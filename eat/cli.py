@@ -16,7 +16,7 @@ from eat.config import DataConfig, FaultConfig, ModelConfig, OptimConfig, RunCon
 from eat.heap import keep_heap
 from eat.processes import is_main
 from eat.signatures import signature_of
-from eat.stops import Interrupted, TrainingError
+from eat.stops import Interrupted, TrainingError, interruptible
 
 # How jsonargparse words an option that it does not know: on the command line, and in a file.
 UNKNOWN_OPTION = re.compile(
@@ -181,7 +181,7 @@ def run_score(options: dict[str, Any]) -> int:
     failed: list[Score] = []
 
     def watched() -> Iterator[Score]:
-        for score in scorer(images):
+        for score in interruptible(scorer(images)):
             if score.error:
                 failed.append(score)
             yield score

@@ -1,10 +1,14 @@
-"""Why a run may end early."""
+"""Why work may end early, and how."""
 
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
 
 
 class TrainingError(RuntimeError):
@@ -27,6 +31,34 @@ class Interrupted(Exception):
             f"stopped by {signal.Signals(number).name} after epoch {epoch}, batch {batch}; the "
             f"state is saved: continue with --run.folder {folder} --run.resume auto"
         )
+
+
+def interruptible(items: Iterable[T]) -> Iterator[T]:
+    """The items, with Ctrl-C (SIGINT) raised between them; the second time at once.
+
+    Raised anywhere, it may strike where a thread pool has just taken a lock, which nobody would
+    ever give back.
+    """
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield from items
+        return
+    asked = False
+
+    def remember(*_: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        for item in items:
+            yield item
+            if asked:
+                raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def leave(code: int) -> NoReturn:

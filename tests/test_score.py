@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from eat.checkpoint import load_checkpoint, save_checkpoint
 from eat.cli import main
 from eat.data.transforms import normalise
 from eat.score import Scorer, find_images
+from eat.stops import interruptible
 
 
 @pytest.fixture
@@ -226,6 +228,26 @@ def test_an_interrupt_ends_scoring_promptly(folder: Path, checkpoint: Path, tmp_
     assert time.monotonic() - start < 10
     assert process.returncode == 130 and err == "eat score: interrupted\n"
     assert lines[0].startswith("image,score,v1") and len(set(lines)) == 4
+
+
+def test_an_interrupt_waits_for_the_score_at_hand_but_a_second_one_does_not() -> None:
+    made = []
+
+    def items(interrupts: list[int]) -> Iterator[int]:
+        for i, times in enumerate(interrupts):
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+            made.append(i)
+            yield i
+
+    assert list(interruptible(items([0, 0]))) == [0, 1]
+    with pytest.raises(KeyboardInterrupt):
+        list(interruptible(items([0, 1, 0])))
+    assert made == [0, 1, 0, 1]
+    with pytest.raises(KeyboardInterrupt):
+        list(interruptible(items([0, 2])))
+    assert made == [0, 1, 0, 1, 0]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_folder_is_searched_as_before_with_links_and_without_a_look_at_each_file(
