@@ -7,12 +7,9 @@ import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
+from eat.models.precision import softmax
+
 MASKED = -100.0  # added to the logits of token pairs that a shift brought together
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision to float32."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, record: dict[str, Any] | None) -> Tensor:
@@ -30,16 +27,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, record: dict[str, Any]
     """
     if record is None and q.is_cuda:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-    # On a CPU two matrix products beat the fused kernel at these sizes, twofold in bf16. The
-    # softmax computes in float32; rows of 49 are twice as fast if they come in it, but then
-    # training would keep them in both precisions.
+    # On a CPU two matrix products beat the fused kernel at these sizes, twofold in bf16.
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    if not torch.is_grad_enabled():
-        logits = at_least_float32(logits)
-    attention = logits.add_(bias.to(logits.dtype)).softmax(dim=-1)
+    attention = softmax(logits, bias)
     if record is not None:
         record["attention"] = attention
-    return attention.to(v.dtype) @ v
+    return attention @ v
 
 
 def relative_position_index(window: int) -> Tensor:
@@ -160,9 +153,12 @@ class WindowAttention(nn.Module):
 
         rows, cols = height // w, width // w
         qkv = self.qkv(x).view(B, rows, w, cols, w, 3, self.num_heads, C // self.num_heads)
-        # (3, B, rows, cols, heads, w, w, d) -> (3, B, windows * heads, w^2, d)
-        qkv = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, B, -1, w * w, C // self.num_heads)
-        x = attend(*qkv.unbind(0), self._bias(height, width, shifts), record)
+        q, k, v = (
+            # (B, rows, cols, heads, w, w, d) -> (B, windows * heads, w^2, d)
+            part.permute(0, 1, 3, 5, 2, 4, 6).reshape(B, -1, w * w, C // self.num_heads)
+            for part in qkv.unbind(5)  # before the copy, which saves one of the gradient
+        )
+        x = attend(q, k, v, self._bias(height, width, shifts), record)
         x = x.view(B, rows, cols, self.num_heads, w, w, C // self.num_heads)
         x = x.permute(0, 1, 4, 2, 5, 3, 6).reshape(B, height, width, C)
 

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from eat.models.attention import at_least_float32, attend
+from eat.models.attention import attend
+from eat.models.convolution import convolve, convolve_depthwise, pad_to_kernel
 from eat.models.noise import Among, Noisy
+from eat.models.precision import at_least_float32
 
 
 def pixel_centres(size: int, like: Tensor) -> Tensor:
@@ -117,31 +119,6 @@ def position_bias(table: Tensor, positions: Tensor, height: int, width: int) -> 
     return F.grid_sample(tables, grid, align_corners=True).view(B, heads, height * width, N)
 
 
-def products_for(channels: int, outputs: int, kernel: tuple[int, int]) -> bool:
-    """Whether ``convolve`` makes one matrix product of a convolution."""
-    return outputs * math.prod(kernel) <= channels
-
-
-def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution with few outputs: (B, H, W, C) -> (B, H - kh + 1, W - kw + 1, outputs).
-
-    Kernels for convolutions idle with two outputs. One matrix product gives what each token adds
-    through each place of the kernel, and sums along the right strides are the convolution; unless
-    these terms would outgrow the map.
-    """
-    B, H, W, C = x.shape
-    outputs, _, kh, kw = conv.weight.shape
-    if not products_for(C, outputs, (kh, kw)):
-        return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    terms = F.linear(x, conv.weight.permute(2, 3, 0, 1).reshape(-1, C))
-    image, row, col, _ = terms.stride()
-    terms = terms.as_strided(
-        (B, H - kh + 1, W - kw + 1, kh, kw, outputs),
-        (image, row, col, row + kw * outputs, col + outputs, 1),
-    )
-    return at_least_float32(terms).sum(dim=(3, 4)) + conv.bias.to(terms.dtype)
-
-
 class InterestPoints(nn.Module):
     """Interest Generation Module: one convolution and tanh give the points P (Eq. 4).
 
@@ -201,21 +178,12 @@ class Offsets(nn.Module):
         x = x.permute(0, 3, 1, 2)
         if not self.conv.padding[0]:
             x = pad_to_kernel(x, self.conv)
-        x = self.conv(x).permute(0, 2, 3, 1)  # (B * groups, Hin, Win, C / groups)
+        x = convolve_depthwise(self.conv, x).permute(0, 2, 3, 1)  # (B * groups, Hin, Win, C / g)
         x = at_least_float32(self.proj(self.act(self.norm(x)))).tanh()
         height, width = x.shape[1:3]
         if self.range_factor is not None:
             x = x * (self.range_factor * point_spacing(height, width, x.device))
         return x.view(B, g, height, width, 2)
-
-
-def pad_to_kernel(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Zero-pad a map (B, C, H, W) that is smaller than the kernel up to the kernel's size."""
-    rows = max(conv.kernel_size[0] - x.shape[-2], 0)
-    cols = max(conv.kernel_size[1] - x.shape[-1], 0)
-    if not rows and not cols:
-        return x
-    return F.pad(x, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2))
 
 
 class DeformableAttention(Noisy):

@@ -14,11 +14,9 @@ from eat.models.backbone import EAT
 from eat.models.deformable import (
     DeformableAttention,
     InterestPoints,
-    convolve,
     guide_offsets,
     kept_grid,
     position_bias,
-    products_for,
     sample_features,
 )
 from eat.models.variants import RELEASED
@@ -142,24 +140,6 @@ def test_with_guidance_it_attends_to_the_guided_positions() -> None:
 def test_a_kernel_of_8_on_a_14_by_14_map_gives_7_by_7_points() -> None:
     points = InterestPoints(4, 8)(torch.randn(2, 14, 14, 4))
     assert points.shape == (2, 1, 7, 7, 2)
-
-
-@pytest.mark.parametrize(("kernel", "products"), [((3, 4), True), ((1, 1), True), ((4, 5), False)])
-def test_a_convolution_as_products_is_the_convolution(
-    kernel: tuple[int, int], products: bool
-) -> None:
-    assert products_for(24, 2, kernel) == products
-    torch.manual_seed(0)
-    conv = torch.nn.Conv2d(24, 2, kernel).double()
-    x = torch.randn(2, 7, 9, 24, dtype=torch.float64, requires_grad=True)
-    wanted = conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    found = convolve(conv, x)
-    torch.testing.assert_close(found, wanted)
-    to = (x, conv.weight, conv.bias)
-    slope = torch.randn_like(wanted)
-    gradients = (torch.autograd.grad(y, to, slope) for y in (found, wanted))
-    for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs)
 
 
 def test_a_grid_first_made_while_scoring_serves_in_training() -> None:

@@ -1,0 +1,69 @@
+"""The fast convolutions of points and offsets are convolutions, and so are their gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eat.models.convolution import convolve, convolve_depthwise, products_for
+
+
+def same(found: Tensor, wanted: Tensor, *inputs: Tensor) -> None:
+    """Two results agree, and so do the gradients with respect to all inputs."""
+    torch.testing.assert_close(found, wanted)
+    slope = torch.randn_like(wanted)
+    ours, theirs = (torch.autograd.grad(y, inputs, slope) for y in (found, wanted))
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("kernel", "products"), [((3, 4), True), ((1, 1), True), ((4, 5), False)])
+def test_a_convolution_as_products_is_the_convolution(
+    kernel: tuple[int, int], products: bool
+) -> None:
+    assert products_for(24, 2, kernel) == products
+    torch.manual_seed(0)
+    conv = nn.Conv2d(24, 2, kernel).double()
+    x = torch.randn(2, 7, 9, 24, dtype=torch.float64, requires_grad=True)
+    wanted = conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    found = convolve(conv, x)
+    same(found, wanted, x, conv.weight, conv.bias)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "padding", "size"),
+    [
+        (8, 0, (14, 14)),
+        (4, 0, (4, 6)),
+        (5, 2, (6, 5)),
+        (7, 3, (4, 3)),
+        (3, 1, (5, 4)),
+        (1, 0, (3, 3)),
+    ],
+)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_depthwise_convolution_has_the_gradients_of_one(
+    kernel: int, padding: int, size: tuple[int, int], layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 6, kernel, padding=padding, groups=6).double()
+    x = torch.randn(3, 6, *size, dtype=torch.float64).contiguous(memory_format=layout)
+    x.requires_grad_()
+    wanted = F.conv2d(x, conv.weight, conv.bias, padding=padding, groups=6)
+    same(convolve_depthwise(conv, x), wanted, x, conv.weight, conv.bias)
+
+
+def test_in_bf16_the_weights_get_the_gradient_in_their_own_precision() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 6, 5, groups=6)
+    x = torch.randn(40, 6, 9, 9).bfloat16().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = convolve_depthwise(conv, x)
+    assert y.dtype == torch.bfloat16
+    slope = torch.randn_like(y)
+    inputs = (x, conv.weight, conv.bias)
+    found = torch.autograd.grad(y, inputs, slope)
+    assert [gradient.dtype for gradient in found] == [torch.bfloat16, torch.float32, torch.float32]
+    wanted = torch.autograd.grad(conv(x.float()), inputs, slope.float())
+    for ours, theirs in zip(found, wanted, strict=True):
+        difference = (ours.float() - theirs.float()).abs().max()
+        assert difference <= 0.01 * theirs.float().abs().max()
