@@ -7,6 +7,8 @@ PyTorch nor anything else that is large.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import wrapt
+
 from eat.version import __version__
 
 if TYPE_CHECKING:
@@ -21,6 +23,12 @@ HOMES = {
     "create_model": "eat.models",
     "load_weights": "eat.models",
 }
+
+
+@wrapt.when_imported("timm")
+def register(timm: Any) -> None:
+    """Tell timm of the models, at once if it is there, or else when it is imported."""
+    import_module("eat.models.timm_entries")
 
 
 def __getattr__(name: str) -> Any:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from eat.checkpoint import load_checkpoint
 from eat.data.registry import DATASETS, Dataset
+from eat.data.scales import rescale
 from eat.data.transforms import Preprocessing, normalise, packed
-from eat.evaluate import rescale
 from eat.inference import autocast, pick_device, use_own_points
 from eat.metrics import UndefinedMetricWarning, srcc
 from eat.models import EAT

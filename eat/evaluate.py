@@ -19,11 +19,12 @@ from eat.data.dataset import (
     read_splits,
     rows_in_order,
     targets,
-    to_scores,
 )
 from eat.data.identity import count_seen, fingerprint, identity_hashes
 from eat.data.labels import LabelError, vote_columns
-from eat.data.registry import Dataset, read_labels
+from eat.data.reading import read_labels
+from eat.data.registry import Dataset
+from eat.data.scales import rescale, to_scores
 from eat.data.transforms import normalise
 from eat.inference import autocast, pick_device, use_own_points
 from eat.metrics import bootstrap_interval, emd, score_metrics
@@ -52,12 +53,6 @@ def predict(
             outputs[batch["row"].numpy()] = result.double().cpu().numpy()
             bar.update(len(result))
     return outputs
-
-
-def rescale(scores: np.ndarray, source: Dataset, target: Dataset) -> np.ndarray:
-    """Scores of one data set's scale on another's: the line that maps bounds to bounds."""
-    share = (scores - source.low) / (source.high - source.low)
-    return target.low + share * (target.high - target.low)
 
 
 def measure(

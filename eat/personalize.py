@@ -21,7 +21,8 @@ from eat.data.dataset import with_images
 from eat.data.fields import read_ids
 from eat.data.identity import count_seen, identity_hashes
 from eat.data.labels import LabelError, quote
-from eat.data.registry import find_dataset, read_ratings
+from eat.data.reading import read_ratings
+from eat.data.registry import find_dataset
 from eat.metrics import UndefinedMetricWarning
 from eat.personal_report import Journal, Personalization, WorkerResult
 

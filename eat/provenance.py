@@ -13,7 +13,7 @@ import torch
 
 from eat.version import __version__
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "pillow", "accelerate", "nni")
+PACKAGES = ("torch", "numpy", "pandas", "pillow", "simplejpeg", "accelerate", "nni")
 
 
 def git_revision(folder: Path) -> str | None:

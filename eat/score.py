@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from eat.checkpoint import load_checkpoint
-from eat.data.dataset import to_scores
+from eat.data.scales import to_scores
 from eat.data.transforms import ImageError, normalise
 from eat.inference import autocast, cast_weights, compile_frozen, pick_device, use_own_points
 

@@ -27,7 +27,7 @@ from torchvision import transforms as tv
 
 from eat.checkpoint import load_checkpoint
 from eat.data.cache import CachedPixels, make_cache
-from eat.data.dataset import to_scores
+from eat.data.scales import to_scores
 from eat.data.transforms import Preprocessing, normalise
 from eat.inference import use_own_points
 from eat.metrics import srcc

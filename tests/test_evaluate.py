@@ -15,7 +15,8 @@ from eat.data.dataset import read_splits
 from eat.data.identity import count_seen, fingerprint, identity_hashes
 from eat.data.labels import LabelError
 from eat.data.registry import DATASETS
-from eat.evaluate import evaluate_checkpoint, rescale, slices
+from eat.data.scales import rescale
+from eat.evaluate import evaluate_checkpoint, slices
 from eat.metrics import bootstrap_interval, srcc
 
 

@@ -14,12 +14,12 @@ from conftest import SMALL, small_run
 import eat.adaptation
 from eat.adaptation import Adapter, Protocol, Rater, RaterImages, draw_shots, mean_scores
 from eat.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
-from eat.data.dataset import to_scores
 from eat.data.labels import LabelError
-from eat.data.registry import DATASETS, read_ratings
+from eat.data.reading import read_ratings
+from eat.data.registry import DATASETS
 from eat.data.sample import make_sample, make_workers
+from eat.data.scales import rescale, to_scores
 from eat.data.transforms import Preprocessing, normalise
-from eat.evaluate import rescale
 from eat.metrics import UndefinedMetricWarning, srcc
 from eat.models import create_model
 from eat.models.deformable import InterestPoints

@@ -129,7 +129,7 @@ def test_another_file_is_refused_by_name(checkpoint: Path, tmp_path: Path) -> No
 
 def test_the_official_test_lists_are_known(labels: Path) -> None:
     from eat.data.identity import fingerprint
-    from eat.data.registry import read_labels
+    from eat.data.reading import read_labels
 
     ava = read_labels("ava", labels / "ava" / "test.csv")
     assert fingerprint(ava) == RELEASED["ava"].test_fingerprint

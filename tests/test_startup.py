@@ -11,7 +11,17 @@ import pytest
 import eat
 from eat.signatures import signature_of
 
-HEAVY = ("torch", "timm", "pandas", "scipy", "matplotlib", "accelerate", "nni", "tensorboardX")
+HEAVY = (
+    "torch",
+    "timm",
+    "torchvision",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "accelerate",
+    "nni",
+    "tensorboardX",
+)
 DESCRIBED = [
     ("eat.evaluate", "evaluate_checkpoint"),
     ("eat.score", "Scorer"),
@@ -48,6 +58,10 @@ def test_no_help_loads_what_only_work_needs() -> None:
 
 def test_a_misspelt_option_is_refused_before_anything_is_loaded() -> None:
     assert loaded(call("score", "photo.jpg", "--chekpoint", "x")) == set()
+
+
+def test_scoring_loads_nothing_that_only_training_needs() -> None:
+    assert loaded("import eat.score") == {"torch"}
 
 
 def test_the_package_gives_its_names_when_they_are_used() -> None:

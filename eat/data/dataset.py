@@ -16,7 +16,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from eat.data.cache import CachedPixels
 from eat.data.labels import LabelError, vote_columns
-from eat.data.registry import DATASETS, Dataset, read_labels
+from eat.data.reading import read_labels
+from eat.data.registry import DATASETS, Dataset
 from eat.data.transforms import ImageError, Preprocessing
 
 TRIES = 100  # images tried in the place of a broken one
@@ -137,23 +138,6 @@ def targets(table: pd.DataFrame, dataset: Dataset, num_outputs: int) -> Tensor:
         )
     votes = table[columns].to_numpy(dtype=np.float64)
     return torch.tensor(votes / votes.sum(axis=1, keepdims=True)).float()
-
-
-def to_scores(outputs: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Model outputs as mean scores on the data set's own scale.
-
-    Args:
-        outputs: (N, K) shares of K evenly spaced scores from ``low`` to ``high``, taken as they
-            are (the released model's need not sum to 1); or (N, 1) scores over ``target_scale``.
-        dataset: the data set that the model was trained on.
-
-    Returns:
-        (N,) float64.
-    """
-    outputs = np.asarray(outputs, dtype=np.float64)
-    if outputs.shape[1] == 1:
-        return outputs[:, 0] * dataset.target_scale
-    return outputs @ np.linspace(dataset.low, dataset.high, outputs.shape[1])
 
 
 class AestheticsDataset(TorchDataset):

@@ -19,7 +19,8 @@ from eat.data.cache import cache_path, make_cache
 from eat.data.identity import fingerprint
 from eat.data.labels import LabelError, LabelWarning
 from eat.data.pool import unordered
-from eat.data.registry import PREPARED, find_dataset, read_labels
+from eat.data.reading import PREPARED, read_labels
+from eat.data.registry import find_dataset
 from eat.data.transforms import Preprocessing, read_image
 from eat.files import write_atomically
 

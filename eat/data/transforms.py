@@ -12,12 +12,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-
-
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LARGE = 32 * 2**20  # bytes of pixels, of a photograph of 11 megapixels
 _thread = threading.local()
 
@@ -197,6 +195,6 @@ def packed(picture: Tensor, *, flip: bool = False) -> Tensor:
 
 def normalise(pixels: Tensor) -> Tensor:
     """uint8 (B, 3, H, W) to float32 with ImageNet's mean and deviation, on the pixels' device."""
-    mean = pixels.new_tensor(IMAGENET_DEFAULT_MEAN, dtype=torch.float32).view(3, 1, 1)
-    std = pixels.new_tensor(IMAGENET_DEFAULT_STD, dtype=torch.float32).view(3, 1, 1)
+    mean = pixels.new_tensor(IMAGENET_MEAN, dtype=torch.float32).view(3, 1, 1)
+    std = pixels.new_tensor(IMAGENET_STD, dtype=torch.float32).view(3, 1, 1)
     return pixels.float().div_(255).sub_(mean).div_(std)

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from eat.models.precision import softmax
@@ -105,7 +104,7 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, num_heads))
-        trunc_normal_(self.bias_table, std=0.02)
+        nn.init.trunc_normal_(self.bias_table, std=0.02)
         index = relative_position_index(window_size)
         self.register_buffer("bias_index", index, persistent=False)
         self.feature_size = self._padded(*feature_size)

@@ -1,10 +1,9 @@
 """The backbone: four stages of blocks, each block one of four attention kinds (spec: Figure 4)."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import Mlp, trunc_normal_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -56,7 +55,9 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.attn = attn
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        hidden = int(dim * mlp_ratio)
+        layers = {"fc1": nn.Linear(dim, hidden), "act": nn.GELU(), "fc2": nn.Linear(hidden, dim)}
+        self.mlp = nn.Sequential(OrderedDict(layers))
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, record: dict[str, Tensor] | None = None) -> Tensor:
@@ -245,17 +246,6 @@ class EAT(nn.Module):
         self.softmax = softmax
         self.apply(init_linear)
         self.reset_classifier(num_outputs)
-        self.default_cfg = {
-            "input_size": (3, *self.img_size),
-            "mean": IMAGENET_DEFAULT_MEAN,
-            "std": IMAGENET_DEFAULT_STD,
-            "interpolation": "bicubic",
-            "crop_pct": 1.0,
-            "crop_mode": "squash",
-            "num_classes": num_outputs,
-            "first_conv": "patch_embed.conv",
-            "classifier": "head",
-        }
 
     @property
     def num_outputs(self) -> int:
@@ -365,6 +355,6 @@ MIN_SIZE = 64
 def init_linear(module: nn.Module) -> None:
     """Linear layers as in Swin; convolutions keep PyTorch's, which spreads the initial points."""
     if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
+        nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

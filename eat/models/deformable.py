@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from eat.models.attention import attend
@@ -266,7 +265,7 @@ class DeformableAttention(Noisy):
         self.proj = nn.Linear(dim, dim)
         height, width = feature_size
         self.bias_table = nn.Parameter(torch.empty(num_heads, 2 * height - 1, 2 * width - 1))
-        trunc_normal_(self.bias_table, std=0.01)
+        nn.init.trunc_normal_(self.bias_table, std=0.01)
         # A tensor, so that a compiled model sees a new value rather than a new constant.
         self.register_buffer("exploration", torch.ones(()), persistent=False)
 

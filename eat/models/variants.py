@@ -1,14 +1,9 @@
-"""Named models: one row each. ``create_model`` builds them, and so does ``timm.create_model``."""
+"""Named models: one row each."""
 
 import difflib
-import sys
 from typing import Any
 
-from timm.models import register_model
-
 from eat.models.backbone import EAT
-
-__all__ = ["VARIANTS", "create_model"]  # timm appends the entry functions
 
 TINY = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24), "drop_path_rate": 0.2}
 SMALL = TINY | {"drop_path_rate": 0.3}
@@ -90,29 +85,3 @@ def create_model(
     if img_size is not None:
         settings["img_size"] = img_size
     return EAT(**(VARIANTS[name] | {"num_outputs": num_outputs} | settings))
-
-
-def _timm_entry(name: str) -> Any:
-    """An entry function for timm's registry, which goes by function name and module."""
-
-    def entry(
-        pretrained: bool = False,
-        pretrained_cfg: Any = None,
-        pretrained_cfg_overlay: Any = None,
-        cache_dir: Any = None,
-        num_classes: int = 10,
-        **settings: Any,
-    ) -> EAT:
-        if pretrained:
-            raise ValueError(
-                f"no weights are published under the name {name!r}: build it with pretrained=False "
-                "and give your file to eat.load_weights"
-            )
-        return create_model(name, num_outputs=num_classes, **settings)
-
-    entry.__name__ = entry.__qualname__ = name
-    return entry
-
-
-for _name in VARIANTS:
-    setattr(sys.modules[__name__], _name, register_model(_timm_entry(_name)))

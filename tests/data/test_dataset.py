@@ -13,10 +13,10 @@ from eat.data.dataset import (
     make_loader,
     read_splits,
     targets,
-    to_scores,
 )
 from eat.data.labels import LabelError
 from eat.data.registry import DATASETS
+from eat.data.scales import to_scores
 from eat.data.transforms import Preprocessing
 
 

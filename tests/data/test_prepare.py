@@ -20,7 +20,7 @@ from eat.data import pool
 from eat.data import prepare as module
 from eat.data.labels import LabelError
 from eat.data.prepare import check_file, check_files, prepare, read_checks
-from eat.data.registry import read_labels
+from eat.data.reading import read_labels
 
 
 @pytest.fixture

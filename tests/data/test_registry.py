@@ -7,14 +7,8 @@ import pandas as pd
 import pytest
 
 from eat.data.labels import LabelError, LabelWarning
-from eat.data.registry import (
-    DATASETS,
-    Dataset,
-    find_dataset,
-    is_id_list,
-    read_labels,
-    read_ratings,
-)
+from eat.data.reading import is_id_list, read_labels, read_ratings
+from eat.data.registry import DATASETS, Dataset, find_dataset
 
 
 def write(path, *lines):
@@ -57,7 +51,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 def test_reading_labels_needs_neither_torch_nor_scipy():
     code = (
         "import sys, types; package = types.ModuleType('eat'); package.__path__ = ['eat'];"
-        "sys.modules['eat'] = package; import eat.data.registry;"
+        "sys.modules['eat'] = package; import eat.data.reading;"
         "assert not {'torch', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

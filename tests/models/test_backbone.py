@@ -1,6 +1,8 @@
 """The backbone and its named variants: shapes, settings, sizes, registries, precision."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ import timm
 import torch
 from oracles import array
 from parity import FIXTURES, read_case, released_model
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import eat
+from eat.data import transforms
 from eat.inference import cast_weights
 from eat.models.attention import WindowAttention
 from eat.models.backbone import EAT
@@ -298,7 +302,6 @@ def test_every_variant_is_built_and_scores(name: str) -> None:
         model = create_model(name, num_outputs=5).eval()
         with torch.no_grad():
             assert model(torch.zeros(1, 3, *model.img_size)).shape == (1, 5)
-    assert model.default_cfg["input_size"] == (3, *model.img_size)
 
 
 def letters(name: str) -> list[str]:
@@ -356,11 +359,22 @@ def test_an_unknown_name_suggests_the_nearest(wrong: str, nearest: str) -> None:
         create_model(wrong)
 
 
-def test_timm_builds_the_models_once_eat_models_is_imported() -> None:
-    model = timm.create_model("eat_nano", num_classes=3, drop_path_rate=0.1)
+@pytest.mark.parametrize("order", ["import eat, timm", "import timm, eat"])
+def test_timm_builds_the_models_after_import_eat(order: str) -> None:
+    code = f"{order}; print(type(timm.create_model('eat_nano', num_classes=3)).__module__)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split()[-1] == (
+        "eat.models.backbone"
+    )
+
+
+def test_timm_knows_the_models_and_what_they_take() -> None:
+    model = timm.create_model("eat_nano", num_classes=3, img_size=128)
     assert isinstance(model, EAT)
     assert model.num_classes == 3
-    assert set(eat.VARIANTS) <= set(timm.list_models(module="variants"))
+    assert set(eat.VARIANTS) <= set(timm.list_models(module="timm_entries"))
+    assert timm.data.resolve_data_config(model=model)["input_size"] == (3, 128, 128)
+    normalised = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    assert normalised == (transforms.IMAGENET_MEAN, transforms.IMAGENET_STD)
 
 
 def test_timm_is_told_that_no_weights_are_published() -> None:

@@ -1,0 +1,50 @@
+"""The named models in timm's registry, for ``timm.create_model``; imported as soon as timm is."""
+
+import sys
+from typing import Any
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import register_model
+
+from eat.models.backbone import EAT
+from eat.models.variants import VARIANTS, create_model
+
+__all__: list[str] = []  # timm appends the entry functions
+
+
+def entry_function(name: str) -> Any:
+    """An entry function as timm's registry takes it: by its name and module."""
+
+    def entry(
+        pretrained: bool = False,
+        pretrained_cfg: Any = None,
+        pretrained_cfg_overlay: Any = None,
+        cache_dir: Any = None,
+        num_classes: int = 10,
+        **settings: Any,
+    ) -> EAT:
+        if pretrained:
+            raise ValueError(
+                f"no weights are published under the name {name!r}: build it with pretrained=False "
+                "and give your file to eat.load_weights"
+            )
+        model = create_model(name, num_outputs=num_classes, **settings)
+        model.default_cfg = model.pretrained_cfg = {
+            "input_size": (3, *model.img_size),
+            "mean": IMAGENET_DEFAULT_MEAN,
+            "std": IMAGENET_DEFAULT_STD,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": "squash",
+            "num_classes": num_classes,
+            "first_conv": "patch_embed.conv",
+            "classifier": "head",
+        }
+        return model
+
+    entry.__name__ = entry.__qualname__ = name
+    return entry
+
+
+for _name in VARIANTS:
+    setattr(sys.modules[__name__], _name, register_model(entry_function(_name)))
