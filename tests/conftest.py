@@ -1,5 +1,6 @@
 """Shared by all tests: a small sample data set, and one short run on it."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,9 @@ import torch
 
 from eat.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from eat.data.sample import make_sample
+
+# A shell has its background jobs ignore Ctrl-C, and Python and its children leave it at that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Small models gain nothing from more threads, and lose much where cores are busy.
 torch.set_num_threads(1)

@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from conftest import small_run
 
 from eat.checkpoint import load_checkpoint
 from eat.config import TrainConfig
+from eat.data.dataset import LoaderError, loaded
 from eat.data.sample import make_sample
 from eat.data.transforms import ImageError
 from eat.losses import Loss
@@ -166,6 +168,25 @@ def test_a_dead_worker_is_named_or_replaced_without_a_trace(
     kill_a_worker_in(trainer, 2)
     with pytest.raises(TrainingError, match="a process that loads images died .*faults.jsonl"):
         trainer.fit()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+        ConnectionResetError(104, "Connection reset by peer"),  # while it handed over a batch
+        EOFError(),
+    ],
+)
+def test_whatever_the_death_of_a_loading_process_breaks_is_told_as_that(error: Exception) -> None:
+    class Dying:
+        num_workers = 0
+
+        def __iter__(self) -> Iterator:
+            raise error
+
+    with pytest.raises(LoaderError, match="a process that loads images died"):
+        next(loaded(Dying()))
 
 
 def test_a_second_writer_is_refused_and_told_who_is_there(config: TrainConfig) -> None:

@@ -158,7 +158,7 @@ def test_without_learning_both_models_agree(general: Path, data: Path, few: Path
 def test_adaptation_fits_the_shots_and_leaves_the_model_unchanged(
     general: Path, data: Path
 ) -> None:
-    adapter = make_adapter(general, data, epochs=15, lr=3e-3)
+    adapter = make_adapter(general, data, epochs=40, lr=1e-3)
     before = {name: value.clone() for name, value in adapter.model.state_dict().items()}
     someone = rater(data, "B001", 8)
     errors, ratings = [], np.array(someone.ratings)
@@ -177,7 +177,7 @@ def test_adaptation_fits_the_shots_and_leaves_the_model_unchanged(
     adapter(someone)
     for repeat, error in enumerate(errors):
         shots = draw_shots("B001", 8, repeat, adapter.protocol).shots
-        assert error < 0.7 * np.mean((general_scores - ratings)[shots] ** 2)
+        assert error < 0.5 * np.mean((general_scores - ratings)[shots] ** 2)
     for name, value in adapter.model.state_dict().items():
         assert torch.equal(value, before[name])
     assert not adapter.model.training

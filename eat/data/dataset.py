@@ -303,10 +303,11 @@ def loaded(loader: DataLoader) -> Iterator[dict[str, Any]]:
             # death is noticed here, within seconds.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         yield from batches
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # It may also die while a batch is handed over, which breaks their connection.
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
-        told = str(error).splitlines()[0].rstrip(".")
+        told = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise LoaderError(
             f"a process that loads images died ({told}), perhaps for want of memory or by a file "
             "that crashes the decoder"
