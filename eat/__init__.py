@@ -26,7 +26,7 @@ HOMES = {
 
 
 @wrapt.when_imported("timm")
-def register(timm: Any) -> None:
+def _register_with_timm(_: Any) -> None:
     """Tell timm of the models, at once if it is there, or else when it is imported."""
     import_module("eat.models.timm_entries")
 

@@ -5,9 +5,10 @@
 
 Each model lives in a process of its own. They take turns, so that a machine whose speed drifts
 slows them all; images/s is the median over the rounds, and a ratio the median of the rounds' ratios
-to Swin in the same precision and to the first model's plain formulation in fp32. Of several batch
-sizes each entry's fastest counts. A turn runs twice and the second time counts, and the first
-rounds do not: by then weights are cast, as in an evaluation of many batches, and memory is there.
+to Swin in the same precision and to the first model's plain formulation in the first precision. Of
+several batch sizes each entry's fastest counts; entries of different ones did not take turns. A
+turn runs twice and the second time counts, and the first rounds do not: by then weights are cast,
+as in an evaluation of many batches, and memory is there.
 
 EAT and Swin have what ``eat`` and ``main_nni.py`` give a model: a heap that keeps freed memory, and
 fused Adam. The plain formulation has what the authors' release has: the C library's heap and
@@ -105,12 +106,12 @@ class Runner:
             self.adam.zero_grad(set_to_none=True)
         return self._now() - start
 
-    def profile(self, precision: str, batch: int) -> str:
+    def spent(self, precision: str, batch: int) -> str:
         """A table of where two training steps go."""
-        with profile() as spent:
+        with profile() as steps:
             self.turn("train", precision, batch)
         order = "self_cuda_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
-        return spent.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=48)
+        return steps.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=48)
 
 
 def serve(tasks: Connection, name: str, args: argparse.Namespace) -> None:
@@ -136,21 +137,19 @@ class Bench:
             self.pipes[name], theirs = spawn.Pipe()
             spawn.Process(target=serve, args=(theirs, name, args), daemon=True).start()
             theirs.close()  # theirs alone, so that its end is noticed
-        self.macs = {name: self._answer(name) for name in names}
+        self.macs = {name: self.ask(name) for name in names}
 
-    def _answer(self, name: str) -> Any:
+    def ask(self, name: str, *task: Any) -> Any:
+        """What a model's process answers: to no task, its multiply-adds."""
         try:
+            if task:
+                self.pipes[name].send(task)
             return self.pipes[name].recv()
-        except EOFError:
+        except (EOFError, OSError):
             raise SystemExit(
                 f"the process of {name} ended. If it says nothing above, memory ran out: expected "
                 "about 5 GB a model at batch 8; take a smaller --batch or fewer --models"
             ) from None
-
-    def ask(self, name: str, *task: Any) -> Any:
-        """What a model's ``Runner`` answers to a method's name and its arguments."""
-        self.pipes[name].send(task)
-        return self._answer(name)
 
     def measure(self, kind: str, entries: list[Entry], batches: list[int], rounds: int) -> dict:
         """For each entry the seconds an image by round, at its fastest batch; and peak bytes."""
@@ -234,7 +233,7 @@ def main() -> None:
         best = bench.measure(kind, entries, args.batch, args.rounds)
         bench.report(kind, best, peak)
     if args.profile:
-        print(bench.ask(args.models[0], "profile", args.precisions[-1], max(args.batch)))
+        print(bench.ask(args.models[0], "spent", args.precisions[-1], max(args.batch)))
 
 
 if __name__ == "__main__":

@@ -170,23 +170,37 @@ def test_a_dead_worker_is_named_or_replaced_without_a_trace(
         trainer.fit()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
-        ConnectionResetError(104, "Connection reset by peer"),  # while it handed over a batch
-        EOFError(),
-    ],
-)
+class Broken:
+    """A loader that raises."""
+
+    def __init__(self, error: Exception, num_workers: int = 2) -> None:
+        self.error, self.num_workers = error, num_workers
+
+    def __iter__(self) -> Iterator:
+        raise self.error
+
+
+DEATHS = [
+    RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+    RuntimeError("Pin memory thread exited unexpectedly"),
+    ConnectionResetError(104, "Connection reset by peer"),  # while it handed over a batch
+    EOFError(),
+]
+
+
+@pytest.mark.parametrize("error", DEATHS)
 def test_whatever_the_death_of_a_loading_process_breaks_is_told_as_that(error: Exception) -> None:
-    class Dying:
-        num_workers = 0
-
-        def __iter__(self) -> Iterator:
-            raise error
-
     with pytest.raises(LoaderError, match="a process that loads images died"):
-        next(loaded(Dying()))
+        next(loaded(Broken(error)))
+    with pytest.raises(type(error)):
+        next(loaded(Broken(error, num_workers=0)))  # there is no such process
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, EOFError])
+def test_an_error_within_a_loading_process_is_no_death(kind: type[Exception]) -> None:
+    error = kind("Caught an error in DataLoader worker process 0.")
+    with pytest.raises(kind, match="Caught an error"):
+        next(loaded(Broken(error)))
 
 
 def test_a_second_writer_is_refused_and_told_who_is_there(config: TrainConfig) -> None:

@@ -304,10 +304,14 @@ def loaded(loader: DataLoader) -> Iterator[dict[str, Any]]:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         yield from batches
     except (RuntimeError, ConnectionError, EOFError) as error:
-        # It may also die while a batch is handed over, which breaks their connection.
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        # If it died while it handed over a batch, their connection broke, maybe in the thread that
+        # pins memory. "Caught ..." are errors of the images, raised anew.
+        text = str(error) or type(error).__name__
+        deaths = ("DataLoader worker (pid", "Pin memory thread exited")
+        known = not isinstance(error, RuntimeError) or text.startswith(deaths)
+        if not loader.num_workers or not known or text.startswith("Caught "):
             raise
-        told = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        told = text.splitlines()[0].rstrip(".")
         raise LoaderError(
             f"a process that loads images died ({told}), perhaps for want of memory or by a file "
             "that crashes the decoder"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,54 +59,59 @@ def _inside(folder: str, layout: dict[str, str]) -> dict[str, str]:
     return {split: f"{folder}/{name}" for split, name in layout.items()}
 
 
-def _read(name: str, path: str | Path) -> pd.DataFrame:
-    """By a function of ``eat.data.readers``, imported when first used: scoring needs no pandas."""
-    return getattr(import_module("eat.data.readers"), name)(path)
+@dataclass(frozen=True)
+class Reader:
+    """The function of a name in ``eat.data.readers``, imported on use: scoring needs no pandas."""
+
+    name: str
+
+    def __call__(self, path: str | Path) -> pd.DataFrame:
+        return getattr(import_module("eat.data.readers"), self.name)(path)
 
 
 _ROWS = [
     Dataset(
-        "ava", "AVA", 1, 10, 10, 5, partial(_read, "read_ava"), 10,
+        "ava", "AVA", 1, 10, 10, 5, Reader("read_ava"), 10,
         {"train": 235528, "test": 20000},
         ({"": "AVA.txt", "test": "generic_test.jpgl"}, CSV_SPLITS, {"": "AVA.txt"},
          {"val": "val.csv?", "test": "test.csv"}),
     ),
     Dataset(
-        "tad66k", "TAD66K", 1, 10, 10, 5, partial(_read, "read_tad66k"), 0,
+        "tad66k", "TAD66K", 1, 10, 10, 5, Reader("read_tad66k"), 0,
         {"train": 52248, "test": 14079},
         (_inside("merge", CSV_SPLITS), CSV_SPLITS, {"train": "train/*.csv", "test": "test/*.csv"},
          {"": "*.csv"}),
     ),
     Dataset(
-        "flickr_aes", "FLICKR-AES", 1, 5, 5, 3, partial(_read, "read_flickr_aes"), 0,
+        "flickr_aes", "FLICKR-AES", 1, 5, 5, 3, Reader("read_flickr_aes"), 0,
         {"train": 35263, "test": 4737},
         ({"": FLICKR_RATINGS}, {"": "FLICKR-AES_image_score.txt"}),
         (FLICKR_RATINGS,),
     ),
     Dataset(
-        "aadb", "AADB", 0, 1, 1, 0.5, partial(_read, "read_aadb"), 0,
+        "aadb", "AADB", 0, 1, 1, 0.5, Reader("read_aadb"), 0,
         {"train": 8500, "val": 500, "test": 1000},
         (AADB_LISTS, _inside("imgListFiles_label", AADB_LISTS), {"": "AADBinfo.mat"}),
     ),
     Dataset(
-        "icaa17k", "ICAA17K", 0, 10, 10, 5, partial(_read, "read_icaa17k"), 0,
+        "icaa17k", "ICAA17K", 0, 10, 10, 5, Reader("read_icaa17k"), 0,
         {"train": 15734, "test": 1617},
         ({"train": "1train.csv", "test": "1test.csv"},),
     ),
     Dataset(
-        "spaq", "SPAQ", 0, 10, 10, 5, partial(_read, "read_spaq"), 0,
+        "spaq", "SPAQ", 0, 10, 10, 5, Reader("read_spaq"), 0,
         {"train": 10000, "test": 1125},
         ({"train": "spaqTrain.csv", "test": "spaqTest.csv"},
          {"": "MOS and Image attribute scores.xlsx"}),
     ),
     Dataset(
-        "para", "PARA", 1, 5, 5, 3, partial(_read, "read_para"), 9,
+        "para", "PARA", 1, 5, 5, 3, Reader("read_para"), 9,
         {},
         (_inside("annotation", PARA_SPLITS), PARA_SPLITS),
         ("annotation/PARA-Images.csv", "PARA-Images.csv"),
     ),
     Dataset(
-        "table", "your own labels", 1, 10, 10, 5.5, partial(_read, "read_table"), 0,
+        "table", "your own labels", 1, 10, 10, 5.5, Reader("read_table"), 0,
         {},
         (CSV_SPLITS, {"": "labels.csv"}),
         ("ratings.csv",),

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eat.models.precision import softmax
+from eat.models.precision import biased_softmax
 
 MASKED = -100.0  # added to the logits of token pairs that a shift brought together
 
@@ -28,7 +28,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, record: dict[str, Any]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
     # On a CPU two matrix products beat the fused kernel at these sizes, twofold in bf16.
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    attention = softmax(logits, bias)
+    attention = biased_softmax(logits, bias)
     if record is not None:
         record["attention"] = attention
     return attention @ v
@@ -152,10 +152,11 @@ class WindowAttention(nn.Module):
 
         rows, cols = height // w, width // w
         qkv = self.qkv(x).view(B, rows, w, cols, w, 3, self.num_heads, C // self.num_heads)
+        # Each (B, rows, cols, heads, w, w, d) -> (B, windows * heads, w^2, d). Separated before
+        # they are copied into windows, their gradients are copied once less.
         q, k, v = (
-            # (B, rows, cols, heads, w, w, d) -> (B, windows * heads, w^2, d)
             part.permute(0, 1, 3, 5, 2, 4, 6).reshape(B, -1, w * w, C // self.num_heads)
-            for part in qkv.unbind(5)  # before the copy, which saves one of the gradient
+            for part in qkv.unbind(5)
         )
         x = attend(q, k, v, self._bias(height, width, shifts), record)
         x = x.view(B, rows, cols, self.num_heads, w, w, C // self.num_heads)

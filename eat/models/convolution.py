@@ -50,13 +50,17 @@ class DepthwiseConv(torch.autograd.Function):
 
     PyTorch's kernel for that gradient takes ten times as long on a CPU as the convolution. Here
     each channel of each image is convolved with its own gradient, and the images are summed up.
+    Only first derivatives are there.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int]
+    ) -> Tensor:
+        y = F.conv2d(x, weight, bias, padding=padding, groups=len(weight))
+        ctx.save_for_backward(x.to(y.dtype), weight)  # as autocast may have cast it
         ctx.padding = padding
-        return F.conv2d(x, weight, bias, padding=padding, groups=len(weight))
+        return y
 
     @staticmethod
     @once_differentiable
@@ -79,7 +83,7 @@ class DepthwiseConv(torch.autograd.Function):
 
 
 def convolve_depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A depthwise convolution of stride 1: (B, C, H, W) -> (B, C, H', W')."""
-    if x.is_cuda or max(conv.kernel_size) <= 3:  # of those, the gradient is fast
+    """A depthwise convolution with bias, of stride 1: (B, C, H, W) -> (B, C, H', W')."""
+    if x.device.type != "cpu" or max(conv.kernel_size) <= 3:  # PyTorch's gradient is fast there
         return conv(x)
-    return DepthwiseConv.apply(x, conv.weight, conv.bias, conv.padding[0])
+    return DepthwiseConv.apply(x, conv.weight, conv.bias, conv.padding)

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+HALF = (torch.bfloat16, torch.float16)
+
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision to float32."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    return x.float() if x.dtype in HALF else x
 
 
 class HalfSoftmax(torch.autograd.Function):
@@ -35,13 +37,13 @@ class HalfSoftmax(torch.autograd.Function):
         return grad, grad.sum_to_size(shape).to(dtype)
 
 
-def softmax(logits: Tensor, bias: Tensor) -> Tensor:
-    """Softmax over the last axis of logits plus bias, in the precision of the logits.
+def biased_softmax(logits: Tensor, bias: Tensor) -> Tensor:
+    """Softmax over the last axis of logits plus bias, rounded to the precision of the logits.
 
     Args:
-        logits: (..., N); used up.
+        logits: (..., N); may be overwritten.
         bias: broadcastable to ``logits``.
     """
-    if at_least_float32(logits[:0]).dtype != logits.dtype:
+    if logits.dtype in HALF:
         return HalfSoftmax.apply(logits, bias)
     return logits.add_(bias).softmax(dim=-1)

@@ -1,15 +1,16 @@
-"""The named models in timm's registry, for ``timm.create_model``; imported as soon as timm is."""
+"""The named models in timm's registry, for ``timm.create_model``; imported as soon as timm is.
 
-import sys
+Models that it makes say in ``default_cfg``, as timm's do, what images they take.
+"""
+
 from typing import Any
 
+import timm  # noqa: F401  (first, and whole: another thread may be at it)
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import register_model
 
 from eat.models.backbone import EAT
 from eat.models.variants import VARIANTS, create_model
-
-__all__: list[str] = []  # timm appends the entry functions
 
 
 def entry_function(name: str) -> Any:
@@ -47,4 +48,4 @@ def entry_function(name: str) -> Any:
 
 
 for _name in VARIANTS:
-    setattr(sys.modules[__name__], _name, register_model(entry_function(_name)))
+    register_model(entry_function(_name))

@@ -52,17 +52,20 @@ def test_a_depthwise_convolution_has_the_gradients_of_one(
     same(convolve_depthwise(conv, x), wanted, x, conv.weight, conv.bias)
 
 
-def test_in_bf16_the_weights_get_the_gradient_in_their_own_precision() -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_under_autocast_gradients_have_the_precision_of_what_they_are_of(
+    dtype: torch.dtype,
+) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(6, 6, 5, groups=6)
-    x = torch.randn(40, 6, 9, 9).bfloat16().requires_grad_()
+    x = torch.randn(40, 6, 9, 9).to(dtype).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = convolve_depthwise(conv, x)
     assert y.dtype == torch.bfloat16
     slope = torch.randn_like(y)
     inputs = (x, conv.weight, conv.bias)
     found = torch.autograd.grad(y, inputs, slope)
-    assert [gradient.dtype for gradient in found] == [torch.bfloat16, torch.float32, torch.float32]
+    assert [gradient.dtype for gradient in found] == [dtype, torch.float32, torch.float32]
     wanted = torch.autograd.grad(conv(x.float()), inputs, slope.float())
     for ours, theirs in zip(found, wanted, strict=True):
         difference = (ours.float() - theirs.float()).abs().max()
