@@ -418,11 +418,17 @@ def test_positions_stay_float32_under_autocast(profile: str) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("training", [False, True])
-def test_the_model_compiles_to_one_graph(profile: str, training: bool) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_model_compiles_to_one_graph(profile: str, training: bool, precision: str) -> None:
     model = mini(profile, rotate=False, dims=WIDE).train(training)
     torch._dynamo.reset()
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(images()), model(images()))
+    results = []
+    for computed in (torch.compile(model, fullgraph=True, backend="aot_eager"), model):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            out = computed(images())
+        results.append([out, *torch.autograd.grad(out[:, 0].sum(), list(model.parameters()))])
+    tolerance = {"rtol": 0.02, "atol": 2e-6} if precision == "bf16" else {}
+    torch.testing.assert_close(*results, **tolerance)
 
 
 def test_a_compiled_model_follows_the_rotation_schedule_without_a_new_graph() -> None:
