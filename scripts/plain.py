@@ -32,6 +32,11 @@ def channel_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     return norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+def tokenwise(layer: nn.Linear, x: Tensor) -> Tensor:
+    """A linear layer on (..., C), as ``torch.nn.Linear`` computes it."""
+    return F.linear(x, layer.weight, layer.bias)
+
+
 def pointwise(layer: nn.Linear, x: Tensor) -> Tensor:
     """A linear layer as the 1x1 convolution of (B, C, H, W)."""
     return F.conv2d(x, layer.weight[:, :, None, None], layer.bias)
@@ -53,7 +58,7 @@ def window_attention(module: WindowAttention, x: Tensor) -> Tensor:
     shifts = tuple(module.shift if side > 1 else 0 for side in (rows, cols))
     x = x.roll((-shifts[0], -shifts[1]), dims=(2, 3))
     x = x.view(B, C, rows, w, cols, w).permute(0, 2, 4, 3, 5, 1).reshape(-1, w * w, C)
-    qkv = module.qkv(x).view(-1, w * w, 3, heads, C // heads).permute(2, 0, 3, 1, 4)
+    qkv = tokenwise(module.qkv, x).view(-1, w * w, 3, heads, C // heads).permute(2, 0, 3, 1, 4)
     q, k, v = qkv.flatten(1, 2)  # (B * windows * heads, w^2, d)
     q = q * (C // heads) ** -0.5
     attention = torch.einsum("bmc,bnc->bmn", q, k).view(-1, heads, w * w, w * w)
@@ -67,7 +72,8 @@ def window_attention(module: WindowAttention, x: Tensor) -> Tensor:
         attention = attention + mask[None, :, None].to(attention.dtype)
     attention = attention.softmax(dim=-1).view(-1, w * w, w * w)
     x = torch.einsum("bmn,bnc->bmc", attention.to(v.dtype), v)
-    x = module.proj(x.view(-1, heads, w * w, C // heads).transpose(1, 2).flatten(2))
+    x = x.view(-1, heads, w * w, C // heads).transpose(1, 2).flatten(2)
+    x = tokenwise(module.proj, x)
     x = x.view(B, rows, cols, w, w, C).permute(0, 5, 1, 3, 2, 4).reshape(B, C, rows * w, cols * w)
     return x.roll(shifts, dims=(2, 3))[:, :, :H, :W]
 
@@ -152,7 +158,8 @@ class Plain(nn.Module):
         x = x + attention(block.attn, channel_norm(block.norm1, x)) * mask
         mask = kept_mask(block.drop_path, x)
         tokens = channel_norm(block.norm2, x).flatten(2).transpose(1, 2)
-        tokens = block.mlp.fc2(block.mlp.act(block.mlp.fc1(tokens)))
+        tokens = block.mlp.act(tokenwise(block.mlp.fc1, tokens))
+        tokens = tokenwise(block.mlp.fc2, tokens)
         return x + tokens.transpose(1, 2).reshape(x.shape) * mask
 
     def forward(self, x: Tensor) -> Tensor:

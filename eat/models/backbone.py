@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from eat.models.attention import WindowAttention
 from eat.models.deformable import DeformableAttention
+from eat.models.linear import Linear
 from eat.models.noise import DropPath, Noisy
 
 Record = dict[str, dict[str, Tensor]]
@@ -56,7 +57,7 @@ class Block(nn.Module):
         self.attn = attn
         self.norm2 = nn.LayerNorm(dim)
         hidden = int(dim * mlp_ratio)
-        layers = {"fc1": nn.Linear(dim, hidden), "act": nn.GELU(), "fc2": nn.Linear(hidden, dim)}
+        layers = {"fc1": Linear(dim, hidden), "act": nn.GELU(), "fc2": Linear(hidden, dim)}
         self.mlp = nn.Sequential(OrderedDict(layers))
         self.drop_path = DropPath(drop_path)
 

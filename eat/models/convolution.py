@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from eat.models.linear import linear
 from eat.models.precision import at_least_float32
 
 
@@ -27,7 +28,7 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     outputs, _, kh, kw = conv.weight.shape
     if not products_for(C, outputs, (kh, kw)):
         return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    terms = F.linear(x, conv.weight.permute(2, 3, 0, 1).reshape(-1, C))
+    terms = linear(x, conv.weight.permute(2, 3, 0, 1).reshape(-1, C))
     image, row, col, _ = terms.stride()
     terms = terms.as_strided(
         (B, H - kh + 1, W - kw + 1, kh, kw, outputs),

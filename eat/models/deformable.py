@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from eat.models.attention import attend
 from eat.models.convolution import convolve, convolve_depthwise, pad_to_kernel
+from eat.models.linear import Linear
 from eat.models.noise import Among, Noisy
 from eat.models.precision import at_least_float32
 
@@ -259,10 +260,10 @@ class DeformableAttention(Noisy):
             self.offset = Offsets(
                 dim, num_groups, offset_kernel, pad=pad_offsets, range_factor=range_factor
             )
-        self.q = nn.Linear(dim, dim)
-        self.k = nn.Linear(dim, dim)
-        self.v = nn.Linear(dim, dim)
-        self.proj = nn.Linear(dim, dim)
+        self.q = Linear(dim, dim)
+        self.k = Linear(dim, dim)
+        self.v = Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         height, width = feature_size
         self.bias_table = nn.Parameter(torch.empty(num_heads, 2 * height - 1, 2 * width - 1))
         nn.init.trunc_normal_(self.bias_table, std=0.01)
