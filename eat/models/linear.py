@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# On a CPU PyTorch leaves matrix products in float32 to MKL and convolutions to oneDNN, which takes
-# half as long on an AMD processor.
+# On a CPU PyTorch leaves matrix products in float32 to MKL and convolutions, with more than one
+# thread, to oneDNN, which takes half as long on an AMD processor.
 ONEDNN_FOR_MKL = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
 
 
