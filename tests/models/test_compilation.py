@@ -1,0 +1,83 @@
+"""Half precision and compilation of the whole model."""
+
+from typing import Any
+
+import pytest
+import torch
+from minis import PROFILES, images, mini
+from oracles import array
+from torch import Tensor
+
+from eat.inference import cast_weights
+
+WIDE = (8, 16, 24, 48)  # enough channels to make interest points by matrix products
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_bfloat16_autocast_stays_near_float32(profile: str) -> None:
+    model = mini(profile, softmax=False).eval()
+    torch.nn.init.normal_(model.head.weight)  # outputs of a size that tells
+    with torch.no_grad():
+        exact = array(model(images()))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = model(images())
+    error = abs(array(rough) - exact).max() / abs(exact).max()
+    assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_weights_cast_in_advance_are_those_that_autocast_casts(profile: str) -> None:
+    model = mini(profile, dims=WIDE).eval()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        before = model(images())
+        cast_weights(model, "bf16")
+        assert torch.equal(model(images()), before)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_positions_stay_float32_under_autocast(profile: str) -> None:
+    record: dict[str, dict[str, Tensor]] = {"stages.2.blocks.1": {}}
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        mini(profile).eval()(images(), record)
+    assert record["stages.2.blocks.1"]["positions"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_model_compiles_to_one_graph(profile: str, training: bool, precision: str) -> None:
+    model = mini(profile, rotate=False, dims=WIDE).train(training)
+    torch._dynamo.reset()
+    results = []
+    for computed in (torch.compile(model, fullgraph=True, backend="aot_eager"), model):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            out = computed(images())
+        results.append([out, *torch.autograd.grad(out[:, 0].sum(), list(model.parameters()))])
+    tolerance = {"rtol": 0.02, "atol": 2e-6} if precision == "bf16" else {}
+    torch.testing.assert_close(*results, **tolerance)
+
+
+def test_a_compiled_model_follows_the_rotation_schedule_without_a_new_graph() -> None:
+    model = mini().train()
+    torch._dynamo.reset()
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    assert not torch.equal(compiled(images()), compiled(images()))
+    model.set_epoch(3, 3)
+    torch.testing.assert_close(compiled(images()), compiled(images()), rtol=0, atol=0)
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_one_graph_serves_other_batches_and_sizes(profile: str) -> None:
+    model = mini(profile, rotate=False, dims=WIDE).train()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
+    for batch, size in ((2, 64), (3, 64), (2, 128)):
+        x = images(size, batch=batch)
+        torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)
