@@ -61,12 +61,13 @@ def _inside(folder: str, layout: dict[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Reader:
-    """The function of a name in ``eat.data.readers``, imported on use: scoring needs no pandas."""
+    """A function of a module of ``eat.data``, imported on use: scoring needs no pandas."""
 
     name: str
+    module: str = "readers"
 
     def __call__(self, path: str | Path) -> pd.DataFrame:
-        return getattr(import_module("eat.data.readers"), self.name)(path)
+        return getattr(import_module(f"eat.data.{self.module}"), self.name)(path)
 
 
 _ROWS = [
@@ -111,7 +112,7 @@ _ROWS = [
         ("annotation/PARA-Images.csv", "PARA-Images.csv"),
     ),
     Dataset(
-        "table", "your own labels", 1, 10, 10, 5.5, Reader("read_table"), 0,
+        "table", "your own labels", 1, 10, 10, 5.5, Reader("read_table", "own_table"), 0,
         {},
         (CSV_SPLITS, {"": "labels.csv"}),
         ("ratings.csv",),
