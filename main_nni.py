@@ -7,11 +7,11 @@ Within an nni experiment the trial's parameters win over the command line: any o
 dotted name, and ``batch_size`` and ``init_lr`` as in the authors' search space.
 """
 
-from eat import tuning
 from eat.cli import guarded, parse_train, run_train
-from eat.heap import keep_heap
-from eat.processes import count, from_main, meet
-from eat.stops import leave
+from eat.system.heap import keep_heap
+from eat.system.processes import count, from_main, meet
+from eat.system.stops import leave
+from eat.tuning import trial as tuning
 
 
 def main() -> int:

@@ -13,13 +13,13 @@ from eat.version import __version__
 
 if TYPE_CHECKING:
     from eat.models import VARIANTS, create_model, load_weights
-    from eat.score import Scorer
+    from eat.scoring import Scorer
 
 __all__ = ["VARIANTS", "Scorer", "__version__", "create_model", "load_weights"]
 
 HOMES = {
     "VARIANTS": "eat.models",
-    "Scorer": "eat.score",
+    "Scorer": "eat.scoring",
     "create_model": "eat.models",
     "load_weights": "eat.models",
 }

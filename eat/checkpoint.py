@@ -13,9 +13,9 @@ from safetensors.torch import save
 
 from eat.data.registry import DATASETS, Dataset
 from eat.data.transforms import Preprocessing
-from eat.files import write_atomically
 from eat.models import EAT, WeightsError, create_model, load_weights
 from eat.models.weights import TRAINED_ON
+from eat.system.files import write_atomically
 
 HEADER = "eat"  # key of our JSON in the safetensors header
 

@@ -13,10 +13,10 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from eat.config import DataConfig, FaultConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
-from eat.heap import keep_heap
-from eat.processes import is_main
 from eat.signatures import signature_of
-from eat.stops import Interrupted, TrainingError, interruptible
+from eat.system.heap import keep_heap
+from eat.system.processes import is_main
+from eat.system.stops import Interrupted, TrainingError, interruptible
 
 # How jsonargparse words an option that it does not know: on the command line, and in a file.
 UNKNOWN_OPTION = re.compile(
@@ -90,9 +90,9 @@ def parse_train(
 
 def run_train(config: TrainConfig) -> int:
     """Train, tell nni where there is one, and say where the results lie."""
-    from eat import tuning
-    from eat.pictures import draw_curves, draw_predictions
-    from eat.trainer import train
+    from eat.pictures.draw import draw_curves, draw_predictions
+    from eat.training.trainer import train
+    from eat.tuning import trial as tuning
 
     if tuning.in_experiment():  # a trial that nni starts again continues
         config.run.folder, config.run.resume = tuning.trial_folder(), "auto"
@@ -130,7 +130,9 @@ def add_evaluate_arguments(parser: Parser) -> None:
     """Options of ``eat evaluate``."""
     parser.add_argument("checkpoint", type=str | None, nargs="?", help="a run's checkpoint")
     parser.add_argument("--released", type=str | None, help="instead: a checkpoint of the authors'")
-    add_function(parser, "eat.evaluate", "evaluate_checkpoint", skip=["checkpoint", "released"])
+    add_function(
+        parser, "eat.evaluation.evaluate", "evaluate_checkpoint", skip=["checkpoint", "released"]
+    )
     parser.add_argument(
         "--out",
         type=str | None,
@@ -146,7 +148,7 @@ def add_evaluate_arguments(parser: Parser) -> None:
 
 def run_evaluate(options: dict[str, Any]) -> int:
     """Evaluate a checkpoint: metrics on screen, as JSON, CSV and Markdown, and predictions."""
-    from eat.evaluate import evaluate_checkpoint
+    from eat.evaluation.evaluate import evaluate_checkpoint
 
     own, released = options.pop("checkpoint"), options.pop("released")
     if bool(own) == bool(released):
@@ -162,7 +164,7 @@ def run_evaluate(options: dict[str, Any]) -> int:
 def add_score_arguments(parser: Parser) -> None:
     """Options of ``eat score``."""
     parser.add_argument("images", type=str, nargs="+", help="files, folders or glob patterns")
-    add_function(parser, "eat.score", "Scorer")
+    add_function(parser, "eat.scoring", "Scorer")
     parser.add_argument(
         "--format",
         type=Literal["csv", "jsonl"],
@@ -174,7 +176,7 @@ def add_score_arguments(parser: Parser) -> None:
 
 def run_score(options: dict[str, Any]) -> int:
     """Score photographs. Exit code 1 if some could not be read."""
-    from eat.score import Score, Scorer, as_csv, as_json_lines
+    from eat.scoring import Score, Scorer, as_csv, as_json_lines
 
     images, form, out = (options.pop(name) for name in ("images", "format", "out"))
     scorer = Scorer(**options)
@@ -199,7 +201,7 @@ def write_lines(lines: Iterator[str], path: str | None) -> None:
         for line in lines:
             print(line, flush=True)
         return
-    from eat.files import appearing_whole
+    from eat.system.files import appearing_whole
 
     with appearing_whole(path) as file:
         for line in lines:
@@ -224,12 +226,12 @@ def run_prepare(options: dict[str, Any]) -> int:
 def add_personalize_arguments(parser: Parser) -> None:
     """Options of ``eat personalize``."""
     parser.add_argument("checkpoint", type=str, help="the general model")
-    add_function(parser, "eat.personalize", "personalize", skip=["checkpoint"])
+    add_function(parser, "eat.personal.protocol", "personalize", skip=["checkpoint"])
 
 
 def run_personalize(options: dict[str, Any]) -> int:
     """Adapt a model to each test worker and print both models' correlations."""
-    from eat.personalize import personalize
+    from eat.personal.protocol import personalize
 
     result = personalize(**options)
     print(result.table())
@@ -247,7 +249,7 @@ def add_points_arguments(parser: Parser) -> None:
 def run_points(options: dict[str, Any]) -> int:
     """Draw where a model looks in a photograph."""
     from eat.checkpoint import load_checkpoint
-    from eat.pictures import draw_points
+    from eat.pictures.draw import draw_points
 
     model, info = load_checkpoint(options["checkpoint"])
     blocks = draw_points(model, info.preprocess, options["image"], options["out"])
@@ -258,7 +260,7 @@ def run_points(options: dict[str, Any]) -> int:
 def add_sample_arguments(parser: Parser) -> None:
     """Options of ``eat sample``."""
     parser.add_argument("folder", type=str, help="where the data set goes")
-    add_function(parser, "eat.data.sample", "make_sample", skip=["folder"])
+    add_function(parser, "eat.sample.make", "make_sample", skip=["folder"])
     parser.add_argument(
         "--workers",
         type=int,
@@ -269,7 +271,7 @@ def add_sample_arguments(parser: Parser) -> None:
 
 def run_sample(options: dict[str, Any]) -> int:
     """Make the sample data set."""
-    from eat.data.sample import make_sample, make_workers
+    from eat.sample.make import make_sample, make_workers
 
     workers = options.pop("workers")
     folder = make_sample(**options)
@@ -282,12 +284,12 @@ def run_sample(options: dict[str, Any]) -> int:
 def add_best_arguments(parser: Parser) -> None:
     """Options of ``eat best``."""
     parser.add_argument("experiment", type=str, help="nni's id of the search, or its folder")
-    add_function(parser, "eat.search", "best", skip=["experiment"])
+    add_function(parser, "eat.tuning.results", "best", skip=["experiment"])
 
 
 def run_best(options: dict[str, Any]) -> int:
     """Name the best trial of a search, and write its config and the table of all trials."""
-    from eat.search import best, chosen
+    from eat.tuning.results import best, chosen
 
     search, trial, out = best(**options)
     counts = search.trials["status"].value_counts()

@@ -19,7 +19,7 @@ def signature_of(module: str, name: str) -> Callable:
     types and defaults; nothing else of it is run.
 
     Args:
-        module: full name, such as ``eat.score``.
+        module: full name, such as ``eat.scoring``.
         name: of a function or class at the module's top level; a class stands for its ``__init__``.
 
     Raises:

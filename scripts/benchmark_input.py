@@ -29,9 +29,9 @@ from eat.checkpoint import load_checkpoint
 from eat.data.cache import CachedPixels, make_cache
 from eat.data.scales import to_scores
 from eat.data.transforms import Preprocessing, normalise
+from eat.evaluation.metrics import srcc
 from eat.inference import use_own_points
-from eat.metrics import srcc
-from eat.score import find_images
+from eat.scoring import find_images
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

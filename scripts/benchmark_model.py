@@ -33,7 +33,7 @@ from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import eat
-from eat.heap import keep_heap
+from eat.system.heap import keep_heap
 
 PEER = "swin_base_patch4_window7_224"
 PLAIN, COMPILED = "plain ", " compiled"

@@ -21,10 +21,10 @@ import torch
 
 from eat.config import OptimConfig, RunConfig
 from eat.data.dataset import share
-from eat.learner import Learner, Part
-from eat.losses import LOSSES
 from eat.models import create_model
-from eat.trainer import make_accelerator
+from eat.training.losses import LOSSES
+from eat.training.step import Learner, Part
+from eat.training.trainer import make_accelerator
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from eat.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
-from eat.data.sample import make_sample
+from eat.sample.make import make_sample
 
 # A shell has its background jobs ignore Ctrl-C, and Python and its children leave it at that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,7 +46,7 @@ def config(sample: Path, tmp_path: Path) -> TrainConfig:
 @pytest.fixture(scope="session")
 def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one finished run of two epochs."""
-    from eat.trainer import train
+    from eat.training.trainer import train
 
     folder = tmp_path_factory.mktemp("runs") / "run"
     train(small_run(sample, folder))

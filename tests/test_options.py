@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eat import tuning
 from eat.cli import main, parse_train
 from eat.models import VARIANTS
-from eat.run_model import check_settings
+from eat.training.run_model import check_settings
+from eat.tuning import trial as tuning
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

@@ -6,8 +6,8 @@ import pytest
 from conftest import small_run
 
 from eat.data.registry import DATASETS
-from eat.evaluate import evaluate_checkpoint
-from eat.trainer import train
+from eat.evaluation.evaluate import evaluate_checkpoint
+from eat.training.trainer import train
 
 SIZES = {"ava": (360, 120), "tad66k": (360, 120), "flickr_aes": (360, 120), "aadb": (360, 120)}
 

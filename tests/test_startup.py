@@ -23,12 +23,12 @@ HEAVY = (
     "tensorboardX",
 )
 DESCRIBED = [
-    ("eat.evaluate", "evaluate_checkpoint"),
-    ("eat.score", "Scorer"),
+    ("eat.evaluation.evaluate", "evaluate_checkpoint"),
+    ("eat.scoring", "Scorer"),
     ("eat.data.prepare", "prepare"),
-    ("eat.personalize", "personalize"),
-    ("eat.data.sample", "make_sample"),
-    ("eat.search", "best"),
+    ("eat.personal.protocol", "personalize"),
+    ("eat.sample.make", "make_sample"),
+    ("eat.tuning.results", "best"),
 ]
 
 
@@ -61,7 +61,7 @@ def test_a_misspelt_option_is_refused_before_anything_is_loaded() -> None:
 
 
 def test_scoring_loads_nothing_that_only_training_needs() -> None:
-    assert loaded("import eat.score") == {"torch"}
+    assert loaded("import eat.scoring") == {"torch"}
 
 
 def test_the_package_gives_its_names_when_they_are_used() -> None:
@@ -86,7 +86,7 @@ def test_a_signature_told_from_the_source_is_the_real_one(module: str, name: str
 
 def test_an_unknown_function_is_an_error() -> None:
     with pytest.raises(LookupError, match="no function or class 'nobody'"):
-        signature_of("eat.score", "nobody")
+        signature_of("eat.scoring", "nobody")
     with pytest.raises(LookupError, match="no module 'eat.nothing'"):
         signature_of("eat.nothing", "nobody")
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from eat.data.pool import unordered
 from eat.data.transforms import ImageError, Preprocessing
-from eat.files import appearing_whole
+from eat.system.files import appearing_whole
+from eat.system.pool import unordered
 
 MARK = b"EATCACHE"
 CHUNK = 64  # images a task

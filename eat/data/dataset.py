@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from eat.data.cache import CachedPixels
-from eat.data.labels import LabelError, vote_columns
-from eat.data.reading import read_labels
+from eat.data.labels.reading import read_labels
+from eat.data.labels.table import LabelError, vote_columns
 from eat.data.registry import DATASETS, Dataset
 from eat.data.transforms import ImageError, Preprocessing
 

@@ -16,13 +16,13 @@ from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
 from eat.data.cache import cache_path, make_cache
-from eat.data.identity import fingerprint
-from eat.data.labels import LabelError, LabelWarning
-from eat.data.pool import unordered
-from eat.data.reading import PREPARED, read_labels
+from eat.data.labels.identity import fingerprint
+from eat.data.labels.reading import PREPARED, read_labels
+from eat.data.labels.table import LabelError, LabelWarning
 from eat.data.registry import find_dataset
 from eat.data.transforms import Preprocessing, read_image
-from eat.files import write_atomically
+from eat.system.files import write_atomically
+from eat.system.pool import unordered
 
 SMALL = 64  # pixels; the models take no smaller side
 NUMBERS = ("bytes", "mtime_ns", "width", "height")

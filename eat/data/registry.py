@@ -61,13 +61,13 @@ def _inside(folder: str, layout: dict[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Reader:
-    """A function of a module of ``eat.data``, imported on use: scoring needs no pandas."""
+    """A function of a module of ``eat.data.labels``, imported on use: scoring needs no pandas."""
 
     name: str
     module: str = "readers"
 
     def __call__(self, path: str | Path) -> pd.DataFrame:
-        return getattr(import_module(f"eat.data.{self.module}"), self.name)(path)
+        return getattr(import_module(f"eat.data.labels.{self.module}"), self.name)(path)
 
 
 _ROWS = [
@@ -119,7 +119,7 @@ _ROWS = [
     ),
 ]  # fmt: skip
 DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
-# Drawn by eat.data.sample in AVA's layout; without official counts.
+# Drawn by eat.sample.make in AVA's layout; without official counts.
 DATASETS["sample"] = replace(DATASETS["ava"], name="sample", title="sample data", counts={})
 
 

@@ -249,7 +249,7 @@ def test_a_run_from_the_cache_is_the_run_from_the_files(
     config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from eat.checkpoint import load_checkpoint
-    from eat.trainer import train
+    from eat.training.trainer import train
 
     argv = ["prepare", "sample", "--labels", config.data.labels, "--images", config.data.images]
     assert main([*argv, "--out", str(tmp_path / "out"), "--cache", "[64,72]"]) == 0

@@ -14,7 +14,7 @@ from eat.data.dataset import (
     read_splits,
     targets,
 )
-from eat.data.labels import LabelError
+from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
 from eat.data.scales import to_scores
 from eat.data.transforms import Preprocessing

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from eat.cli import main
-from eat.data import pool
 from eat.data import prepare as module
-from eat.data.labels import LabelError
+from eat.data.labels.reading import read_labels
+from eat.data.labels.table import LabelError
 from eat.data.prepare import check_file, check_files, prepare, read_checks
-from eat.data.reading import read_labels
+from eat.system import pool
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from eat.data.reading import read_labels, read_ratings
+from eat.data.labels.reading import read_labels, read_ratings
 from eat.data.registry import DATASETS, Dataset, find_dataset
 
 

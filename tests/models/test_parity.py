@@ -11,9 +11,9 @@ from oracles import array
 from parity import FIXTURES, read_case, release_state, released_model
 from torch import Tensor
 
-from eat.losses import emd_loss, mse_loss
 from eat.models.backbone import EAT
 from eat.models.weights import RELEASE_RULES, load_weights, rename
+from eat.training.losses import emd_loss, mse_loss
 
 FULL_SIZE = Path(__file__).parents[2].parent / "shared" / "parity"
 

@@ -1,0 +1,222 @@
+"""What the k-shot protocol found: its statistics, its text, and its journal of finished workers."""
+
+import json
+import warnings
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from eat.evaluation.metrics import bootstrap_interval
+from eat.evaluation.report import finite
+from eat.system.files import write_atomically
+
+PATHS = ("checkpoint", "labels", "images")  # settings that may change between two calls
+
+
+@dataclass(frozen=True)
+class WorkerResult:
+    """SRCC of both models on one worker's remaining images.
+
+    Attributes:
+        worker: id.
+        images: rated images; ``images - shots`` of them are tested on in each repeat.
+        personalised: SRCC of the adapted model in each repeat; NaN where it is undefined.
+        general: the same of the unadapted one, on the same images.
+    """
+
+    worker: str
+    images: int
+    personalised: list[float]
+    general: list[float]
+
+
+def _texts(row: dict[str, float], digits: int, sign: str) -> tuple[str, str]:
+    """Mean with deviation, and interval; without what is undefined."""
+    text = {k: "" if np.isnan(value) else f"{value:.{digits}f}" for k, value in row.items()}
+    spread = f" {sign} {text['deviation']}" if text["deviation"] else ""
+    between = f"{text['low']} to {text['high']}" if text["low"] else ""
+    return (text["mean"] or "undefined") + spread, between
+
+
+@dataclass
+class Personalization:
+    """What the k-shot protocol found.
+
+    A repeat in which either model's SRCC is undefined is left out of all the means.
+
+    Attributes:
+        title: data set and protocol in a line.
+        settings: everything that the numbers hang on.
+        results: one per worker, sorted by id.
+        skipped: rated images of the workers with too few of them.
+        notes: what a reader of the numbers should know.
+    """
+
+    title: str
+    settings: dict[str, Any]
+    results: list[WorkerResult]
+    skipped: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def srcc(self) -> NDArray[np.float64]:
+        """SRCC (workers, repeats, 3): personalised, general, difference; NaN where undefined."""
+        pair = np.array([(r.personalised, r.general) for r in self.results]).transpose(0, 2, 1)
+        both = np.concatenate([pair, pair[..., :1] - pair[..., 1:]], axis=2)
+        return np.where(np.isnan(both).any(axis=2, keepdims=True), np.nan, both)
+
+    def statistics(self) -> dict[str, dict[str, float]]:
+        """Of personalised, general and difference: mean, deviation, low, high.
+
+        The mean is over repeats, then over workers; the deviation that of the repeats' means over
+        workers (with n - 1; NaN for one repeat); low and high are the 95% bootstrap interval over
+        workers (NaN for one worker).
+        """
+        values = self.srcc
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing are NaN
+            workers, repeats = np.nanmean(values, axis=1), np.nanmean(values, axis=0)
+            means = np.nanmean(workers, axis=0)
+            nothing = np.full(3, np.nan)
+            deviation = np.nanstd(repeats, axis=0, ddof=1) if len(repeats) > 1 else nothing
+            defined = workers[~np.isnan(workers).any(axis=1)]
+            low = high = nothing
+            if len(defined) > 1:
+                low, high = bootstrap_interval(lambda rows: rows.mean(axis=0), defined)
+        columns = zip(means, deviation, low, high, strict=True)
+        keys = ("mean", "deviation", "low", "high")
+        return {
+            name: dict(zip(keys, map(float, column), strict=True))
+            for name, column in zip(("personalised", "general", "difference"), columns, strict=True)
+        }
+
+    @property
+    def undefined(self) -> int:
+        """Pairs of worker and repeat that are left out of the means."""
+        return int(np.isnan(self.srcc[..., 0]).sum())
+
+    def per_worker(self) -> pd.DataFrame:
+        """A row per worker: worker, repeats (with a defined SRCC), images, and the mean SRCCs."""
+        rows = []
+        for result, values in zip(self.results, self.srcc, strict=True):
+            defined = values[~np.isnan(values[:, 0])]
+            means = defined.mean(axis=0) if len(defined) else np.full(3, np.nan)
+            rows.append((result.worker, len(defined), result.images, *means))
+        names = ["worker", "repeats", "images", "personalised", "general", "difference"]
+        return pd.DataFrame(rows, columns=names)
+
+    def table(self) -> str:
+        """The statistics as text for a terminal."""
+        shots, repeats = self.settings["shots"], self.settings["repeats"]
+        counts = sorted(result.images for result in self.results)
+        images = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+        lines = [
+            self.title,
+            f"  {len(counts)} workers, {repeats} repeats, {images} images a worker, "
+            f"{shots} of them to adapt on and the rest to test on",
+            f"  {'SRCC':14}{'mean +- deviation':>20}{'95% over workers':>22}",
+        ]
+        for name, row in self.statistics().items():
+            spread, between = _texts(row, 4, "+-")
+            lines.append(f"  {name:14}{spread:>20}{between:>22}")
+        if self.undefined:
+            lines.append(f"  {self.undefined} pairs of worker and repeat have no SRCC: left out")
+        if self.skipped:
+            named = ", ".join(f"{worker} ({count})" for worker, count in self.skipped.items())
+            lines.append(f"  {len(self.skipped)} workers skipped, who rated too few: {named}")
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+    def markdown(self) -> str:
+        """A table head and one row, to paste into a paper."""
+        cells = {"protocol": self.title, "workers": str(len(self.results))}
+        for name, row in self.statistics().items():
+            spread, between = _texts(row, 3, "±")
+            cells[name] = f"{spread} ({between})" if between else spread
+        rows = [cells.keys(), ["---"] * len(cells), cells.values()]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the single workers, as JSON takes it."""
+        return {
+            "title": self.title,
+            "workers": len(self.results),
+            "srcc": {name: finite(row) for name, row in self.statistics().items()},
+            "undefined": self.undefined,
+            "skipped": self.skipped,
+            "notes": self.notes,
+            "settings": self.settings,
+        }
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write summary.json, summary.md and workers.csv into a folder and return their paths."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {
+            "summary.json": json.dumps(self.summary(), indent=2) + "\n",
+            "summary.md": self.markdown() + "\n",
+            "workers.csv": self.per_worker().to_csv(index=False),
+        }
+        for name, content in files.items():
+            write_atomically(folder / name, content.encode())
+        return [folder / name for name in files]
+
+
+class Journal:
+    """Finished workers in ``workers.jsonl`` of a folder, beside the settings they belong to.
+
+    Args:
+        folder: made if it is not there; None keeps nothing.
+        settings: of this call.
+
+    Raises:
+        ValueError: the folder holds results with other settings.
+    """
+
+    def __init__(self, folder: str | None, settings: dict[str, Any]) -> None:
+        self.folder = Path(folder) if folder else None
+        self.done: dict[str, WorkerResult] = {}
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        written = self.folder / "settings.json"
+        settings = json.loads(json.dumps(settings))
+        if written.exists():
+            self._check(json.loads(written.read_text()), settings)
+        else:
+            write_atomically(written, (json.dumps(settings, indent=2) + "\n").encode())
+        self._read()
+
+    def _check(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        names = [n for n in now if n not in PATHS and before.get(n) != now[n]]
+        if names:
+            found = (f"{n} (was {str(before.get(n))[:60]}, now {str(now[n])[:60]})" for n in names)
+            raise ValueError(
+                f"{self.folder} holds results with other settings: {', '.join(found)}; take the "
+                "same ones to continue, or another --out"
+            )
+
+    def _read(self) -> None:
+        path = self.folder / "workers.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        whole = [line for line in lines if line.endswith("\n")]  # a call may die while it writes
+        if len(whole) < len(lines):
+            write_atomically(path, "".join(whole).encode())
+        for row in map(json.loads, whole):
+            for name in ("personalised", "general"):
+                row[name] = [float("nan") if value is None else value for value in row[name]]
+            self.done[row["worker"]] = WorkerResult(**row)
+
+    def add(self, result: WorkerResult) -> None:
+        """Note a finished worker, on disk at once."""
+        self.done[result.worker] = result
+        if self.folder is None:
+            return
+        row = asdict(result)
+        for name in ("personalised", "general"):
+            row[name] = [None if np.isnan(value) else value for value in row[name]]
+        with (self.folder / "workers.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")

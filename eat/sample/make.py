@@ -1,0 +1,326 @@
+"""A made-up data set in AVA's layout: drawn photographs with simulated votes.
+
+It lets a whole run (training, evaluation, personal models) be tried in minutes without a download.
+What makes a score is known: half of it is the foreground subject, half the background, so that a
+model which looks at only one of them cannot score well. Scores measured on it say that the code
+works and nothing about real photographs.
+"""
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from eat.sample.scenes import (
+    BACKGROUND,
+    FOREGROUND,
+    MOODS,
+    SCENES,
+    TECHNICAL,
+    Factors,
+    draw_factors,
+    draw_scene,
+)
+
+VERSION = 1  # raise it when the same settings give other files
+SPLITS = {"train": 0, "test": 1}
+FIRST_ID = {"train": 100_000, "test": 500_000}  # apart, so that more images rename none
+TAGS = {name: number for number, name in enumerate(SCENES, start=1)}
+CHALLENGES = {name: number for number, name in enumerate(MOODS, start=1)}
+RATER_SD = 1.4
+TEST_RATINGS = 150  # images rated by a test worker: 100 to learn from and 50 to test on
+# mean and standard deviation, over images, of the factors that workers have tastes for
+TASTES = {
+    "foreground": (0.50, 0.21),
+    "background": (0.50, 0.21),
+    "colourfulness": (0.15, 0.07),
+    "brightness": (0.52, 0.17),
+}
+
+
+def make_sample(
+    folder: str | Path,
+    *,
+    train: int = 1600,
+    test: int = 400,
+    size: int = 160,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Path:
+    """Write a sample data set in AVA's layout and return its folder.
+
+    Image i of a split depends on (seed, split, i) alone: a larger sample begins with the images of
+    a smaller one. The folder appears only once it is complete.
+
+    Args:
+        folder: where the data set goes; its parents are made.
+        train: training images, 1..400,000.
+        test: test images, at least 1.
+        size: longer side of an image in pixels, at least 32.
+        seed: 0 or more; the two splits are independent streams of it.
+        overwrite: replace a sample with other settings, and the workers in it.
+
+    Returns:
+        `folder` as a path. A complete sample with the same settings is left as it is. It holds
+        ``AVA.txt`` (index, image id, votes for 1..10, two tags, challenge), ``tags.txt``,
+        ``challenges.txt``, ``generic_test.jpgl`` (test ids), ``images/ID.jpg``, ``factors.csv``
+        (per image: the terms and factors in 0..1 that made it, and the expected score) and
+        ``sample.json`` (the settings).
+
+    Raises:
+        ValueError: a number is out of range.
+        FileExistsError: `folder` holds something else. Only a sample or an empty folder is ever
+            replaced.
+    """
+    if not 1 <= train <= FIRST_ID["test"] - FIRST_ID["train"] or test < 1:
+        raise ValueError(f"train must be 1..400000 and test at least 1, got {train} and {test}")
+    if size < 32 or seed < 0:
+        raise ValueError(f"size must be at least 32 and seed at least 0, got {size} and {seed}")
+    folder = Path(folder)
+    settings = {"version": VERSION, "train": train, "test": test, "size": size, "seed": seed}
+    if _is_complete(folder, settings):
+        return folder
+    _check_replaceable(folder, overwrite)
+    with _appear(folder) as partial_folder:
+        _write_sample(partial_folder, settings)
+    return folder
+
+
+def make_workers(
+    folder: str | Path,
+    *,
+    workers: int = 30,
+    test_workers: int = 8,
+    ratings: int = 60,
+    seed: int = 0,
+) -> Path:
+    """Add personal ratings in FLICKR-AES's layout to a sample and return their folder.
+
+    Every worker weighs foreground, background, colourfulness and brightness in an own way, some
+    negatively, so that one model for all cannot please each of them.
+
+    Args:
+        folder: a sample made by :func:`make_sample`.
+        workers: workers who rate training images, at least 1.
+        test_workers: workers who rate test images, at least 1.
+        ratings: images per worker, at least 1; a test worker rates at least 150.
+        seed: 0 or more.
+
+    Returns:
+        ``folder/flickr_aes``, left as it is if it was made with the same settings. It holds
+        ``FLICKR-AES_image_labeled_by_each_worker.csv`` (ratings 1..5),
+        ``FLICKR-AES_image_score.txt`` (per image the mean, in 0..1, of what all workers of its
+        split would rate, which the CSV shows in part), ``test_workers_ID.csv``, ``tastes.csv``
+        (worker and weights) and ``workers.json`` (the settings).
+
+    Raises:
+        FileNotFoundError: `folder` is no sample.
+        FileExistsError: there are ratings made with other settings.
+        ValueError: a number is out of range, or the sample has fewer images than a worker rates.
+    """
+    if min(workers, test_workers, ratings) < 1 or seed < 0:
+        raise ValueError("workers, test_workers and ratings must be at least 1, seed at least 0")
+    folder = Path(folder)
+    if not (folder / "sample.json").is_file():
+        raise FileNotFoundError(f"{folder} is no sample: sample.json is missing")
+    target = folder / "flickr_aes"
+    settings = {"version": VERSION, "workers": workers, "test_workers": test_workers}
+    settings |= {"ratings": ratings, "seed": seed}
+    if target.exists():
+        if _read_json(target / "workers.json") == settings:
+            return target
+        raise FileExistsError(f"{target} exists with other settings: delete it or use those")
+    factors = pd.read_csv(folder / "factors.csv")
+    split_ratings = {"train": ratings, "test": max(ratings, TEST_RATINGS)}
+    for split, count in split_ratings.items():
+        present = int((factors["split"] == split).sum())
+        if present < count:
+            raise ValueError(f"a {split} worker rates {count} images, the sample has {present}")
+    with _appear(target) as partial_folder:
+        _write_workers(partial_folder, factors, settings, split_ratings)
+    return target
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _is_complete(folder: Path, settings: dict[str, int]) -> bool:
+    if _read_json(folder / "sample.json") != settings:
+        return False
+    names = ("AVA.txt", "tags.txt", "challenges.txt", "generic_test.jpgl", "factors.csv")
+    if not all((folder / name).is_file() for name in names):
+        return False
+    have = {path.name for path in (folder / "images").glob("*.jpg")}
+    return all(
+        f"{FIRST_ID[split] + index}.jpg" in have
+        for split in SPLITS
+        for index in range(settings[split])
+    )
+
+
+def _check_replaceable(folder: Path, overwrite: bool) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / "sample.json").is_file():
+        raise FileExistsError(f"{folder} exists and is no sample: choose another folder")
+    if not overwrite:
+        raise FileExistsError(
+            f"{folder} holds a sample with other settings or with files missing: "
+            "pass overwrite=True to replace it, or choose another folder"
+        )
+
+
+@contextmanager
+def _appear(folder: Path) -> Iterator[Path]:
+    """Yield a hidden sibling that becomes `folder` at the end, or vanishes on any exception."""
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
+    stale = fresh.with_suffix(".old")
+    fresh.mkdir()
+    try:
+        yield fresh
+        if folder.exists():
+            folder.rename(stale)
+        try:
+            fresh.rename(folder)
+        except BaseException:
+            if stale.exists():
+                stale.rename(folder)
+            raise
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    shutil.rmtree(stale, ignore_errors=True)
+
+
+def expected_score(factors: Factors) -> float:
+    """Mean score in 2.5..8.5 that raters of an image tend to.
+
+    Foreground and background weigh the same; a good subject gains more on a good background.
+    """
+    front, back = factors.foreground - 0.5, factors.background - 0.5
+    quality = 0.42 * front + 0.42 * back + 0.16 * (factors.technical - 0.5) + 0.3 * front * back
+    return float(np.clip(5.5 + 7.5 * quality, 2.5, 8.5))
+
+
+def _simulate_votes(score: float, rng: np.random.Generator) -> np.ndarray:
+    """Counts (10,) of the votes 1..10 of 150..250 raters."""
+    raters = rng.normal(score, RATER_SD * rng.uniform(0.85, 1.15), rng.integers(150, 251))
+    return np.bincount(np.clip(np.rint(raters), 1, 10).astype(int), minlength=11)[1:]
+
+
+def colourfulness(image: np.ndarray) -> float:
+    """Colourfulness of a uint8 image (H, W, 3) after Hasler and Suesstrunk, over 255; 0..1."""
+    red, green, blue = np.moveaxis(image.astype(np.float32) / 255, -1, 0)
+    opponents = np.stack([red - green, (red + green) / 2 - blue])
+    spread, shift = opponents.std((1, 2)), opponents.mean((1, 2))
+    return float(min(np.hypot(*spread) + 0.3 * np.hypot(*shift), 1))
+
+
+def _make_image(
+    job: tuple[str, int], *, images: Path, settings: dict[str, int]
+) -> tuple[dict[str, object], list[int]]:
+    """Write one image; return its row of factors.csv and its row of AVA.txt without the index."""
+    split, index = job
+    image_id = FIRST_ID[split] + index
+    rng = np.random.default_rng([settings["seed"], SPLITS[split], index])
+    factors = draw_factors(rng)
+    image = draw_scene(factors, rng, settings["size"])
+    image.save(images / f"{image_id}.jpg", quality=92)
+    score = expected_score(factors)
+    votes = _simulate_votes(score, rng)
+    tag = TAGS[factors.scene] if rng.uniform() < 0.85 else 0  # AVA has untagged images too
+    second = TAGS["Sky"] if tag and factors.scene == "Landscape" and rng.uniform() < 0.5 else 0
+    pixels = np.asarray(image)
+    row = {"image": f"{image_id}.jpg", "split": split, "expected_score": score}
+    row |= {"foreground": factors.foreground, "background": factors.background}
+    row |= {"technical": factors.technical, "colourfulness": colourfulness(pixels)}
+    row |= {"brightness": float(pixels.mean() / 255)}
+    row |= {name: factors.values[name] for name in (*FOREGROUND, *BACKGROUND, *TECHNICAL)}
+    row |= {"scene": factors.scene, "subject": factors.subject, "mood": factors.mood}
+    return row, [image_id, *votes.tolist(), tag, second, CHALLENGES[factors.mood]]
+
+
+def _write_sample(folder: Path, settings: dict[str, int]) -> None:
+    images = folder / "images"
+    images.mkdir()
+    jobs = [(split, index) for split in SPLITS for index in range(settings[split])]
+    make = partial(_make_image, images=images, settings=settings)
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            results = list(pool.map(make, jobs))
+        except BaseException:
+            # without this an interrupted run would draw all that is left before it stops
+            pool.shutdown(cancel_futures=True)
+            raise
+    rows, lines = zip(*results, strict=True)
+    ava = [" ".join(map(str, [index, *line])) for index, line in enumerate(lines, start=1)]
+    tests = [str(FIRST_ID["test"] + index) for index in range(settings["test"])]
+    _write_lines(folder / "AVA.txt", ava)
+    _write_lines(folder / "generic_test.jpgl", tests)
+    _write_lines(folder / "tags.txt", [f"{number} {name}" for name, number in TAGS.items()])
+    _write_lines(folder / "challenges.txt", [f"{k} {name}" for name, k in CHALLENGES.items()])
+    pd.DataFrame(rows).to_csv(folder / "factors.csv", index=False, float_format="%.5f")
+    (folder / "sample.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def _draw_tastes(rng: np.random.Generator) -> np.ndarray:
+    """Weights (4,) of :data:`TASTES`, of length 1: quality counts on average, taste varies."""
+    weights = rng.normal((0.45, 0.45, 0.0, 0.0), (0.6, 0.6, 0.6, 0.6))
+    return weights / np.linalg.norm(weights)
+
+
+def _rate(table: pd.DataFrame, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Ratings 1..5 that a worker with these weights would give to every row of `table`."""
+    centre, spread = np.array(list(TASTES.values())).T
+    liking = (table[list(TASTES)].to_numpy() - centre) / spread @ weights
+    opinion = 3.0 + rng.normal(0, 0.3) + 1.1 * liking + rng.normal(0, 0.4, len(table))
+    return np.clip(np.rint(opinion), 1, 5).astype(int)
+
+
+def _write_workers(
+    folder: Path, factors: pd.DataFrame, settings: dict[str, int], ratings: dict[str, int]
+) -> None:
+    rows, scores, tastes = [], [], []
+    test_ids = []
+    for split, people in (("train", settings["workers"]), ("test", settings["test_workers"])):
+        table = factors[factors["split"] == split].reset_index(drop=True)
+        panel = np.zeros(len(table))
+        for person in range(people):
+            rng = np.random.default_rng([settings["seed"], 2 + SPLITS[split], person])
+            worker = f"{'B' if split == 'test' else 'A'}{person + 1:03d}"
+            weights = _draw_tastes(rng)
+            given = _rate(table, weights, rng)
+            panel += given
+            seen = np.sort(rng.choice(len(table), ratings[split], replace=False))
+            rows += [(worker, table["image"][index], given[index]) for index in seen]
+            tastes.append((worker, *weights))
+            if split == "test":
+                test_ids.append(worker)
+        means = (panel / people - 1) / 4
+        scores += [f"{name} {mean:.4f}" for name, mean in zip(table["image"], means, strict=True)]
+    labels = [f"{worker},{image},{rating}" for worker, image, rating in rows]
+    # the original's header has blanks after its commas and before its first name
+    labels = [" worker, imagePair, score", *labels]
+    _write_lines(folder / "FLICKR-AES_image_labeled_by_each_worker.csv", labels)
+    _write_lines(folder / "FLICKR-AES_image_score.txt", scores)
+    _write_lines(folder / "test_workers_ID.csv", ["ID", *test_ids])
+    taste_table = pd.DataFrame(tastes, columns=["worker", *TASTES])
+    taste_table.to_csv(folder / "tastes.csv", index=False, float_format="%.5f")
+    (folder / "workers.json").write_text(json.dumps(settings, indent=2) + "\n")

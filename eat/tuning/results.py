@@ -1,0 +1,220 @@
+"""A finished or running search: its trials as a table, and the best one as a run to repeat."""
+
+import json
+import math
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from eat.system.files import write_atomically
+from eat.tuning.trial import options
+
+EXPERIMENTS = "~/nni-experiments"  # where nni keeps them unless told otherwise
+RECORD = Path("db", "nni.sqlite")
+# What nni calls a trial's last event, apart from those that only lead to another.
+STATUSES = {"WAITING", "RUNNING", "SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED"}
+STATUSES |= {"EARLY_STOPPED", "UNKNOWN"}
+
+
+class SearchError(ValueError):
+    """A search that cannot be read, or has no result; the message says what there is."""
+
+
+@dataclass
+class Search:
+    """A search as nni recorded it.
+
+    Attributes:
+        id: nni's name of the experiment.
+        name: as in its config.
+        platform: local or remote.
+        maximize: whether a larger result is better.
+        trials: a row a trial, in the order of their start: number, trial, status, final, best, last
+            and epochs (of what it reported), seconds, folder, error, and its options by name.
+    """
+
+    id: str
+    name: str
+    platform: str
+    maximize: bool
+    trials: pd.DataFrame
+
+    def best(self) -> dict[str, Any]:
+        """The row of the trial with the best final result.
+
+        Raises:
+            SearchError: no trial has one.
+        """
+        final = self.trials["final"].dropna()
+        if final.empty:
+            counts = self.trials["status"].value_counts()
+            found = ", ".join(f"{count} {status}" for status, count in counts.items()) or "none"
+            raise SearchError(f"{self.id}: no trial has a final result; trials: {found}")
+        return self.trials.loc[final.idxmax() if self.maximize else final.idxmin()].to_dict()
+
+
+def find_search(experiment: str, experiments: str = EXPERIMENTS) -> Path:
+    """The folder of a search.
+
+    Args:
+        experiment: nni's id of it, or its folder.
+        experiments: folder of all of them.
+
+    Raises:
+        SearchError: there is no such search.
+    """
+    for folder in (Path(experiment), Path(experiments).expanduser() / experiment):
+        if (folder / "db" / "nni.sqlite").is_file():
+            return folder
+    there = sorted(
+        p.parents[1].name for p in Path(experiments).expanduser().glob("*/db/nni.sqlite")
+    )
+    known = [name for name in there if name != "_latest"]
+    raise SearchError(
+        f"{experiment}: no search of that name in {experiments}; found: "
+        f"{', '.join(known) or 'none'}; give another, its folder, or --experiments"
+    )
+
+
+def read_search(folder: str | Path) -> Search:
+    """Read what nni recorded, whether the search is running or not.
+
+    Raises:
+        SearchError: the record is damaged or empty.
+    """
+    path = Path(folder) / RECORD
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            events, metrics, profiles = (
+                pd.read_sql_query(f"select rowid, * from {table} order by rowid", database)
+                for table in ("TrialJobEvent", "MetricData", "ExperimentProfile")
+            )
+    except (sqlite3.Error, pd.errors.DatabaseError) as error:
+        raise SearchError(
+            f"{path}: cannot be read as nni's record of a search ({error})"
+        ) from error
+    if profiles.empty:
+        raise SearchError(f"{path}: the search was never started")
+    config = json.loads(profiles.iloc[-1]["params"])
+    arguments = (config.get("tuner") or {}).get("classArgs") or {}
+    maximize = arguments.get("optimize_mode", "maximize") == "maximize"
+    service = config["trainingService"]
+    rows = [
+        _read_trial(trial, group, metrics[metrics["trialJobId"] == trial], maximize)
+        for trial, group in events[events["trialJobId"] != ""].groupby("trialJobId", sort=False)
+    ]
+    trials = pd.DataFrame(rows or None, columns=None if rows else ["status", "final"])
+    return Search(
+        id=profiles.iloc[-1]["id"],
+        name=config.get("experimentName") or "",
+        platform=service["platform"] if isinstance(service, dict) else "hybrid",
+        maximize=maximize,
+        trials=trials,
+    )
+
+
+def _read_trial(
+    trial: str, events: pd.DataFrame, metrics: pd.DataFrame, maximize: bool
+) -> dict[str, Any]:
+    known = events[events["event"].isin(STATUSES)]
+    folders = known["logPath"].dropna().str.replace(r"^file://[^:]*:", "", regex=True)
+    folder = folders.iloc[-1] if len(folders) else ""
+    drawn = next((json.loads(d)["parameters"] for d in events["data"] if d), {})
+    values = [_result(data) for data in metrics.loc[metrics["type"] == "PERIODICAL", "data"]]
+    final = [_result(data) for data in metrics.loc[metrics["type"] == "FINAL", "data"]]
+    status = known["event"].iloc[-1] if len(known) else "UNKNOWN"
+    return {
+        "number": int(known["sequenceId"].dropna().max()) if len(known) else -1,
+        "trial": trial,
+        "status": status,
+        "final": final[-1] if final else math.nan,
+        "best": (max if maximize else min)(values, default=math.nan),
+        "last": values[-1] if values else math.nan,
+        "epochs": len(values),
+        "seconds": _seconds(known),
+        "folder": folder,
+        "error": _last_words(folder) if status == "FAILED" else "",
+    } | options(drawn)
+
+
+def _result(data: str) -> float:
+    """The number that nni compares, from a report that it keeps as JSON in JSON."""
+    value = json.loads(json.loads(data))
+    return float(value["default"] if isinstance(value, dict) else value)
+
+
+def _seconds(events: pd.DataFrame) -> float:
+    """Time between each start and the event after it, in seconds."""
+    total, start = 0.0, None
+    for event, when in zip(events["event"], events["timestamp"], strict=True):
+        if start is not None:
+            total += (when - start) / 1000
+        start = when if event == "RUNNING" else None
+    return total
+
+
+def _last_words(folder: str) -> str:
+    """Why a trial failed: its last error message, if its folder is on this machine."""
+    for name in ("trial.stderr", "stderr"):
+        file = Path(folder) / name
+        if folder and file.is_file():
+            lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
+            errors = [line for line in lines if "error:" in line]
+            return (errors or lines or [""])[-1].strip()
+    return ""
+
+
+def best(
+    experiment: str, *, experiments: str = EXPERIMENTS, out: str | None = None
+) -> tuple[Search, dict[str, Any], Path]:
+    """Write the best trial's config and a table of all trials.
+
+    Args:
+        experiment: nni's id of the search, or its folder.
+        experiments: folder of nni's searches.
+        out: where to write; None takes best-ID in the current folder.
+
+    Returns:
+        The search; the best trial's row, with ``checkpoint`` added (empty if it is on another
+        machine); and the folder, which holds config.yaml and trials.csv.
+
+    Raises:
+        SearchError: there is no such search, or no trial of it has a result.
+    """
+    search = read_search(find_search(experiment, experiments))
+    folder = Path(out or f"best-{search.id}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "trials.csv", search.trials.to_csv(index=False).encode())
+    row = search.best()
+    run = Path(row["folder"])
+    checkpoint = run / "checkpoints" / "best.safetensors"
+    row["checkpoint"] = str(checkpoint) if checkpoint.is_file() else ""
+    if (run / "config.yaml").is_file():
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["run"] |= {"folder": None, "resume": "never"}
+    else:  # on another machine: what the search chose, to be laid over the trial command's options
+        config = nested(options({name: row[name] for name in chosen(search.trials)}))
+    write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+    return search, row, folder
+
+
+def chosen(trials: pd.DataFrame) -> list[str]:
+    """The columns that hold options."""
+    return [name for name in trials if "." in name]
+
+
+def nested(dotted: dict[str, Any]) -> dict[str, Any]:
+    """Options by dotted name as groups, the way a config file has them."""
+    groups: dict[str, Any] = {}
+    for name, value in dotted.items():
+        *path, last = name.split(".")
+        group = groups
+        for part in path:
+            group = group.setdefault(part, {})
+        group[last] = value
+    return groups

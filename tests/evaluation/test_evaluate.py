@@ -1,0 +1,210 @@
+"""Evaluating a checkpoint: numbers, files, mistakes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from eat.checkpoint import read_info
+from eat.cli import main
+from eat.data.dataset import read_splits
+from eat.data.labels.identity import count_seen, fingerprint, identity_hashes
+from eat.data.labels.table import LabelError
+from eat.data.registry import DATASETS
+from eat.data.scales import rescale
+from eat.evaluation.evaluate import evaluate_checkpoint, slices
+from eat.evaluation.metrics import bootstrap_interval, srcc
+
+
+def test_evaluation_repeats_the_runs_own_result(run: Path, checkpoint: Path) -> None:
+    evaluation = evaluate_checkpoint(checkpoint, workers=0)
+    result = json.loads((run / "result.json").read_text())
+    for name, value in evaluation.metrics.items():
+        assert value == pytest.approx(result[name], abs=1e-5)
+    assert evaluation.split == "test" and len(evaluation.predictions) == 16
+
+
+def test_the_command_prints_a_table_and_writes_json_and_csv(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(checkpoint), "--out", str(tmp_path), "--workers", "0"]) == 0
+    shown = capsys.readouterr().out
+    metrics = json.loads((tmp_path / "metrics.json").read_text())["metrics"]
+    assert f"srcc      {metrics['srcc']:9.4f}" in shown
+    assert (
+        f"| {metrics['srcc']:.3f} | {metrics['plcc']:.3f} |"
+        in (tmp_path / "metrics.md").read_text()
+    )
+    assert pd.read_csv(tmp_path / "metrics.csv")["srcc"][0] == pytest.approx(metrics["srcc"])
+    predictions = pd.read_csv(tmp_path / "predictions.csv")
+    shares = predictions[[f"p{k}" for k in range(1, 11)]]
+    np.testing.assert_allclose(shares @ np.arange(1, 11), predictions["predicted"], rtol=1e-6)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_batch_size_changes_no_metric_in_the_paper_profile(checkpoint: Path) -> None:
+    one = evaluate_checkpoint(checkpoint, workers=0, batch_size=1)
+    many = evaluate_checkpoint(checkpoint, workers=0, batch_size=16)
+    np.testing.assert_allclose(
+        one.predictions["predicted"], many.predictions["predicted"], rtol=1e-5
+    )
+
+
+def test_the_training_split_can_be_evaluated(checkpoint: Path) -> None:
+    assert len(evaluate_checkpoint(checkpoint, split="train", workers=0).predictions) == 48
+
+
+def test_other_labels_take_the_place_of_the_runs(
+    checkpoint: Path, sample: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "own.csv"
+    images = sorted(p.name for p in (sample / "images").iterdir())[:5]
+    table.write_text("image,score\n" + "".join(f"{n},{i + 2}\n" for i, n in enumerate(images)))
+    evaluation = evaluate_checkpoint(
+        checkpoint, name="table", labels=str(table), images=str(sample / "images"), workers=0
+    )
+    assert evaluation.predictions["image"].tolist() == images
+    assert evaluation.split == "whole" and "emd" not in evaluation.metrics
+
+
+def test_scores_are_rescaled_bounds_to_bounds() -> None:
+    scores = rescale(np.array([1.0, 5.5, 10.0]), DATASETS["ava"], DATASETS["aadb"])
+    np.testing.assert_allclose(scores, [0, 0.5, 1])
+
+
+def test_constant_predictions_give_a_warning_and_null(run: Path, tmp_path: Path) -> None:
+    from eat.checkpoint import load_checkpoint, save_checkpoint
+
+    model, info = load_checkpoint(run / "checkpoints" / "best.safetensors")
+    torch.nn.init.zeros_(model.head.weight)
+    save_checkpoint(tmp_path / "flat.safetensors", model, info)
+    with pytest.warns(match="SRCC is undefined: all 16 predictions equal"):
+        evaluation = evaluate_checkpoint(tmp_path / "flat.safetensors", workers=0)
+    evaluation.write(tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]["srcc"] is None
+
+
+def test_a_file_that_is_no_checkpoint_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare, text = tmp_path / "bare.safetensors", tmp_path / "text.safetensors"
+    save_file({"x": torch.zeros(1)}, bare)
+    text.write_text("no weights")
+    for path, reason in (
+        (bare, "weights without the description"),
+        (text, "truncated, or not a checkpoint"),
+        (tmp_path / "absent.safetensors", "no such file"),
+    ):
+        assert main(["evaluate", str(path)]) == 2
+        assert f"{path}: {reason}" in capsys.readouterr().err
+
+
+def test_intervals_hold_the_metric_and_narrow_with_more_images() -> None:
+    draw = np.random.default_rng(0)
+
+    def width(count: int) -> float:
+        target = draw.normal(size=count)
+        predicted = target + draw.normal(size=count)
+        low, high = bootstrap_interval(srcc, predicted, target, samples=200)
+        assert low < srcc(predicted, target) < high
+        return high - low
+
+    assert width(1000) < width(100) / 2
+
+
+def test_slices_follow_a_column_and_tags_count_in_both_columns() -> None:
+    table = pd.DataFrame({"tag1": ["Sky", "Sea", ""], "tag2": ["", "Sky", "Sea"]})
+    table["theme"], table["light"] = ["a", "b", "a"], np.arange(3.0)
+    assert {k: v.tolist() for k, v in slices(table, "tag").items()} == {
+        "Sea": [1, 2],
+        "Sky": [0, 1],
+    }
+    assert {k: v.tolist() for k, v in slices(table, "theme").items()} == {"a": [0, 2], "b": [1]}
+    with pytest.raises(LabelError, match="no column 'colour' to slice by; the labels have tag1"):
+        slices(table, "colour")
+
+
+def test_a_numeric_column_is_cut_into_quarters() -> None:
+    table = pd.DataFrame({"light": np.arange(100.0)})
+    assert sorted(map(len, slices(table, "light").values())) == [25, 25, 25, 25]
+
+
+def test_slices_of_an_evaluation_have_their_own_metrics(checkpoint: Path) -> None:
+    evaluation = evaluate_checkpoint(checkpoint, slice_by=["challenge"], workers=0, samples=20)
+    rows = evaluation.slices.set_index("slice")
+    assert rows["images"].sum() <= 16 and {"srcc", "srcc_low", "plcc"} <= set(rows)
+    for value in rows.index:
+        assert f"challenge {value}" in evaluation.table()
+
+
+def test_an_evaluation_tells_how_many_test_images_were_trained_on(
+    checkpoint: Path, sample: Path
+) -> None:
+    clean = evaluate_checkpoint(checkpoint, workers=0, samples=0)
+    assert "0 of 16 test images were among the 48 trained on" in clean.table()
+    every = sample / "AVA.txt"  # the same photographs, with no test list
+    leaked = evaluate_checkpoint(
+        checkpoint, labels=str(every), images=str(sample / "images"), workers=0, samples=0
+    )
+    assert "WARNING: 48 of 64 test images were among the 48 trained on" in leaked.table()
+    told = evaluate_checkpoint(checkpoint, trained_on=str(every), workers=0, samples=0)
+    assert "WARNING: 16 of 16 test images were among the 64 trained on" in told.table()
+
+
+def test_images_are_the_same_in_another_folder_and_format(checkpoint: Path) -> None:
+    def table(*images: str) -> pd.DataFrame:
+        return pd.DataFrame({"image": images})
+
+    assert fingerprint(table("a/1.jpg", "2.png")) == fingerprint(table("2.JPG", "x/y/1.jpeg"))
+    assert fingerprint(table("1.jpg")) != fingerprint(table("2.jpg"))
+    assert count_seen(table("z/1.png", "3.jpg"), identity_hashes(table("1.jpg", "2.jpg"))) == 1
+
+
+def test_a_run_records_the_fingerprints_of_its_splits(checkpoint: Path, sample: Path) -> None:
+    splits = read_splits("sample", sample, sample / "images")
+    recorded = read_info(checkpoint).splits
+    assert recorded["train"] == {"images": 48, "fingerprint": fingerprint(splits.train)}
+    assert recorded["test"]["fingerprint"] == fingerprint(splits.test)
+
+
+def test_another_scale_is_mapped_and_the_mapping_stated(
+    checkpoint: Path, sample: Path, tmp_path: Path
+) -> None:
+    images = sorted(p.name for p in (sample / "images").iterdir())[:6]
+    lines = "".join(f"{name} {i / 10}\n" for i, name in enumerate(images))
+    (tmp_path / "imgListTestNewRegression_score.txt").write_text(lines)
+    evaluation = evaluate_checkpoint(
+        checkpoint,
+        name="aadb",
+        labels=str(tmp_path / "imgListTestNewRegression_score.txt"),
+        images=str(sample / "images"),
+        workers=0,
+        samples=0,
+    )
+    assert "mapped from sample data's 1..10 to AADB's 0..1" in evaluation.table()
+    assert evaluation.predictions["predicted"].between(0, 1).all()
+    assert "6 images; the official test split of AADB has 1000" in evaluation.table()
+
+
+def test_predictions_are_written_as_parquet_too(checkpoint: Path, tmp_path: Path) -> None:
+    evaluation = evaluate_checkpoint(checkpoint, workers=0, samples=0)
+    evaluation.write(tmp_path, "parquet")
+    written = pd.read_parquet(tmp_path / "predictions.parquet")
+    np.testing.assert_array_equal(written["predicted"], evaluation.predictions["predicted"])
+
+
+def test_parquet_without_pyarrow_says_what_to_install(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*args: object, **kwargs: object) -> bytes:
+        raise ImportError("no pyarrow")
+
+    evaluation = evaluate_checkpoint(checkpoint, workers=0, samples=0)
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", absent)
+    with pytest.raises(ValueError, match="Parquet needs pyarrow: pip install"):
+        evaluation.write(tmp_path, "parquet")
+    assert not list(tmp_path.iterdir())

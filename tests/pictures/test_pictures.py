@@ -1,0 +1,51 @@
+"""Pictures say what the model did."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import eat
+from eat.cli import main
+from eat.data.transforms import Preprocessing
+from eat.pictures.draw import attended_positions, deformable_blocks, draw_points, on_photo
+
+
+def test_every_deformable_block_is_found_in_order() -> None:
+    model = eat.create_model("eat_nano", stages=["L", "D", "LE", "E"])
+    assert deformable_blocks(model) == [
+        "stages.1.blocks.0",
+        "stages.2.blocks.1",
+        "stages.3.blocks.0",
+    ]
+
+
+def test_attention_of_a_group_is_the_mean_over_its_heads_and_all_queries() -> None:
+    attention = torch.zeros(1, 4, 3, 2)  # heads 0, 1 are group 0; heads 2, 3 group 1
+    attention[0, :2, :, 0], attention[0, 2, :, 1] = 1.0, 0.5
+    positions = torch.arange(8.0).view(1, 2, 1, 2, 2)
+    where, weights = attended_positions({"positions": positions, "attention": attention})
+    assert where.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    np.testing.assert_allclose(weights, [1, 0, 0, 0.25])
+
+
+def test_positions_fall_on_token_centres() -> None:
+    rows, cols = on_photo(np.array([[-1.0, -1.0], [1.0, 0.0]]), tokens=4, height=80, width=40)
+    np.testing.assert_allclose(rows, [10, 70])
+    np.testing.assert_allclose(cols, [5, 20])
+
+
+def test_the_command_draws_a_picture(checkpoint: Path, sample: Path, tmp_path: Path) -> None:
+    photo = next((sample / "images").iterdir())
+    out = tmp_path / "points.png"
+    assert main(["points", str(photo), "--checkpoint", str(checkpoint), "--out", str(out)]) == 0
+    assert np.asarray(Image.open(out)).std() > 10
+
+
+def test_a_model_without_points_says_so(sample: Path, tmp_path: Path) -> None:
+    model = eat.create_model("eat_nano", stages=["L", "S", "L", "L"]).eval()
+    photo = next((sample / "images").iterdir())
+    with pytest.raises(ValueError, match="no block that samples positions"):
+        draw_points(model, Preprocessing(96), photo, tmp_path / "x.png")

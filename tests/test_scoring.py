@@ -1,0 +1,276 @@
+"""Scoring photographs: the same score everywhere, and what is said about the others."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from eat.checkpoint import load_checkpoint, save_checkpoint
+from eat.cli import main
+from eat.data.transforms import normalise
+from eat.scoring import Scorer, find_images
+from eat.system.stops import interruptible
+
+
+@pytest.fixture
+def folder(sample: Path, tmp_path: Path) -> Path:
+    """Five photographs, a broken one and a text file."""
+    images = sorted((sample / "images").iterdir())[:5]
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    for image in images[:4]:
+        shutil.copy(image, tmp_path / "photos")
+    shutil.copy(images[4], tmp_path / "photos" / "more")
+    (tmp_path / "photos" / "broken.jpg").write_bytes(images[0].read_bytes()[:500])
+    (tmp_path / "photos" / "notes.txt").write_text("no photo")
+    return tmp_path / "photos"
+
+
+def test_a_photo_has_one_score_alone_in_a_folder_and_in_python(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = sorted(folder.glob("1*.jpg"))[2]
+    main(["score", str(photo), "--checkpoint", str(checkpoint)])
+    alone = {r["image"]: r for r in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    main(["score", str(folder), "--checkpoint", str(checkpoint)])
+    among = {r["image"]: r for r in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    in_python = next(iter(Scorer(checkpoint)(photo)))
+    assert len(among) == 5
+    assert alone[str(photo)] == among[str(photo)]
+    assert float(alone[str(photo)]["score"]) == pytest.approx(in_python.score, abs=1e-6)
+
+
+def test_weights_cast_in_advance_score_as_autocast_does(folder: Path, checkpoint: Path) -> None:
+    photo = sorted(folder.glob("1*.jpg"))[0]
+    model, info = load_checkpoint(checkpoint)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        votes = model(normalise(info.preprocess.evaluation(photo)[None])).double()[0]
+    scorer = Scorer(checkpoint, precision="bf16")
+    assert scorer.model.head.weight.dtype == torch.bfloat16
+    assert next(scorer(photo)).votes == tuple(votes.tolist())
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs g++")
+def test_a_compiled_model_scores_as_before(
+    folder: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "g++")
+    before = [score.score for score in Scorer(checkpoint, batch_size=3)(folder)]
+    after = [score.score for score in Scorer(checkpoint, batch_size=3, compile=True)(folder)]
+    assert after == pytest.approx(before, abs=1e-4, nan_ok=True)
+
+
+def test_compiling_without_a_compiler_is_refused(
+    folder: Path,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-g++")
+    argv = ["score", str(folder), "--checkpoint", str(checkpoint), "--compile", "true"]
+    assert main(argv) == 2
+    assert "C++ compiler: no-such-g++ was not found; install g++ or set CXX" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_neighbours_in_a_batch_change_nothing_bit_for_bit(
+    folder: Path, checkpoint: Path, tmp_path: Path, average: bool
+) -> None:
+    model, info = load_checkpoint(checkpoint)
+    info.model["settings"] = info.model["settings"] | {"average_points": average}
+    save_checkpoint(tmp_path / "model.safetensors", model, info)
+    scorer = Scorer(tmp_path / "model.safetensors", batch_size=3)
+    files = sorted(folder.glob("1*.jpg"))
+    together = [score.score for score in scorer(files)]
+    alone = [next(iter(scorer(file))).score for file in files]
+    assert together == alone
+
+
+def test_scores_lie_on_the_scale_and_votes_make_them(folder: Path, checkpoint: Path) -> None:
+    for score in Scorer(checkpoint)(folder):
+        if not score.error:
+            assert 1 <= score.score <= 10
+            assert score.score == pytest.approx(np.dot(score.votes, np.arange(1, 11)), abs=1e-4)
+
+
+def test_unreadable_files_are_reported_at_the_end_and_by_the_exit_code(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["score", str(folder), "absent.jpg", "--checkpoint", str(checkpoint)]
+    assert main([*argv, "--format", "jsonl"]) == 1
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 7 and sum("score" in line for line in lines) == 5
+    assert "broken.jpg: damaged or truncated" in err and "absent.jpg: no such file" in err
+    assert main(["score", str(sorted(folder.glob("1*.jpg"))[0]), *argv[3:]]) == 0
+
+
+def test_the_output_file_appears_whole(folder: Path, checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    main(["score", str(folder / "1*.jpg"), "--checkpoint", str(checkpoint), "--out", str(out)])
+    assert len(out.read_text().splitlines()) == 5
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_files_folders_and_patterns_are_found_once_and_in_order(folder: Path) -> None:
+    names = [p.name for p in sorted(folder.glob("1*.jpg"))]
+    assert [p.name for p in find_images([folder / "1*.jpg", folder / names[0]])] == names
+    found = find_images([folder])
+    assert len(found) == 6 and "notes.txt" not in {p.name for p in found}
+    assert find_images([folder / "notes.txt", "gone/*.jpg"])[1] == Path("gone/*.jpg")
+
+
+def test_a_model_of_another_scale_is_stretched_to_one_to_ten(
+    folder: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    model, info = load_checkpoint(checkpoint)
+    model.reset_classifier(1)
+    torch.nn.init.zeros_(model.head.weight)
+    torch.nn.init.constant_(model.head.bias, 0.5)
+    info.model["num_outputs"], info.dataset = 1, "aadb"  # scores 0..1, so 0.5 is the middle
+    save_checkpoint(tmp_path / "aadb.safetensors", model, info)
+    score = next(iter(Scorer(tmp_path / "aadb.safetensors")(sorted(folder.glob("1*.jpg"))[0])))
+    assert score.score == pytest.approx(5.5) and score.votes == ()
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def many(photo: Path, folder: Path, count: int) -> Path:
+    """A folder with one photograph under many names."""
+    folder.mkdir()
+    for i in range(count):
+        os.link(photo, folder / f"{i:06}.jpg")
+    return folder
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_results_keep_the_order_of_the_files_however_long_they_take(
+    folder: Path, checkpoint: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(folder.glob("*.jpg"))  # the broken one last
+    plain = list(Scorer(checkpoint, batch_size=batch_size, workers=1)(files))
+    scorer = Scorer(checkpoint, batch_size=batch_size, workers=3)
+    decode = scorer._decode
+
+    def slow(file: Path):
+        time.sleep(0.2 if file == files[0] else 0)
+        return decode(file)
+
+    monkeypatch.setattr(scorer, "_decode", slow)
+    among = list(scorer(files))
+    assert [s.image for s in among] == [str(f) for f in files]
+    assert [s.score for s in among[:-1]] == [s.score for s in plain[:-1]]
+    assert among[-1].error == plain[-1].error != ""
+
+
+def test_images_are_decoded_by_threads_ahead_of_the_model_but_not_far(
+    folder: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = many(sorted(folder.glob("1*.jpg"))[0], tmp_path / "many", 60)
+    scorer = Scorer(checkpoint, workers=3)
+    decode, decoded = scorer._decode, []
+
+    def watched(file: Path):
+        decoded.append(threading.current_thread())
+        return decode(file)
+
+    monkeypatch.setattr(scorer, "_decode", watched)
+    scores = scorer(files)
+    for taken in range(1, 4):
+        next(scores)
+        time.sleep(0.1)
+        assert taken < len(decoded) <= taken + 6
+    assert threading.main_thread() not in decoded
+    scores.close()
+    assert not any(thread.is_alive() for thread in decoded) and len(decoded) <= 9
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's memory count")
+def test_memory_does_not_grow_with_the_number_of_files(
+    folder: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    files = many(sorted(folder.glob("1*.jpg"))[0], tmp_path / "many", 400)
+    scores = Scorer(checkpoint, batch_size=16, workers=2)(files)
+    for _ in range(200):
+        next(scores)
+    before = resident()
+    assert sum(1 for _ in scores) == 200
+    # 200 images of 64 pixels are 2.5 MB as bytes and 10 MB as floats.
+    assert resident() - before < 2e6
+
+
+def test_an_interrupt_ends_scoring_promptly(folder: Path, checkpoint: Path, tmp_path: Path) -> None:
+    files = many(sorted(folder.glob("1*.jpg"))[0], tmp_path / "many", 20000)
+    argv = ["-m", "eat", "score", str(files), "--checkpoint", str(checkpoint)]
+    process = subprocess.Popen(
+        [sys.executable, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    lines = [process.stdout.readline() for _ in range(4)]
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - start < 10
+    assert process.returncode == 130 and err == "eat score: interrupted\n"
+    assert lines[0].startswith("image,score,v1") and len(set(lines)) == 4
+
+
+def test_an_interrupt_waits_for_the_score_at_hand_but_a_second_one_does_not() -> None:
+    made = []
+
+    def items(interrupts: list[int]) -> Iterator[int]:
+        for i, times in enumerate(interrupts):
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+            made.append(i)
+            yield i
+
+    assert list(interruptible(items([0, 0]))) == [0, 1]
+    with pytest.raises(KeyboardInterrupt):
+        list(interruptible(items([0, 1, 0])))
+    assert made == [0, 1, 0, 1]
+    with pytest.raises(KeyboardInterrupt):
+        list(interruptible(items([0, 2])))
+    assert made == [0, 1, 0, 1, 0]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_folder_is_searched_as_before_with_links_and_without_a_look_at_each_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "link.jpg").symlink_to(sorted(folder.glob("1*.jpg"))[0])
+    (folder / "dangling.jpg").symlink_to(folder / "gone.jpg")
+    (folder / "folder.jpg").mkdir()
+    (folder / "round").symlink_to(folder)
+    shutil.copy(folder / "link.jpg", folder / "folder.jpg" / "B.JPEG")
+    suffixes = {".jpg", ".jpeg"}
+    expected = [
+        p for p in sorted(folder.rglob("*")) if p.suffix.lower() in suffixes and p.is_file()
+    ]
+    stats = []
+    monkeypatch.setattr(Path, "stat", lambda self, **_: stats.append(self) or os.stat(self))
+    assert find_images([folder]) == expected and len(expected) == 8
+    assert len(stats) <= 1
+
+
+@pytest.mark.parametrize("option", ["workers", "batch_size"])
+def test_counts_below_one_are_refused(
+    option: str, folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", str(folder), "--checkpoint", str(checkpoint), f"--{option}", "0"]) == 2
+    assert f"{option} is 0: expected at least 1" in capsys.readouterr().err

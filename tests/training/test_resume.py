@@ -1,0 +1,157 @@
+"""Runs that survive: killed, told to stop, damaged on disk."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import small_run
+
+from eat.checkpoint import load_checkpoint
+from eat.config import TrainConfig
+from eat.system.stops import Interrupted
+from eat.training.state import Progress, load_state, save_state, state_files
+from eat.training.trainer import Trainer, train
+
+
+def train_alone(config: TrainConfig) -> None:
+    """One run in a process of its own, with one thread: the order of sums is then fixed."""
+    torch.set_num_threads(1)
+    train(config)
+
+
+@pytest.fixture(scope="module")
+def processes() -> multiprocessing.context.BaseContext:
+    """Processes that start fast, from a server with the imports done."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["eat.training.trainer"])
+    return context
+
+
+def test_a_run_killed_at_twenty_random_points_ends_with_the_same_weights(
+    processes: multiprocessing.context.BaseContext, sample: Path, tmp_path: Path
+) -> None:
+    def finished(folder: str) -> tuple[dict[str, torch.Tensor], list[dict]]:
+        lines = (tmp_path / folder / "metrics.jsonl").read_text().splitlines()
+        model, _ = load_checkpoint(tmp_path / folder / "checkpoints" / "last.safetensors")
+        times = ("seconds", "images_per_second")
+        rows = [{k: v for k, v in json.loads(r).items() if k not in times} for r in lines]
+        return model.state_dict(), rows
+
+    def start(folder: str) -> multiprocessing.Process:
+        config.run.folder = str(tmp_path / folder)
+        process = processes.Process(target=train_alone, args=(config,))
+        process.start()
+        return process
+
+    def steps() -> int:
+        files = state_files(tmp_path / "killed" / "checkpoints")
+        return int(files[0].name.split("-")[1]) if files else 0
+
+    config = small_run(sample, tmp_path)
+    config.optim.epochs, config.optim.batch_size, config.run.save_steps = 20, 4, 1
+    whole = start("whole")
+    whole.join()
+    config.run.resume = "auto"
+    draw = random.Random(0)
+    for _ in range(20):  # a few of the 240 steps at a time
+        process, goal = start("killed"), steps() + draw.randint(0, 6)
+        while steps() < goal and process.is_alive():
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.02))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    last = start("killed")
+    last.join()
+    assert whole.exitcode == last.exitcode == 0
+    weights, lines = finished("whole")
+    resumed, resumed_lines = finished("killed")
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+    assert lines == resumed_lines
+
+
+@pytest.mark.parametrize("step, ema", [(1, None), (2, None), (3, None), (4, None), (2, 0.5)])
+def test_a_signal_saves_the_state_and_the_run_continues_bit_for_bit(
+    config: TrainConfig, tmp_path: Path, step: int, ema: float | None
+) -> None:
+    def weights() -> dict[str, torch.Tensor]:
+        folder = Path(config.run.folder)
+        return load_checkpoint(folder / "checkpoints" / "last.safetensors")[0].state_dict()
+
+    config.optim.ema = ema
+    train(config)
+    whole = weights()
+    config.run.folder = str(tmp_path / "stopped")
+    trainer = Trainer(config)
+    take_step = trainer._step
+
+    def step_and_signal(*args: object) -> None:
+        if trainer.progress.step + 1 == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        take_step(*args)
+
+    trainer._step = step_and_signal
+    with pytest.raises(Interrupted, match="stopped by SIGTERM.*--run.resume auto") as stop:
+        trainer.fit()
+    assert stop.value.exit_code == 143
+    config.run.resume = "auto"
+    train(config)
+    stopped = weights()
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_a_finished_run_is_not_trained_again(config: TrainConfig) -> None:
+    folder, metrics = train(config)
+    before = (folder / "metrics.jsonl").read_text()
+    config.run.resume = "auto"
+    assert train(config)[1] == metrics
+    assert (folder / "metrics.jsonl").read_text() == before
+
+
+def test_other_options_do_not_continue_a_run(config: TrainConfig) -> None:
+    train(config)
+    config.run.resume, config.optim.lr = "auto", 0.5
+    with pytest.raises(ValueError, match=r"other options: optim\.lr \(was 0\.001, now 0\.5\)"):
+        train(config)
+
+
+def test_a_damaged_state_is_named_and_the_one_before_it_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_state(tmp_path, Progress(step=1), {"model": {"x": torch.zeros(1)}}, keep=2)
+    newest = save_state(tmp_path, Progress(step=2), {"model": {"x": torch.ones(1)}}, keep=2)
+    newest.write_bytes(newest.read_bytes()[:-10])
+    progress, parts = load_state(tmp_path)
+    assert progress.step == 1 and parts["model"]["x"].item() == 0
+    assert f"{newest} is damaged (its checksum differs); trying the one before it" in caplog.text
+
+
+def test_as_many_states_are_kept_as_told(tmp_path: Path) -> None:
+    for step in range(5):
+        save_state(tmp_path, Progress(step=step), {}, keep=2)
+    assert [path.name[:15] for path in state_files(tmp_path)] == [
+        "state-000000004",
+        "state-000000003",
+    ]
+
+
+def test_a_full_disk_leaves_the_state_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_state(tmp_path, Progress(step=1), {}, keep=1)
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space left on device"):
+        save_state(tmp_path, Progress(step=2), {}, keep=1)
+    monkeypatch.undo()
+    assert load_state(tmp_path)[0].step == 1
+    assert len(list(tmp_path.iterdir())) == 1
