@@ -1,0 +1,225 @@
+"""The options of the commands other than ``eat train``: one dataclass a command."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Device = Literal["auto", "cpu"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass
+class ScoreOptions:
+    """Scores of photographs.
+
+    Attributes:
+        checkpoint: the model: a run's checkpoint, or one of the authors' ``.pth`` files.
+        device: auto (a GPU if there is one) or cpu.
+        precision: fp32, bf16 or fp16.
+        batch_size: images a forward pass; null takes 1 on a CPU and 16 on a GPU.
+        workers: threads that decode images ahead of the model; null takes one a core, at most 16.
+        compile: compile the model, which takes about a minute; worth it for many images, on a CPU
+            in bf16 with 8 images a pass.
+        scale: ten maps scores to 1..10; own leaves them on the scale that the model learnt.
+        format: CSV, or one JSON object a line.
+        out: file to write; null prints.
+    """
+
+    checkpoint: str
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    batch_size: int | None = None
+    workers: int | None = None
+    compile: bool = False
+    scale: Literal["ten", "own"] = "ten"
+    format: Literal["csv", "jsonl"] = "csv"
+    out: str | None = None
+
+
+@dataclass
+class EvaluateOptions:
+    """Metrics of a checkpoint on a split of labelled images.
+
+    Attributes:
+        released: in place of a run's checkpoint: a checkpoint of the authors'.
+        labels: label file or folder; null takes those of the run.
+        images: image folder; null takes the run's.
+        name: data set of the labels; null takes the one that the model was trained on.
+        low: lowest score of the data set `table`; null takes 1, or that of the run.
+        high: highest score of the data set `table`; null takes 10, or that of the run.
+        test: label file or id list of the test split.
+        split: train, val or test. A label file without splits is evaluated whole.
+        missing: "error" or "leave_out" for labels without an image; null takes the run's.
+        cache: folder of the pixel files that `eat prepare --cache` made; null reads the images
+            themselves, also where the run had a cache.
+        slice_by: columns of the label table; metrics of each of their values are added.
+        trained_on: labels of the images that the model was trained on, if it does not list them.
+        own_points: give each image its own interest points where the model averages them over the
+            batch (released profile); its scores then do not depend on `batch_size`.
+        samples: bootstrap draws for the 95% intervals; 0 for none.
+        batch_size: images a forward pass.
+        workers: processes that load images.
+        device: auto (a GPU if there is one) or cpu.
+        precision: fp32, bf16 or fp16.
+        out: folder for the results; null takes `eval`, beside the checkpoints.
+        predictions: format of the predictions.
+    """
+
+    released: str | None = None
+    labels: str | None = None
+    images: str | None = None
+    name: str | None = None
+    low: float | None = None
+    high: float | None = None
+    test: str | None = None
+    split: Literal["train", "val", "test"] = "test"
+    missing: Literal["error", "leave_out"] | None = None
+    cache: str | None = None
+    slice_by: list[str] | None = None
+    trained_on: str | None = None
+    own_points: bool = False
+    samples: int = 1000
+    batch_size: int = 16
+    workers: int = 2
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    out: str | None = None
+    predictions: Literal["csv", "parquet"] = "csv"
+
+
+@dataclass
+class PrepareOptions:
+    """Check a data set before training on it.
+
+    Attributes:
+        labels: label file or folder.
+        images: image folder.
+        out: folder for the results.
+        low: lowest score of the data set `table`; null takes 1.
+        high: highest score of the data set `table`; null takes 10.
+        test: label file or id list of the test split.
+        val: the same of the validation split.
+        workers: processes that decode images; null takes one a core.
+        leave_out: leave missing and broken images out of the cleaned table, and record them.
+        cache: side in pixels, or several, to resize the sound images to. They are packed into
+            out/cache-SIDE.npy, side x side x 3 bytes an image, which training takes by --data.cache
+            OUT. A run with a random crop wants data.train_resize and data.size.
+        interpolation: of the cache, as data.interpolation of the runs that use it.
+        upright: of the cache, as data.upright.
+        decode: of the cache, as data.decode.
+    """
+
+    labels: str
+    images: str
+    out: str
+    low: float | None = None
+    high: float | None = None
+    test: str | None = None
+    val: str | None = None
+    workers: int | None = None
+    leave_out: bool = False
+    cache: int | list[int] | None = None
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    upright: bool = True
+    decode: Literal["exact", "fast"] = "fast"
+
+
+@dataclass
+class PersonalizeOptions:
+    """Adapt a model to each test worker, and measure both models on the worker's other images.
+
+    Attributes:
+        name: data set of the ratings.
+        labels: file of single ratings, or the folder with the published one.
+        images: image folder.
+        shots: k.
+        repeats: draws for each worker.
+        test_workers: list of ids, or a file with one; null takes the workers marked as test.
+        num_test_workers: draw so many by the seed, from all, instead; the settings record them.
+        seed: of the draws, the augmentation and drop path.
+        out: folder for the results; a second call with the same settings continues there.
+        epochs: steps of an adaptation.
+        lr: learning rate.
+        head_lr: that of the head, if another.
+        scope: adapt all parameters, or the head alone.
+        select: take the result after the last epoch; or, as one published variant does, the best
+            epoch on the test images, which is optimistic.
+        batch_size: images a forward pass. It bounds memory and changes no step.
+        processes: processes that share the workers, of one thread each.
+        device: auto (a GPU if there is one) or cpu.
+        precision: of the forward passes, fp32 or bf16.
+        min_rest: images that must remain to test on; SRCC needs 2. FLICKR-AES's smallest test
+            worker keeps 5 in the 100-shot case.
+        skip_small: leave out workers with fewer than k + `min_rest` images, and list them.
+        missing: "error" or "leave_out" for rated images without a file.
+        progress: show a bar on a terminal.
+    """
+
+    name: str
+    labels: str
+    images: str
+    shots: int = 10
+    repeats: int = 10
+    test_workers: list[str] | str | None = None
+    num_test_workers: int | None = None
+    seed: int = 0
+    out: str | None = None
+    epochs: int = 20
+    lr: float = 1e-5
+    head_lr: float | None = None
+    scope: Literal["all", "head"] = "all"
+    select: Literal["last", "best_on_test"] = "last"
+    batch_size: int = 16
+    processes: int = 1
+    device: Device = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    min_rest: int = 2
+    skip_small: bool = False
+    missing: Literal["error", "leave_out"] = "error"
+    progress: bool = True
+
+
+@dataclass
+class PointsOptions:
+    """A picture of where a model looks in a photograph.
+
+    Attributes:
+        checkpoint: the model: a run's checkpoint, or one of the authors' ``.pth`` files.
+        out: PNG to write.
+    """
+
+    checkpoint: str
+    out: str = "points.png"
+
+
+@dataclass
+class SampleOptions:
+    """Make the sample data set.
+
+    Attributes:
+        train: training images, 1..400,000.
+        test: test images, at least 1.
+        size: longer side of an image in pixels, at least 32.
+        seed: 0 or more; the two splits are independent streams of it.
+        overwrite: replace a sample with other settings, and the workers in it.
+        workers: raters with tastes of their own, in FLICKR-AES's layout; 0 for none.
+    """
+
+    train: int = 1600
+    test: int = 400
+    size: int = 160
+    seed: int = 0
+    overwrite: bool = False
+    workers: int = 0
+
+
+@dataclass
+class BestOptions:
+    """The best trial of a search, and a table of all.
+
+    Attributes:
+        experiments: folder of nni's searches.
+        out: where to write; null takes best-ID in the current folder.
+    """
+
+    experiments: str = "~/nni-experiments"
+    out: str | None = None
