@@ -37,7 +37,12 @@ def test_models_and_data_know_only_themselves(room: str) -> None:
 
 
 def test_losses_metrics_and_options_know_nothing_of_ours() -> None:
-    assert outside([EAT / f for f in ("training/losses.py", "evaluation/metrics.py", "config/run.py")], ()) == []
+    assert (
+        outside(
+            [EAT / f for f in ("training/losses.py", "evaluation/metrics.py", "config/run.py")], ()
+        )
+        == []
+    )
 
 
 def test_only_tuning_knows_nni() -> None:
