@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from eat.data.scales import ScoreScale
+from eat.system.words import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +45,13 @@ class Dataset:
     counts: dict[str, int] = field(default_factory=dict)
     layouts: tuple[dict[str, str], ...] = ()
     ratings: tuple[str, ...] = ()
+
+    @property
+    def scale(self) -> ScoreScale:
+        """The scale of its scores."""
+        return ScoreScale(
+            self.low, self.high, self.target_scale, self.positive_above, self.num_votes
+        )
 
 
 CSV_SPLITS = {"train": "train.csv", "val": "val.csv?", "test": "test.csv"}
@@ -127,7 +136,7 @@ def find_dataset(name: str) -> Dataset:
     """The data set of a name; raises ValueError naming the nearest one for an unknown name."""
     if name in DATASETS:
         return DATASETS[name]
-    nearest = difflib.get_close_matches(str(name).lower(), DATASETS, n=1, cutoff=0)[0]
+    near = nearest(str(name), DATASETS, cutoff=0)
     raise ValueError(
-        f"unknown data set {name!r}: did you mean {nearest!r}? There are {', '.join(DATASETS)}"
+        f"unknown data set {name!r}: did you mean {near!r}? There are {', '.join(DATASETS)}"
     )

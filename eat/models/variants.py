@@ -1,9 +1,9 @@
 """Named models: one row each."""
 
-import difflib
 from typing import Any
 
 from eat.models.backbone import EAT
+from eat.system.words import nearest
 
 TINY = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24), "drop_path_rate": 0.2}
 SMALL = TINY | {"drop_path_rate": 0.3}
@@ -79,8 +79,8 @@ def create_model(
         TypeError: a setting is not one of ``EAT``'s.
     """
     if name not in VARIANTS:
-        near = difflib.get_close_matches(name, VARIANTS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        near = nearest(name, VARIANTS)
+        hint = f"did you mean {near!r}? " if near else ""
         raise ValueError(f"unknown model {name!r}; {hint}models: {', '.join(VARIANTS)}")
     if img_size is not None:
         settings["img_size"] = img_size

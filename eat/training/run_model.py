@@ -1,6 +1,5 @@
 """The model that a run trains, and what its checkpoints say of it."""
 
-import difflib
 import inspect
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +9,7 @@ from eat.config import TrainConfig
 from eat.data.labels.identity import fingerprint
 from eat.data.transforms import Preprocessing
 from eat.models import EAT, create_model, load_weights
+from eat.system.words import nearest
 from eat.training.run_data import RunData
 
 
@@ -22,8 +22,8 @@ def check_settings(settings: dict[str, Any]) -> None:
     valid = set(inspect.signature(EAT).parameters) - {"num_outputs", "img_size"}
     for name in settings:
         if name not in valid:
-            near = difflib.get_close_matches(name, valid, n=1) or sorted(valid)
-            raise ValueError(f"model.settings.{name} is unknown; nearest: {', '.join(near)}")
+            near = nearest(name, valid) or ", ".join(sorted(valid))
+            raise ValueError(f"model.settings.{name} is unknown; nearest: {near}")
 
 
 def make_model(config: TrainConfig, data: RunData) -> tuple[CheckpointInfo, EAT]:
