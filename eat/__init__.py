@@ -5,6 +5,7 @@ PyTorch nor anything else that is large.
 """
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -26,7 +27,7 @@ HOMES = {
 
 
 @wrapt.when_imported("timm")
-def _register_with_timm(_: Any) -> None:
+def _register_with_timm(_: ModuleType) -> None:
     """Tell timm of the models, at once if it is there, or else when it is imported."""
     import_module("eat.models.timm_entries")
 

@@ -1,67 +1,133 @@
-"""A checkpoint: one safetensors file with the weights, and in its header all that scoring needs."""
+"""A checkpoint: one safetensors file with the weights, and in its header all that scoring needs.
 
+The two ``.pth`` files that the authors published are read as well.
+"""
+
+import base64
 import json
-from dataclasses import asdict, dataclass, field
+import math
+import reprlib
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
+from torch import Tensor
 
-from eat.data.registry import DATASETS, Dataset
+from eat.data.registry import DATASETS
+from eat.data.scales import ScoreScale
 from eat.data.transforms import Preprocessing
-from eat.models import EAT, WeightsError, create_model, load_weights
-from eat.models.weights import TRAINED_ON
+from eat.models import AestheticModel, WeightsError, create_model, load_weights
+from eat.models.weights import read_state
 from eat.system.files import write_atomically
 
+FORMAT = 2  # of the description; raise it when an older version could not read a new one
 HEADER = "eat"  # key of our JSON in the safetensors header
+TRAINED_ON = "trained_on"  # key of the training images there; in format 1 a tensor beside the rest
+MAX_SIDE = 2**14  # pixels
+
+# The pixels of the authors' two checkpoints, by the width of their heads.
+RELEASED = {
+    10: (
+        "ava",
+        Preprocessing(
+            size=224, interpolation="bicubic", flip=True, upright=False, decode="exact",
+            train_resize=None,
+        ),
+    ),
+    1: (
+        "tad66k",
+        Preprocessing(
+            size=224, interpolation="bilinear", flip=True, upright=False, decode="exact",
+            train_resize=256,
+        ),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What ``create_model`` needs to build a model.
+
+    Attributes:
+        name: a named model.
+        num_outputs: width of its head.
+        img_size: height and width of its usual input in pixels.
+        settings: keywords that replace the named model's.
+    """
+
+    name: str
+    num_outputs: int
+    img_size: tuple[int, int]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def build(self) -> AestheticModel:
+        """Build the model with fresh weights."""
+        return create_model(self.name, self.num_outputs, self.img_size, **self.settings)
 
 
 @dataclass
 class CheckpointInfo:
-    """What a checkpoint says of itself.
+    """A checkpoint's description of itself.
 
     Attributes:
-        model: name, num_outputs, img_size and settings, as ``create_model`` takes them.
-        dataset: the row of the data set registry that the model was trained on.
+        model: the model that the weights belong to.
+        dataset: name of the data set that it was trained on, which need not be registered here.
+        title: that data set's name in print.
+        scale: of that data set's scores.
         preprocessing: of the photographs.
         config: the run's whole configuration.
         epoch: finished epochs.
         metrics: of that epoch.
         splits: for each split of the run its number of images and their fingerprint.
+        score_quantiles: 0th to 100th percentile of the predicted scores on the split that chose
+            the epoch; empty if unknown.
+        released: the weights are the authors' own.
     """
 
-    model: dict[str, Any]
+    model: ModelSpec
     dataset: str
-    preprocessing: dict[str, Any]
+    title: str
+    scale: ScoreScale
+    preprocessing: Preprocessing
     config: dict[str, Any] = field(default_factory=dict)
     epoch: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
-    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    splits: dict[str, Any] = field(default_factory=dict)
+    score_quantiles: tuple[float, ...] = ()
+    released: bool = False
 
-    def build(self) -> EAT:
-        """The model with fresh weights."""
-        model = dict(self.model)
-        return create_model(
-            model["name"], model["num_outputs"], tuple(model["img_size"]), **model["settings"]
-        )
+    def check(self) -> None:
+        """Refuse values that no image can be scored with.
 
-    @property
-    def dataset_row(self) -> Dataset:
-        """The data set's row in the registry."""
-        return DATASETS[self.dataset]
-
-    @property
-    def preprocess(self) -> Preprocessing:
-        """The preprocessing as an object."""
-        return Preprocessing(**self.preprocessing)
+        Raises:
+            ValueError: naming the value, what was found and what is expected.
+        """
+        height, width = self.model.img_size
+        bounds = [
+            ("model.num_outputs", self.model.num_outputs, 1, 2**14),
+            ("model.img_size", min(height, width), 1, MAX_SIDE),
+            ("model.img_size", max(height, width), 1, MAX_SIDE),
+            ("preprocessing.size", self.preprocessing.size, 1, MAX_SIDE),
+            ("scale.low", self.scale.low, -math.inf, math.nextafter(self.scale.high, -math.inf)),
+        ]
+        for name, value, low, high in bounds:
+            if not (math.isfinite(value) and low <= value <= high):
+                raise ValueError(f"{name} is {value}: expected {low:g} to {high:g}")
+        if not 0 < self.scale.target_scale < math.inf:
+            raise ValueError(f"scale.target_scale is {self.scale.target_scale}: expected above 0")
 
 
 def save_checkpoint(
-    path: str | Path, model: EAT, info: CheckpointInfo, trained_on: NDArray[np.int64] | None = None
+    path: str | Path,
+    model: AestheticModel,
+    info: CheckpointInfo,
+    trained_on: NDArray[np.int64] | None = None,
 ) -> None:
     """Write weights and info to a safetensors file, whole or not at all.
 
@@ -73,49 +139,208 @@ def save_checkpoint(
             which test images the model has seen.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    header = {"format": "pt", HEADER: json.dumps({"format": FORMAT} | asdict(info))}
     if trained_on is not None:
-        state[TRAINED_ON] = torch.from_numpy(trained_on)
-    write_atomically(path, save(state, {HEADER: json.dumps(asdict(info))}))
+        header[TRAINED_ON] = base64.b64encode(trained_on.astype("<i8").tobytes()).decode()
+    write_atomically(path, save(state, header))
 
 
 def read_info(path: str | Path) -> CheckpointInfo:
-    """Read a checkpoint's info without its weights.
+    """Read a checkpoint's info without keeping its weights.
 
     Raises:
-        WeightsError: the file is absent, damaged or not a checkpoint of ours.
+        WeightsError: the file is absent, damaged, or a checkpoint neither of ours nor the authors'.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-    except SafetensorError as error:
-        raise WeightsError(
-            f"{path}: truncated, or not a checkpoint of a run ({error}); weights from elsewhere "
-            "start a run with --model.weights"
-        ) from error
-    try:
-        return CheckpointInfo(**json.loads(header[HEADER]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: weights without the description that our runs write into them ({error})"
-        ) from error
+    header = _read_header(Path(path))
+    if header is None:
+        return _released_info(read_state(path), path)
+    return _parse(header, path)
 
 
 def read_trained_on(path: str | Path) -> NDArray[np.int64] | None:
-    """The training images a checkpoint lists, as ``identity_hashes``; None if it has no list."""
-    with safe_open(path, framework="np") as file:
-        return file.get_tensor(TRAINED_ON) if TRAINED_ON in file.keys() else None
-
-
-def load_checkpoint(path: str | Path) -> tuple[EAT, CheckpointInfo]:
-    """Build the model of a checkpoint and load its weights, in evaluation mode.
+    """Read the training images of a checkpoint, as ``identity_hashes``; None if it has no list.
 
     Raises:
-        WeightsError: the file is absent, damaged or not a checkpoint of ours.
+        WeightsError: the list is damaged.
+    """
+    if _read_header(Path(path)) is None:
+        return None
+    with safe_open(path, framework="np") as file:
+        if TRAINED_ON in file.keys():
+            return file.get_tensor(TRAINED_ON)
+        text = (file.metadata() or {}).get(TRAINED_ON)
+    try:
+        listed = None if text is None else base64.b64decode(text, validate=True)
+        return None if listed is None else np.frombuffer(listed, "<i8").astype(np.int64)
+    except ValueError as error:
+        raise WeightsError(f"{path}: its list of training images is damaged ({error})") from error
+
+
+def load_checkpoint(path: str | Path) -> tuple[AestheticModel, CheckpointInfo]:
+    """Build the model of a checkpoint and load its weights, in evaluation mode.
+
+    One of ours must be complete. One of the authors' gives raw outputs, as in their code.
+
+    Raises:
+        WeightsError: the file is absent, damaged or incomplete, holds weights that are not finite,
+            or is a checkpoint neither of ours nor of the authors'.
     """
     info = read_info(path)
-    model = info.build()
-    load_weights(model, path, verbose=False)
+    try:
+        model = info.model.build()
+    except Exception as error:  # on junk it fails with whatever it trips over
+        raise WeightsError(f"{path}: its model cannot be built: {_brief(error)}") from error
+    if _read_header(Path(path)) is None:
+        load_weights(model, path, verbose=False)
+    else:
+        state = load_file(path)
+        state.pop(TRAINED_ON, None)
+        _fill(model, state, path)
     return model.eval(), info
+
+
+def _fill(model: AestheticModel, state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load all of a model's weights, from a state dict that holds these and no others."""
+    own = model.state_dict()
+    for name in own:
+        if name not in state:
+            raise WeightsError(f"{path}: incomplete: the weight {name!r} is missing")
+    for name, value in state.items():
+        if name not in own:
+            raise WeightsError(f"{path}: the weight {name!r} is none of its model's")
+        if value.shape != own[name].shape:
+            raise WeightsError(
+                f"{path}: {name!r} has shape {tuple(value.shape)}: expected "
+                f"{tuple(own[name].shape)}"
+            )
+        if not value.isfinite().all():
+            raise WeightsError(f"{path}: {name!r} holds values that are NaN or infinite")
+    model.load_state_dict(state)
+
+
+def _read_header(path: Path) -> dict[str, str] | None:
+    """The metadata of one of our checkpoints; None for a file of somebody else's."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="np") as file:
+            header = file.metadata() or {}
+    except SafetensorError as error:
+        if path.suffix == ".safetensors":
+            raise WeightsError(f"{path}: truncated, or not a checkpoint ({error})") from error
+        return None
+    return header if HEADER in header else None
+
+
+def _parse(header: dict[str, str], path: str | Path) -> CheckpointInfo:
+    """The description in a header.
+
+    Raises:
+        WeightsError: naming what is wrong with it.
+    """
+    try:
+        content = json.loads(header[HEADER])
+        if not isinstance(content, dict):
+            raise ValueError(f"it is {reprlib.repr(content)}: expected an object")
+        version = content.pop("format", 1)
+        if version == 1:
+            content = _from_format_1(content)
+        elif version != FORMAT:
+            raise ValueError(
+                f"its format is {reprlib.repr(version)}, and this version of eat reads up to "
+                f"{FORMAT}: a newer one wrote it"
+            )
+        info: CheckpointInfo = _from_json(CheckpointInfo, content, "")
+        info.check()
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: its description cannot be read: {_brief(error)}") from error
+    return info
+
+
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """A description of version 0.1, which left the scale to the registry, in the present form."""
+    spec = DATASETS.get(str(content.get("dataset")))
+    if spec is None:
+        raise ValueError(
+            f"it was trained on {reprlib.repr(content.get('dataset'))}, which is no registered "
+            "data set, and gives no scale of its scores"
+        )
+    given = content.get("preprocessing")
+    old = {"size": 224, "train_resize": None, "interpolation": "bicubic", "flip": True,
+           "upright": True, "decode": "exact"}  # fmt: skip
+    return content | {
+        "title": spec.title,
+        "scale": asdict(spec.scale),
+        "preprocessing": old | given if isinstance(given, dict) else given,
+    }
+
+
+def _from_json(kind: Any, value: Any, name: str) -> Any:
+    """A JSON value as ``kind``: a dataclass, or the type of a field of one.
+
+    Raises:
+        ValueError: naming the value, what was found and what is expected.
+    """
+    origin, kinds = get_origin(kind), get_args(kind)
+    if is_dataclass(kind) and isinstance(value, dict):
+        return _fields_from_json(kind, value, f"{name}." if name else "")
+    if origin is UnionType:
+        kinds = tuple(k for k in kinds if k is not type(None) or value is None)
+        return _from_json(kinds[-1], value, name)
+    if origin is tuple and isinstance(value, list):
+        kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+        if len(kinds) == len(value):
+            return tuple(_from_json(k, v, name) for k, v in zip(kinds, value, strict=True))
+    if origin is Literal and isinstance(value, str) and value in kinds:
+        return value
+    if kind is float and type(value) in (int, float):
+        return float(value)
+    if type(value) is (origin or kind):
+        return value
+    expected = kind.__name__ if isinstance(kind, type) and not kinds else str(kind)
+    raise ValueError(f"{name} is {reprlib.repr(value)}: expected {expected}")
+
+
+def _fields_from_json(kind: Any, content: dict[str, Any], prefix: str) -> Any:
+    """An object of JSON as a dataclass."""
+    types = get_type_hints(kind)
+    for item in fields(kind):
+        if item.name not in content and item.default is item.default_factory is MISSING:
+            raise ValueError(f"{prefix}{item.name} is missing")
+    for name in content:
+        if name not in types:
+            raise ValueError(f"{prefix}{reprlib.repr(name)} is unknown")
+    return kind(**{n: _from_json(types[n], v, prefix + n) for n, v in content.items()})
+
+
+def _released_info(state: Mapping[str, Tensor], path: str | Path) -> CheckpointInfo:
+    """The description of one of the authors' checkpoints, which its names and head tell.
+
+    Raises:
+        WeightsError: it is neither of the two.
+    """
+    head = state.get("cls_head.bias")
+    if head is None or len(head) not in RELEASED:
+        found = f"its first names are {list(state)[:3]}"
+        if head is not None:
+            found = f"its head has {len(head)} outputs"
+        raise WeightsError(
+            f"{path}: weights without the description that our runs write into them, and neither "
+            f"of the authors' two, whose cls_head has {' or '.join(map(str, RELEASED))} outputs "
+            f"({found}); other weights start a run with --model.weights"
+        )
+    dataset, preprocessing = RELEASED[len(head)]
+    side = preprocessing.size
+    return CheckpointInfo(
+        model=ModelSpec("eat_base_released", len(head), (side, side)),
+        dataset=dataset,
+        title=DATASETS[dataset].title,
+        scale=DATASETS[dataset].scale,
+        preprocessing=preprocessing,
+        released=True,
+    )
+
+
+def _brief(error: BaseException) -> str:
+    """The first line of an error, cut to a length that can be read."""
+    return (str(error).partition("\n")[0] or type(error).__name__)[:300]

@@ -1,28 +1,55 @@
 """The command line: ``eat COMMAND ...``, and the options of ``main_nni.py``."""
 
-import difflib
 import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
 from eat.config import DataConfig, FaultConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
-from eat.signatures import signature_of
+from eat.config.commands import (
+    BestOptions,
+    EvaluateOptions,
+    PersonalizeOptions,
+    PointsOptions,
+    PrepareOptions,
+    SampleOptions,
+    ScoreOptions,
+)
 from eat.system.heap import keep_heap
 from eat.system.processes import is_main
 from eat.system.stops import Interrupted, TrainingError, interruptible
+from eat.system.words import nearest
+from eat.version import __version__
 
-# How jsonargparse words an option that it does not know: on the command line, and in a file.
+if TYPE_CHECKING:
+    from eat.checkpoint import CheckpointInfo
+    from eat.scoring import Score
+
+# How jsonargparse words what is wrong with an option, on the command line and in a file.
 UNKNOWN_OPTION = re.compile(
     r"arguments: --([\w.]+)|Group '([\w.]+)' does not accept option '(\w+)'"
     r"|Option '([\w.]+)' is not accepted"
 )
+WRONG_VALUE = re.compile(r'Parser key "([\w.]+)":.* value: (.*)', re.DOTALL)
+EXPECTED = re.compile(r"Expected an? (?:typing\.Literal\[(.*)\]|<class '(\w+)'>)")
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text",
+         "dict": "a mapping", "NoneType": "null"}  # fmt: skip
+# The field's other names of our options.
+SYNONYMS = {
+    "learning_rate": "lr",
+    "init_lr": "lr",
+    "bs": "batch_size",
+    "wd": "weight_decay",
+    "pretrained": "weights",
+    "num_workers": "workers",
+    "num_epochs": "epochs",
+}
 FAILED, USAGE = 1, 2  # exit codes: some work could not be done, and the call itself was wrong
 
 
@@ -31,17 +58,34 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Print the message, and what was probably meant, and exit with code 2."""
-        sys.stderr.write(f"{self.prog}: error: {message.strip()}{self._hint(message)}\n")
+        sys.stderr.write(f"{self.prog}: error: {self._plain(message)}{self._hint(message)}\n")
         sys.exit(USAGE)
 
+    def _plain(self, message: str) -> str:
+        """A message of jsonargparse's in the words of the command line."""
+        wrong = WRONG_VALUE.search(message)
+        kinds = EXPECTED.findall(message)
+        if wrong and kinds:
+            words = [choices.replace("'", "") or KINDS.get(kind, kind) for choices, kind in kinds]
+            expected = re.sub(r", ([^,]*)$", r" or \1", ", ".join(words))
+            return f"--{wrong[1]}: found {wrong[2].strip()[:200]!r}, expected {expected}"
+        required = message.partition("arguments are required: ")[2].split(", ")
+        names = [f"--{name}" if name in self._keys() else name for name in required]
+        return f"missing: {', '.join(names)}" if required != [""] else message.strip()
+
+    def _keys(self) -> list[str]:
+        """Names of the options, without their dashes."""
+        return [o[2:] for action in self._actions for o in action.option_strings if o[:2] == "--"]
+
     def _hint(self, message: str) -> str:
-        keys = [o[2:] for action in self._actions for o in action.option_strings if o[:2] == "--"]
         unknown = UNKNOWN_OPTION.search(message)
         if unknown:
             name = ".".join(part for part in unknown.groups() if part)
-            near = difflib.get_close_matches(name, keys, n=1)
+            synonym = SYNONYMS.get(name.rpartition(".")[2])
+            same = [key for key in self._keys() if key.rpartition(".")[2] == synonym]
+            near = same[0] if same else nearest(name, self._keys())
             if near:
-                return f"\nDid you mean --{near[0]}? {self.prog} --help explains it."
+                return f"\nDid you mean --{near}? {self.prog} --help explains it."
         return f"\n{self.prog} --help explains every option."
 
 
@@ -90,7 +134,7 @@ def parse_train(
 
 def run_train(config: TrainConfig) -> int:
     """Train, tell nni where there is one, and say where the results lie."""
-    from eat.pictures.draw import draw_curves, draw_predictions
+    from eat.pictures.curves import draw_curves, draw_predictions
     from eat.training.trainer import train
     from eat.tuning import trial as tuning
 
@@ -117,69 +161,29 @@ def run_train(config: TrainConfig) -> int:
     return 0
 
 
-def add_function(parser: Parser, module: str, name: str, skip: Sequence[str] = ()) -> None:
-    """A function's parameters as options, checked by its types, explained by its docstring."""
-    function = signature_of(module, name)
-    add = (
-        parser.add_class_arguments if isinstance(function, type) else parser.add_function_arguments
-    )
-    add(function, skip=set(skip))
-
-
-def add_evaluate_arguments(parser: Parser) -> None:
-    """Options of ``eat evaluate``."""
-    parser.add_argument("checkpoint", type=str | None, nargs="?", help="a run's checkpoint")
-    parser.add_argument("--released", type=str | None, help="instead: a checkpoint of the authors'")
-    add_function(
-        parser, "eat.evaluation.evaluate", "evaluate_checkpoint", skip=["checkpoint", "released"]
-    )
-    parser.add_argument(
-        "--out",
-        type=str | None,
-        help="folder for the results; default: eval, beside the checkpoints",
-    )
-    parser.add_argument(
-        "--predictions",
-        type=Literal["csv", "parquet"],
-        default="csv",
-        help="format of the predictions",
-    )
-
-
-def run_evaluate(options: dict[str, Any]) -> int:
+def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
     """Evaluate a checkpoint: metrics on screen, as JSON, CSV and Markdown, and predictions."""
     from eat.evaluation.evaluate import evaluate_checkpoint
 
-    own, released = options.pop("checkpoint"), options.pop("released")
-    if bool(own) == bool(released):
-        raise ValueError("give a run's checkpoint, or --released FILE")
-    beside = Path("eval") if released else Path(own).parent.parent / "eval"
-    out, form = options.pop("out") or beside, options.pop("predictions")
-    evaluation = evaluate_checkpoint(own or released, released=bool(released), **options)
+    if bool(checkpoint) == bool(options.released):
+        raise ValueError("give a checkpoint, or --released FILE")
+    path = checkpoint or str(options.released)
+    evaluation = evaluate_checkpoint(path, options)
+    folder = Path(path).parent
+    beside = (folder.parent if folder.name == "checkpoints" else Path()) / "eval"
     print(evaluation.table())
-    print(*evaluation.write(out, form), sep="\n")
+    print(*evaluation.write(options.out or beside, options.predictions), sep="\n")
     return 0
 
 
-def add_score_arguments(parser: Parser) -> None:
-    """Options of ``eat score``."""
-    parser.add_argument("images", type=str, nargs="+", help="files, folders or glob patterns")
-    add_function(parser, "eat.scoring", "Scorer")
-    parser.add_argument(
-        "--format",
-        type=Literal["csv", "jsonl"],
-        default="csv",
-        help="CSV, or one JSON object a line",
-    )
-    parser.add_argument("--out", type=str | None, help="file to write; default: the terminal")
+def run_score(images: list[str], options: ScoreOptions) -> int:
+    """Score photographs. Exit code 1 if some could not be scored."""
+    from eat.scoring import Scorer, score_lines
 
-
-def run_score(options: dict[str, Any]) -> int:
-    """Score photographs. Exit code 1 if some could not be read."""
-    from eat.scoring import Score, Scorer, as_csv, as_json_lines
-
-    images, form, out = (options.pop(name) for name in ("images", "format", "out"))
-    scorer = Scorer(**options)
+    given = asdict(options)
+    form, out = given.pop("format"), given.pop("out")
+    scorer = Scorer(**given)
+    announce(scorer.info)
     failed: list[Score] = []
 
     def watched() -> Iterator[Score]:
@@ -188,11 +192,19 @@ def run_score(options: dict[str, Any]) -> int:
                 failed.append(score)
             yield score
 
-    lines = as_json_lines(watched()) if form == "jsonl" else as_csv(watched(), scorer.num_votes)
-    write_lines(lines, out)
+    write_lines(score_lines(watched(), scorer.num_votes, form), out)
     for score in failed:
         sys.stderr.write(f"eat score: not scored: {score.error}\n")
     return FAILED if failed else 0
+
+
+def announce(info: "CheckpointInfo") -> None:
+    """Say of one of the authors' models how it is run."""
+    if info.released:
+        sys.stderr.write(
+            f"the authors' {info.title} model: its own preprocessing, each image's own interest "
+            "points\n"
+        )
 
 
 def write_lines(lines: Iterator[str], path: str | None) -> None:
@@ -208,90 +220,55 @@ def write_lines(lines: Iterator[str], path: str | None) -> None:
             file.write(f"{line}\n".encode())
 
 
-def add_prepare_arguments(parser: Parser) -> None:
-    """Options of ``eat prepare``."""
-    parser.add_argument("name", type=str, help="data set")
-    add_function(parser, "eat.data.prepare", "prepare", skip=["name"])
-
-
-def run_prepare(options: dict[str, Any]) -> int:
+def run_prepare(name: str, options: PrepareOptions) -> int:
     """Check a data set. Exit code 1 if something in it needs a decision."""
     from eat.data.prepare import prepare
 
-    report = prepare(**options)
+    report = prepare(name, options)
     print(report.summary())
-    return 0 if report.ok or options["leave_out"] else FAILED
+    return 0 if report.ok or options.leave_out else FAILED
 
 
-def add_personalize_arguments(parser: Parser) -> None:
-    """Options of ``eat personalize``."""
-    parser.add_argument("checkpoint", type=str, help="the general model")
-    add_function(parser, "eat.personal.protocol", "personalize", skip=["checkpoint"])
-
-
-def run_personalize(options: dict[str, Any]) -> int:
+def run_personalize(checkpoint: str, options: PersonalizeOptions) -> int:
     """Adapt a model to each test worker and print both models' correlations."""
     from eat.personal.protocol import personalize
 
-    result = personalize(**options)
+    result = personalize(checkpoint, options)
     print(result.table())
     print(result.markdown())
     return 0
 
 
-def add_points_arguments(parser: Parser) -> None:
-    """Options of ``eat points``."""
-    parser.add_argument("image", type=str, help="a photograph")
-    parser.add_argument("--checkpoint", type=str, required=True, help="a run's checkpoint")
-    parser.add_argument("--out", type=str, default="points.png", help="PNG to write")
-
-
-def run_points(options: dict[str, Any]) -> int:
+def run_points(image: str, options: PointsOptions) -> int:
     """Draw where a model looks in a photograph."""
     from eat.checkpoint import load_checkpoint
-    from eat.pictures.draw import draw_points
+    from eat.pictures.points import draw_points
 
-    model, info = load_checkpoint(options["checkpoint"])
-    blocks = draw_points(model, info.preprocess, options["image"], options["out"])
-    print(f"{options['out']}: {', '.join(blocks)}")
+    model, info = load_checkpoint(options.checkpoint)
+    announce(info)
+    blocks = draw_points(model, info, image, options.out)
+    print(f"{options.out}: {', '.join(blocks)}")
     return 0
 
 
-def add_sample_arguments(parser: Parser) -> None:
-    """Options of ``eat sample``."""
-    parser.add_argument("folder", type=str, help="where the data set goes")
-    add_function(parser, "eat.sample.make", "make_sample", skip=["folder"])
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=0,
-        help="raters with tastes of their own, in FLICKR-AES's layout; 0 for none",
-    )
-
-
-def run_sample(options: dict[str, Any]) -> int:
+def run_sample(folder: str, options: SampleOptions) -> int:
     """Make the sample data set."""
     from eat.sample.make import make_sample, make_workers
 
-    workers = options.pop("workers")
-    folder = make_sample(**options)
-    print(folder)
+    given = asdict(options)
+    workers = given.pop("workers")
+    made = make_sample(folder, **given)
+    print(made)
     if workers:
-        print(make_workers(folder, workers=workers, seed=options["seed"]))
+        print(make_workers(made, workers=workers, seed=options.seed))
     return 0
 
 
-def add_best_arguments(parser: Parser) -> None:
-    """Options of ``eat best``."""
-    parser.add_argument("experiment", type=str, help="nni's id of the search, or its folder")
-    add_function(parser, "eat.tuning.results", "best", skip=["experiment"])
-
-
-def run_best(options: dict[str, Any]) -> int:
+def run_best(experiment: str, options: BestOptions) -> int:
     """Name the best trial of a search, and write its config and the table of all trials."""
     from eat.tuning.results import best, chosen
 
-    search, trial, out = best(**options)
+    search, trial, out = best(experiment, options)
     counts = search.trials["status"].value_counts()
     print(f"search {search.id} ({search.name}, {search.platform}): "
           f"{', '.join(f'{count} {status}' for status, count in counts.items())}")  # fmt: skip
@@ -308,29 +285,75 @@ def run_best(options: dict[str, Any]) -> int:
 
 
 @dataclass(frozen=True)
+class Positional:
+    """An argument without a name; ``nargs`` as in argparse."""
+
+    name: str
+    help: str
+    nargs: str | None = None
+
+
+@dataclass(frozen=True)
 class Command:
-    """One subcommand: its help, its options, and what it does; returns the exit code."""
+    """A subcommand.
+
+    Attributes:
+        help: one line.
+        positional: its argument without a name.
+        options: dataclass of the others.
+        run: takes the positional argument and the options; returns the exit code.
+    """
 
     help: str
-    add_arguments: Callable[[Parser], None]
-    run: Callable[[Any], int]
+    positional: Positional
+    options: type
+    run: Callable[[Any, Any], int]
 
 
+TRAIN = "train a model (as main_nni.py)"
 COMMANDS = {
-    "train": Command("train a model (as main_nni.py)", add_train_arguments, run_train),
     "evaluate": Command(
-        "metrics of a checkpoint on labelled images", add_evaluate_arguments, run_evaluate
+        "metrics of a checkpoint on labelled images",
+        Positional("checkpoint", "a run's checkpoint, or one of the authors' .pth files", "?"),
+        EvaluateOptions,
+        run_evaluate,
     ),
-    "score": Command("scores of photographs", add_score_arguments, run_score),
+    "score": Command(
+        "scores of photographs",
+        Positional("images", "files, folders or glob patterns", "+"),
+        ScoreOptions,
+        run_score,
+    ),
     "prepare": Command(
-        "check a data set before training on it", add_prepare_arguments, run_prepare
+        "check a data set before training on it",
+        Positional("name", "data set"),
+        PrepareOptions,
+        run_prepare,
     ),
     "personalize": Command(
-        "k-shot adaptation to single raters", add_personalize_arguments, run_personalize
+        "k-shot adaptation to single raters",
+        Positional("checkpoint", "the general model"),
+        PersonalizeOptions,
+        run_personalize,
     ),
-    "best": Command("the best trial of a search, and a table of all", add_best_arguments, run_best),
-    "points": Command("picture of where a model looks", add_points_arguments, run_points),
-    "sample": Command("make the sample data set", add_sample_arguments, run_sample),
+    "best": Command(
+        "the best trial of a search, and a table of all",
+        Positional("experiment", "nni's id of the search, or its folder"),
+        BestOptions,
+        run_best,
+    ),
+    "points": Command(
+        "picture of where a model looks",
+        Positional("image", "a photograph"),
+        PointsOptions,
+        run_points,
+    ),
+    "sample": Command(
+        "make the sample data set",
+        Positional("folder", "where the data set goes"),
+        SampleOptions,
+        run_sample,
+    ),
 }
 
 
@@ -359,23 +382,48 @@ def guarded(run: Callable[[], int], prog: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """The ``eat`` command; returns its exit code."""
     keep_heap()
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or argv[0] in ("-h", "--help"):
+    name, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
+    helps = {"train": TRAIN} | {key: command.help for key, command in COMMANDS.items()}
+    if name in ("", "-h", "--help"):
         print("usage: eat COMMAND ...\n")
-        for name, command in COMMANDS.items():
-            print(f"  {name:13}{command.help}")
-        print("\neat COMMAND --help explains its options.")
-        return 0 if argv else USAGE
-    if argv[0] not in COMMANDS:
-        near = difflib.get_close_matches(argv[0], COMMANDS, n=1) or list(COMMANDS)
-        sys.stderr.write(f"eat: error: no command {argv[0]!r}; nearest: {', '.join(near)}\n")
+        for key, text in helps.items():
+            print(f"  {key:13}{text}")
+        print("\neat COMMAND --help explains its options; eat --version tells the version.")
+        return 0 if name else USAGE
+    if name == "--version":
+        print(f"eat {__version__}")
+        return 0
+    if name not in helps:
+        near = nearest(name, helps) or ", ".join(helps)
+        sys.stderr.write(f"eat: error: no command {name!r}; nearest: {near}\n")
         return USAGE
-    name, command = argv[0], COMMANDS[argv[0]]
-    parser = Parser(prog=f"eat {name}", allow_abbrev=False, description=command.help)
-    command.add_arguments(parser)
-    options = parser.parse_args(argv[1:])
-    argument = train_config(parser, options) if name == "train" else options.as_dict()
-    return guarded(lambda: command.run(argument), f"eat {name}")
+    prog = f"eat {name}"
+    if name == "train":
+        config = parse_train(rest, prog=prog)
+        return guarded(lambda: run_train(config), prog)
+    command = COMMANDS[name]
+    positional, options = parse(prog, command, rest)
+    return guarded(lambda: command.run(positional, options), prog)
+
+
+def parse(prog: str, command: Command, argv: Sequence[str]) -> tuple[Any, Any]:
+    """Read a command's line.
+
+    Returns:
+        The positional argument and the options.
+
+    Raises:
+        SystemExit: with code 2 and a message, if an option is unknown or ill-typed.
+    """
+    parser = Parser(prog=prog, allow_abbrev=False, description=command.help)
+    word = command.positional
+    given = {"nargs": word.nargs} if word.nargs else {}
+    kind = str | None if word.nargs == "?" else str
+    parser.add_argument(word.name, type=kind, help=word.help, **given)
+    parser.add_class_arguments(command.options)
+    found = parser.parse_args(list(argv))
+    options = {field.name: found[field.name] for field in fields(command.options)}
+    return found[word.name], command.options(**options)
 
 
 if __name__ == "__main__":

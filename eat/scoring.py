@@ -1,29 +1,29 @@
 """Photographs to scores."""
 
 import csv
-import glob
 import io
 import itertools
 import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from eat.checkpoint import load_checkpoint
-from eat.data.scales import to_scores
+from eat.data.photos import find_images, read_ahead
+from eat.data.scales import ScoreScale, rescale, to_scores
 from eat.data.transforms import ImageError, normalise
-from eat.inference import autocast, cast_weights, compile_frozen, pick_device, use_own_points
+from eat.models import AestheticModel
+from eat.system.device import DTYPES, autocast, check_compiler, pick_device
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-ONE_TO_TEN = (1.0, 10.0)
+ONE_TO_TEN = ScoreScale(low=1, high=10, target_scale=10, positive_above=5.5)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Score:
 
     Attributes:
         image: its path as given.
-        score: 1 (worst) to 10; a model trained on another scale is stretched to this one.
+        score: on the scorer's scale, the best highest.
         votes: predicted shares of the votes, if the model predicts a distribution; else empty.
         error: why there is no score (which then is NaN); empty if there is.
     """
@@ -41,44 +41,6 @@ class Score:
     score: float
     votes: tuple[float, ...] = ()
     error: str = ""
-
-
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
-    """Files, folders (searched through, in name order) and glob patterns as a list of files.
-
-    A file that is named is taken whatever its suffix; in folders only image suffixes count. No file
-    comes twice. A path or pattern that matches nothing is kept, to be reported as missing.
-    """
-    found: dict[Path, None] = {}
-    for given in paths:
-        path = Path(given)
-        if path.is_dir():
-            found.update(dict.fromkeys(sorted(map(Path, _images_below(path)))))
-        elif not glob.has_magic(str(given)) or path.exists():
-            found[path] = None
-        else:
-            matches = sorted(glob.glob(str(given), recursive=True)) or [str(given)]
-            found.update(dict.fromkeys(map(Path, matches)))
-    return list(found)
-
-
-def _images_below(folder: str | Path) -> Iterator[str]:
-    """Files with an image suffix, by what the listing says of them: only links are looked up."""
-    try:
-        entries = os.scandir(folder)
-    except PermissionError:
-        return
-    with entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _images_below(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
-                yield entry.path
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass
@@ -91,44 +53,49 @@ class _Batch:
 
 
 class Scorer:
-    """Scores photographs with a checkpoint. The score of one does not hang on the others.
+    """Scores photographs with a checkpoint. The score of one does not depend on the others.
 
     Every forward pass has the same number of images, the last one filled up, because kernels may
-    round differently for another number; interest points are each image's own in both profiles.
+    round differently for another number. Each image has its own interest points, also in models
+    that average them over a batch.
 
     Args:
-        checkpoint: a run's checkpoint.
-        device: auto or cpu.
+        checkpoint: a run's checkpoint, or one of the authors' ``.pth`` files.
+        device: as for ``pick_device``.
         precision: fp32, bf16 or fp16.
         batch_size: images a forward pass; None takes 1 on a CPU and 16 on a GPU.
         workers: threads that decode images ahead of the model; None takes one a core, at most 16.
-        compile: compile the model, which takes about a minute; worth it for many images, on a CPU
-            in bf16 with 8 images a pass.
+        compile: compile the model, which takes about a minute.
+        scale: "ten" maps scores to 1..10; "own" leaves them on the scale of the model's labels.
 
     Raises:
         WeightsError: the checkpoint cannot be read.
-        ValueError: ``batch_size`` or ``workers`` is below 1, or there is no compiler.
+        ValueError: an option is out of range, or the device or the compiler is not there.
     """
 
     def __init__(
         self,
         checkpoint: str | Path,
         *,
-        device: Literal["auto", "cpu"] = "auto",
+        device: str = "auto",
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         batch_size: int | None = None,
         workers: int | None = None,
         compile: bool = False,
+        scale: Literal["ten", "own"] = "ten",
     ) -> None:
         for name, value in (("batch_size", batch_size), ("workers", workers)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}: expected at least 1")
+        if scale not in ("ten", "own"):
+            raise ValueError(f"scale is {scale!r}: expected ten or own")
         self.device = pick_device(device)
         self.precision = precision
         self.workers = workers or min(available_cores(), 16)
         self.batch_size = batch_size or (16 if self.device.type == "cuda" else 1)
         model, self.info = load_checkpoint(checkpoint)
-        use_own_points(model)
+        self.scale = ONE_TO_TEN if scale == "ten" else self.info.scale
+        model.use_own_points()
         cast_weights(model, precision)
         self.model = model.to(self.device)
         if compile:
@@ -141,52 +108,35 @@ class Scorer:
 
     def __call__(self, paths: str | Path | Iterable[str | Path]) -> Iterator[Score]:
         """Score files, folders and glob patterns, in order; unreadable files carry an error."""
-        if isinstance(paths, str | Path):
-            paths = [paths]
-        files = find_images(paths)
-        yield from self._scores(self._through_model(self._decoded(files)))
+        files = find_images([paths] if isinstance(paths, str | Path) else paths)
+        ahead = 2 * max(self.batch_size, self.workers)
+        decoded = read_ahead(self._decode, files, threads=self.workers, ahead=ahead)
+        yield from self._scores(self._through_model(decoded))
 
     def _decode(self, file: Path) -> Tensor | str:
         """Pixels, or why there are none."""
         try:
-            return self.info.preprocess.evaluation(file)
+            return self.info.preprocessing.evaluation(file)
         except ImageError as error:
             return str(error)
 
-    def _decoded(self, files: list[Path]) -> Iterator[tuple[Path, Tensor | str]]:
-        """Files and their pixels in order, decoded by threads, at most two batches ahead."""
-        pool = ThreadPoolExecutor(self.workers)
-        ahead: deque[tuple[Path, Future[Tensor | str]]] = deque()
-        room = 2 * max(self.batch_size, self.workers)
-        try:
-            for file in files:
-                ahead.append((file, pool.submit(self._decode, file)))
-                if len(ahead) > room:
-                    done, pixels = ahead.popleft()
-                    yield done, pixels.result()
-            while ahead:
-                done, pixels = ahead.popleft()
-                yield done, pixels.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
     def _empty_batch(self) -> Tensor:
-        size = self.info.preprocess.size
+        size = self.info.preprocessing.size
         return torch.zeros(self.batch_size, 3, size, size, dtype=torch.uint8)
 
     def _through_model(self, decoded: Iterator[tuple[Path, Tensor | str]]) -> Iterator[_Batch]:
         """Batches whose forward pass was started."""
-        while part := list(itertools.islice(decoded, self.batch_size)):
+        while group := list(itertools.islice(decoded, self.batch_size)):
             pixels = self._empty_batch()
             errors: dict[int, str] = {}
-            for i, (_, found) in enumerate(part):
+            for i, (_, found) in enumerate(group):
                 if isinstance(found, str):
                     errors[i] = found
                 else:
                     pixels[i] = found
             with torch.inference_mode(), autocast(self.device, self.precision):
                 outputs = self.model(normalise(pixels.to(self.device)))
-            yield _Batch([file for file, _ in part], errors, outputs)
+            yield _Batch([file for file, _ in group], errors, outputs)
 
     def _scores(self, batches: Iterator[_Batch]) -> Iterator[Score]:
         """Scores of batches in order.
@@ -201,49 +151,86 @@ class Scorer:
         for batch in waiting:
             yield from self._score_batch(batch)
 
-    def _score_batch(self, batch: _Batch) -> list[Score]:
-        outputs, errors = batch.outputs.double().cpu().numpy(), batch.errors
-        scores = self._to_ten(outputs)
-        return [
-            Score(str(file), float("nan"), error=errors[i])
-            if i in errors
-            else Score(str(file), float(scores[i]), self._votes(outputs[i]))
-            for i, file in enumerate(batch.files)
-        ]
-
-    def _to_ten(self, outputs: np.ndarray) -> np.ndarray:
-        dataset = self.info.dataset_row
-        share = (to_scores(outputs, dataset) - dataset.low) / (dataset.high - dataset.low)
-        return ONE_TO_TEN[0] + share * (ONE_TO_TEN[1] - ONE_TO_TEN[0])
-
-    @staticmethod
-    def _votes(output: np.ndarray) -> tuple[float, ...]:
-        return tuple(output.tolist()) if len(output) > 1 else ()
+    def _score_batch(self, batch: _Batch) -> Iterator[Score]:
+        outputs: NDArray[np.float64] = batch.outputs.double().cpu().numpy()
+        scores = rescale(to_scores(outputs, self.info.scale), self.info.scale, self.scale)
+        for i, file in enumerate(batch.files):
+            error = batch.errors.get(i, "")
+            if not error and not np.isfinite(outputs[i]).all():
+                error = f"{file}: the model's output is not finite in {self.precision}"
+            if error:
+                yield Score(str(file), float("nan"), error=error)
+            else:
+                votes = tuple(outputs[i].tolist()) if self.num_votes else ()
+                yield Score(str(file), float(scores[i]), votes)
 
 
-def as_csv(scores: Iterable[Score], num_votes: int) -> Iterator[str]:
-    """Lines of a CSV: image, score, and v1..vK for the vote shares. Errors are left out."""
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    def line(values: Iterable[object]) -> str:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow(values)
-        return text.getvalue()
 
-    yield line(["image", "score", *(f"v{k + 1}" for k in range(num_votes))])
+def cast_weights(model: AestheticModel, precision: str) -> None:
+    """Cast in advance, and for good, what autocast would cast anew in each region."""
+    if precision == "fp32":
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.to(DTYPES[precision])
+
+
+def compile_frozen(model: AestheticModel, pixels: Tensor, precision: str) -> None:
+    """Compile a model in place for one shape of input; its weights must not change afterwards.
+
+    Args:
+        model: on its device.
+        pixels: uint8 (B, 3, H, W), of that shape and device.
+        precision: as for ``autocast``.
+
+    Raises:
+        ValueError: there is no C++ compiler.
+    """
+    import torch._inductor.config
+
+    check_compiler()
+    model.compile(dynamic=False)
+    # On a CPU the weights become constants of the program, packed for its matrix products.
+    frozen = torch._inductor.config.patch(freezing=pixels.device.type == "cpu")
+    with frozen, torch.inference_mode(), autocast(pixels.device, precision):
+        model(normalise(pixels))
+
+
+def score_lines(
+    scores: Iterable[Score], num_votes: int, form: Literal["csv", "jsonl"]
+) -> Iterator[str]:
+    """Scores as lines of text, each without its end.
+
+    Args:
+        scores: to write.
+        num_votes: vote shares of each.
+        form: "csv": image, score, and v1..vK for the vote shares, without the photographs that
+            have an error; "jsonl": one object a photograph: image, score, votes where there are, or
+            image and error.
+    """
+    if form == "csv":
+        yield _csv_line(["image", "score", *(f"v{k + 1}" for k in range(num_votes))])
     for score in scores:
-        if not score.error:
-            votes = (f"{share:.6f}" for share in score.votes)
-            yield line([score.image, f"{score.score:.6f}", *votes])
+        if form == "csv" and not score.error:
+            yield _csv_line([score.image, *(f"{x:.6f}" for x in (score.score, *score.votes))])
+        elif form == "jsonl":
+            entry: dict[str, object] = {"image": score.image}
+            if score.error:
+                entry["error"] = score.error
+            else:
+                entry["score"] = round(score.score, 6)
+                if score.votes:
+                    entry["votes"] = [round(share, 6) for share in score.votes]
+            yield json.dumps(entry)
 
 
-def as_json_lines(scores: Iterable[Score]) -> Iterator[str]:
-    """One JSON object a photograph: image, score, votes where there are; or image and error."""
-    for score in scores:
-        entry: dict[str, object] = {"image": score.image}
-        if score.error:
-            entry["error"] = score.error
-        else:
-            entry["score"] = round(score.score, 6)
-            if score.votes:
-                entry["votes"] = [round(share, 6) for share in score.votes]
-        yield json.dumps(entry)
+def _csv_line(values: Iterable[str]) -> str:
+    """Values as CSV, bytes of a file name that are no UTF-8 escaped by backslashes."""
+    text = io.StringIO()
+    csv.writer(text).writerow(values)  # of the usual line end, for whose sake it quotes CR and LF
+    line = text.getvalue().removesuffix("\r\n")
+    return line.encode(errors="backslashreplace").decode()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Device = Literal["auto", "cpu"]
+Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -12,8 +12,8 @@ class ScoreOptions:
     """Scores of photographs.
 
     Attributes:
-        checkpoint: the model: a run's checkpoint, or one of the authors' ``.pth`` files.
-        device: auto (a GPU if there is one) or cpu.
+        checkpoint: the model: a run's checkpoint, or one of the authors' `.pth` files.
+        device: auto (a GPU if there is one), cpu or cuda.
         precision: fp32, bf16 or fp16.
         batch_size: images a forward pass; null takes 1 on a CPU and 16 on a GPU.
         workers: threads that decode images ahead of the model; null takes one a core, at most 16.
@@ -58,7 +58,7 @@ class EvaluateOptions:
         samples: bootstrap draws for the 95% intervals; 0 for none.
         batch_size: images a forward pass.
         workers: processes that load images.
-        device: auto (a GPU if there is one) or cpu.
+        device: auto (a GPU if there is one), cpu or cuda.
         precision: fp32, bf16 or fp16.
         out: folder for the results; null takes `eval`, beside the checkpoints.
         predictions: format of the predictions.
@@ -145,7 +145,7 @@ class PersonalizeOptions:
             epoch on the test images, which is optimistic.
         batch_size: images a forward pass. It bounds memory and changes no step.
         processes: processes that share the workers, of one thread each.
-        device: auto (a GPU if there is one) or cpu.
+        device: auto (a GPU if there is one), cpu or cuda.
         precision: of the forward passes, fp32 or bf16.
         min_rest: images that must remain to test on; SRCC needs 2. FLICKR-AES's smallest test
             worker keeps 5 in the 100-shot case.
@@ -183,7 +183,7 @@ class PointsOptions:
     """A picture of where a model looks in a photograph.
 
     Attributes:
-        checkpoint: the model: a run's checkpoint, or one of the authors' ``.pth`` files.
+        checkpoint: the model: a run's checkpoint, or one of the authors' `.pth` files.
         out: PNG to write.
     """
 

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from eat.config.commands import BestOptions
 from eat.system.files import write_atomically
 from eat.tuning.trial import options
 
-EXPERIMENTS = "~/nni-experiments"  # where nni keeps them unless told otherwise
 RECORD = Path("db", "nni.sqlite")
 # What nni calls a trial's last event, apart from those that only lead to another.
 STATUSES = {"WAITING", "RUNNING", "SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED"}
@@ -58,7 +58,7 @@ class Search:
         return self.trials.loc[final.idxmax() if self.maximize else final.idxmin()].to_dict()
 
 
-def find_search(experiment: str, experiments: str = EXPERIMENTS) -> Path:
+def find_search(experiment: str, experiments: str) -> Path:
     """The folder of a search.
 
     Args:
@@ -169,15 +169,12 @@ def _last_words(folder: str) -> str:
     return ""
 
 
-def best(
-    experiment: str, *, experiments: str = EXPERIMENTS, out: str | None = None
-) -> tuple[Search, dict[str, Any], Path]:
+def best(experiment: str, settings: BestOptions) -> tuple[Search, dict[str, Any], Path]:
     """Write the best trial's config and a table of all trials.
 
     Args:
         experiment: nni's id of the search, or its folder.
-        experiments: folder of nni's searches.
-        out: where to write; None takes best-ID in the current folder.
+        settings: where the searches are, and where to write.
 
     Returns:
         The search; the best trial's row, with ``checkpoint`` added (empty if it is on another
@@ -186,8 +183,8 @@ def best(
     Raises:
         SearchError: there is no such search, or no trial of it has a result.
     """
-    search = read_search(find_search(experiment, experiments))
-    folder = Path(out or f"best-{search.id}")
+    search = read_search(find_search(experiment, settings.experiments))
+    folder = Path(settings.out or f"best-{search.id}")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "trials.csv", search.trials.to_csv(index=False).encode())
     row = search.best()

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 import eat
+from eat.checkpoint import load_checkpoint
 from eat.cli import main
-from eat.data.transforms import Preprocessing
-from eat.pictures.draw import attended_positions, deformable_blocks, draw_points, on_photo
+from eat.pictures.points import attended_positions, deformable_blocks, draw_points, on_photo
 
 
 def test_every_deformable_block_is_found_in_order() -> None:
@@ -44,8 +44,8 @@ def test_the_command_draws_a_picture(checkpoint: Path, sample: Path, tmp_path: P
     assert np.asarray(Image.open(out)).std() > 10
 
 
-def test_a_model_without_points_says_so(sample: Path, tmp_path: Path) -> None:
+def test_a_model_without_points_says_so(checkpoint: Path, sample: Path, tmp_path: Path) -> None:
     model = eat.create_model("eat_nano", stages=["L", "S", "L", "L"]).eval()
     photo = next((sample / "images").iterdir())
     with pytest.raises(ValueError, match="no block that samples positions"):
-        draw_points(model, Preprocessing(96), photo, tmp_path / "x.png")
+        draw_points(model, load_checkpoint(checkpoint)[1], photo, tmp_path / "x.png")

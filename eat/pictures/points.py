@@ -1,23 +1,23 @@
-"""Pictures: where a model looks, how training went, what it predicts. Written as PNG files."""
+"""Where a model looks in a photograph."""
 
-import json
 import math
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from eat.data.transforms import Preprocessing, normalise, read_image
-from eat.models import EAT
+from eat.checkpoint import CheckpointInfo
+from eat.data.transforms import normalise, read_image
+from eat.models import AestheticModel
 from eat.models.backbone import Record
+from eat.pictures.saving import save_figure
+
+MOST = 4  # blocks in a picture
 
 
-def deformable_blocks(model: EAT) -> list[str]:
+def deformable_blocks(model: AestheticModel) -> list[str]:
     """Names of the blocks that sample positions, from the first to the last."""
     return [
         name.removesuffix(".attn")
@@ -26,7 +26,9 @@ def deformable_blocks(model: EAT) -> list[str]:
     ]
 
 
-def attended_positions(record: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+def attended_positions(
+    record: dict[str, torch.Tensor],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Where a block samples the first image of a batch, and how much each sample counts.
 
     Args:
@@ -44,8 +46,8 @@ def attended_positions(record: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.
 
 
 def on_photo(
-    positions: np.ndarray, tokens: int, height: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
+    positions: NDArray[np.floating], tokens: int, height: int, width: int
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Positions (N, 2) on a map of ``tokens`` a side as rows and columns of a photo's pixels.
 
     -1 and 1 are the centres of the first and last token, not the edges of the photo.
@@ -55,16 +57,17 @@ def on_photo(
 
 
 def draw_points(
-    model: EAT, preprocessing: Preprocessing, photo: str | Path, picture: str | Path
+    model: AestheticModel, info: CheckpointInfo, photo: str | Path, picture: str | Path
 ) -> list[str]:
     """Draw what each deformable block attends to over a photograph (the paper's Figure 7).
 
     Circles stand at the sampled positions, the larger the more attention they get; crosses mark
-    the interest points before the offsets moved them.
+    the interest points before the offsets moved them. A photograph is a batch of its own, so that
+    its points are its own in every model.
 
     Args:
         model: in evaluation mode, on the CPU.
-        preprocessing: of the photograph.
+        info: of its checkpoint.
         photo: an image file.
         picture: the PNG to write.
 
@@ -75,21 +78,20 @@ def draw_points(
         ImageError: the photograph cannot be read.
         ValueError: the model has no deformable block.
     """
-    image = read_image(photo, upright=preprocessing.upright)
+    image = read_image(photo, upright=info.preprocessing.upright)
     blocks = deformable_blocks(model)
     if not blocks:
         raise ValueError("the model has no block that samples positions (letters D and E)")
     record: Record = {name: {} for name in blocks}
-    pixels = preprocessing.evaluation(photo)
     with torch.inference_mode():
-        model(normalise(pixels[None]), record)
-    shown = blocks if len(blocks) <= 4 else [*blocks[:2], *blocks[-2:]]
-    figure, axes = plt.subplots(1, len(shown), figsize=(4 * len(shown), 4), squeeze=False)
+        model(normalise(info.preprocessing.evaluation(photo)[None]), record)
+    shown = blocks if len(blocks) <= MOST else [*blocks[: MOST // 2], *blocks[-MOST // 2 :]]
+    figure = Figure(figsize=(4 * len(shown), 4))
     width, height = image.size
-    for axis, name in zip(axes[0], shown, strict=True):
+    for axis, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         positions, weights = attended_positions(record[name])
         points = record[name]["points"][0].flatten(0, -2).numpy()
-        tokens = math.ceil(preprocessing.size / 4 / 2 ** int(name.split(".")[1]))
+        tokens = math.ceil(info.preprocessing.size / 4 / 2 ** int(name.split(".")[1]))
         y, x = on_photo(positions, tokens, height, width)
         py, px = on_photo(points, tokens, height, width)
         axis.imshow(image)
@@ -98,37 +100,5 @@ def draw_points(
         axis.scatter(x, y, s=size, facecolors="none", edgecolors="tab:red", linewidths=1)
         axis.set(title=name, xlim=(0, width), ylim=(height, 0))
         axis.axis("off")
-    _save(figure, picture)
+    save_figure(figure, picture)
     return shown
-
-
-def draw_curves(run: str | Path, picture: str | Path) -> None:
-    """Draw loss and correlations over the epochs of a run from its metrics.jsonl."""
-    lines = (Path(run) / "metrics.jsonl").read_text().splitlines()
-    table = pd.DataFrame([json.loads(line) for line in lines]).astype({"epoch": int})
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    left.plot(table["epoch"], table["train_loss"], marker="o")
-    left.set(xlabel="epoch", ylabel="training loss")
-    for name in ("srcc", "plcc", "accuracy"):
-        right.plot(table["epoch"], table[name].astype(float), marker="o", label=name)
-    right.set(xlabel="epoch", title=f"{table['split'].iloc[0]} split")
-    right.legend()
-    _save(figure, picture)
-
-
-def draw_predictions(predictions: pd.DataFrame, picture: str | Path) -> None:
-    """Draw predicted over rated scores; columns score and predicted."""
-    figure, axis = plt.subplots(figsize=(5, 5))
-    axis.scatter(predictions["score"], predictions["predicted"], s=8, alpha=0.5)
-    low = predictions[["score", "predicted"]].min().min()
-    high = predictions[["score", "predicted"]].max().max()
-    axis.plot([low, high], [low, high], color="grey", linewidth=0.8)
-    axis.set(xlabel="rated score", ylabel="predicted score", aspect="equal")
-    _save(figure, picture)
-
-
-def _save(figure: plt.Figure, picture: str | Path) -> None:
-    Path(picture).parent.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
-    figure.savefig(picture, dpi=110)
-    plt.close(figure)

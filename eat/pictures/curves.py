@@ -1,0 +1,36 @@
+"""A run's course and its predictions as pictures."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from eat.pictures.saving import save_figure
+
+
+def draw_curves(run: str | Path, picture: str | Path) -> None:
+    """Draw loss and correlations over the epochs of a run from its metrics.jsonl."""
+    lines = (Path(run) / "metrics.jsonl").read_text().splitlines()
+    table = pd.DataFrame([json.loads(line) for line in lines]).astype({"epoch": int})
+    figure = Figure(figsize=(10, 4))
+    left, right = figure.subplots(1, 2)
+    left.plot(table["epoch"], table["train_loss"], marker="o")
+    left.set(xlabel="epoch", ylabel="training loss")
+    for name in ("srcc", "plcc", "accuracy"):
+        right.plot(table["epoch"], table[name].astype(float), marker="o", label=name)
+    right.set(xlabel="epoch", title=f"{table['split'].iloc[0]} split")
+    right.legend()
+    save_figure(figure, picture)
+
+
+def draw_predictions(predictions: pd.DataFrame, picture: str | Path) -> None:
+    """Draw predicted over rated scores; columns score and predicted."""
+    figure = Figure(figsize=(5, 5))
+    axis = figure.subplots()
+    axis.scatter(predictions["score"], predictions["predicted"], s=8, alpha=0.5)
+    low = predictions[["score", "predicted"]].min().min()
+    high = predictions[["score", "predicted"]].max().max()
+    axis.plot([low, high], [low, high], color="grey", linewidth=0.8)
+    axis.set(xlabel="rated score", ylabel="predicted score", aspect="equal")
+    save_figure(figure, picture)
