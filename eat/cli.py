@@ -161,6 +161,12 @@ def run_train(config: TrainConfig) -> int:
     return 0
 
 
+def keywords(options: Any, *others: str) -> dict[str, Any]:
+    """The options of a function that still takes keywords."""
+    found = {name: value for name, value in asdict(options).items() if name not in others}
+    return {name: value for name, value in found.items() if name not in ("low", "high")}
+
+
 def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
     """Evaluate a checkpoint: metrics on screen, as JSON, CSV and Markdown, and predictions."""
     from eat.evaluation.evaluate import evaluate_checkpoint
@@ -168,7 +174,7 @@ def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
     if bool(checkpoint) == bool(options.released):
         raise ValueError("give a checkpoint, or --released FILE")
     path = checkpoint or str(options.released)
-    evaluation = evaluate_checkpoint(path, options)
+    evaluation = evaluate_checkpoint(path, **keywords(options, "out", "predictions"))
     folder = Path(path).parent
     beside = (folder.parent if folder.name == "checkpoints" else Path()) / "eval"
     print(evaluation.table())
@@ -224,7 +230,7 @@ def run_prepare(name: str, options: PrepareOptions) -> int:
     """Check a data set. Exit code 1 if something in it needs a decision."""
     from eat.data.prepare import prepare
 
-    report = prepare(name, options)
+    report = prepare(name, **keywords(options))
     print(report.summary())
     return 0 if report.ok or options.leave_out else FAILED
 
@@ -233,7 +239,7 @@ def run_personalize(checkpoint: str, options: PersonalizeOptions) -> int:
     """Adapt a model to each test worker and print both models' correlations."""
     from eat.personal.protocol import personalize
 
-    result = personalize(checkpoint, options)
+    result = personalize(checkpoint, **keywords(options))
     print(result.table())
     print(result.markdown())
     return 0

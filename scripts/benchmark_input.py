@@ -27,11 +27,10 @@ from torchvision import transforms as tv
 
 from eat.checkpoint import load_checkpoint
 from eat.data.cache import CachedPixels, make_cache
+from eat.data.photos import find_images
 from eat.data.scales import to_scores
 from eat.data.transforms import Preprocessing, normalise
 from eat.evaluation.metrics import srcc
-from eat.inference import use_own_points
-from eat.scoring import find_images
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -103,12 +102,12 @@ def report_pixels(files: list[Path], exact: Preprocessing, fast: Preprocessing) 
 def report_scores(files: list[Path], checkpoint: str) -> None:
     """Print how far a checkpoint's scores of the fast path are from those of the exact one."""
     model, info = load_checkpoint(checkpoint)
-    use_own_points(model)
+    model.use_own_points()
     scores = {}
     for decode in ("exact", "fast"):
-        how = Preprocessing(info.preprocess.size, decode=decode)
+        how = Preprocessing(info.preprocessing.size, decode=decode)
         outputs = [model(normalise(how.evaluation(file)[None])).double() for file in files]
-        scores[decode] = to_scores(torch.cat(outputs).numpy(), info.dataset_row)
+        scores[decode] = to_scores(torch.cat(outputs).numpy(), info.scale)
     differences = np.abs(scores["fast"] - scores["exact"])
     print(
         f"scores, fast - exact: mean {differences.mean():.6f}, at most {differences.max():.6f}, "

@@ -24,13 +24,13 @@ from eat.data.labels.identity import count_seen, fingerprint, identity_hashes
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError, vote_columns
 from eat.data.registry import Dataset
-from eat.data.scales import rescale, to_scores
+from eat.data.scales import ScoreScale, rescale, to_scores
 from eat.data.transforms import normalise
 from eat.evaluation.metrics import bootstrap_interval, emd, score_metrics
-from eat.evaluation.released import RELEASED, load_released
+from eat.evaluation.released import RELEASED
 from eat.evaluation.report import Evaluation
-from eat.inference import autocast, pick_device, use_own_points
-from eat.models import EAT
+from eat.models import EAT, WeightsError
+from eat.system.device import autocast, pick_device
 
 MAX_SLICES = 100  # a column with more values than this is cut into quarters, or refused
 
@@ -56,7 +56,7 @@ def predict(
 
 
 def measure(
-    outputs: np.ndarray, table: pd.DataFrame, dataset: Dataset, trained_on: Dataset | None = None
+    outputs: np.ndarray, table: pd.DataFrame, dataset: Dataset, trained_on: ScoreScale | None = None
 ) -> dict[str, float]:
     """Metrics of a whole split.
 
@@ -64,14 +64,14 @@ def measure(
         outputs: (N, K) model outputs, K vote shares or one score.
         table: the N rows of labels.
         dataset: of the labels; its score scale and threshold hold.
-        trained_on: the data set of the model, if another; its scores are rescaled.
+        trained_on: the scale of the model, if another; its scores are rescaled.
 
     Returns:
         srcc, plcc, accuracy, ratio, mse (of scores over ``target_scale``), and emd where labels
         and model have the same vote bins.
     """
-    source = trained_on or dataset
-    scores = rescale(to_scores(outputs, source), source, dataset)
+    source = trained_on or dataset.scale
+    scores = rescale(to_scores(outputs, source), source, dataset.scale)
     metrics = score_metrics(
         scores,
         table["score"].to_numpy(),
@@ -87,7 +87,7 @@ def intervals(
     outputs: np.ndarray,
     table: pd.DataFrame,
     dataset: Dataset,
-    trained_on: Dataset,
+    trained_on: ScoreScale,
     samples: int = 1000,
 ) -> dict[str, tuple[float, float]]:
     """95% bootstrap interval over images of each metric of ``measure``; empty for 0 samples."""
@@ -103,11 +103,11 @@ def intervals(
 
 
 def tabulate(
-    outputs: np.ndarray, table: pd.DataFrame, dataset: Dataset, trained_on: Dataset
+    outputs: np.ndarray, table: pd.DataFrame, dataset: Dataset, trained_on: ScoreScale
 ) -> pd.DataFrame:
     """Predictions beside labels: image, score, predicted, and p1..pK for vote shares."""
     columns = {"image": table["image"], "score": table["score"]}
-    columns["predicted"] = rescale(to_scores(outputs, trained_on), trained_on, dataset)
+    columns["predicted"] = rescale(to_scores(outputs, trained_on), trained_on, dataset.scale)
     if outputs.shape[1] > 1:
         columns |= {f"p{k + 1}": outputs[:, k] for k in range(outputs.shape[1])}
     return pd.DataFrame(columns)
@@ -149,7 +149,7 @@ def slice_metrics(
     table: pd.DataFrame,
     column: str,
     dataset: Dataset,
-    trained_on: Dataset,
+    trained_on: ScoreScale,
     samples: int,
 ) -> pd.DataFrame:
     """Metrics of each slice of at least two images: column, slice, images, metrics, intervals."""
@@ -174,7 +174,7 @@ def leak_notes(
     if official and official != len(table):
         notes.append(f"{len(table)} images; the official test split of {dataset.title} has "
                      f"{official}")  # fmt: skip
-    released = RELEASED.get(info.dataset) if not info.config else None
+    released = RELEASED[info.dataset] if info.released else None
     if released is not None and fingerprint(table) != released.test_fingerprint:
         notes.append(f"WARNING: this is not the test split that the released checkpoint belongs "
                      f"to ({released.split}); {released.warning}")  # fmt: skip
@@ -192,7 +192,7 @@ def leak_notes(
 def evaluate_checkpoint(
     checkpoint: str | Path,
     *,
-    released: bool = False,
+    released: str | None = None,
     labels: str | None = None,
     images: str | None = None,
     name: str | None = None,
@@ -212,8 +212,7 @@ def evaluate_checkpoint(
     """Evaluate a checkpoint on a split of labelled images.
 
     Args:
-        checkpoint: a run's checkpoint, or a file of the authors' with ``released``.
-        released: take the file as one of the two that the authors published.
+        checkpoint: a run's checkpoint, or one of the two that the authors published.
         labels: label file or folder; None takes those of the run.
         images: image folder; None takes the run's.
         name: data set of the labels; None takes the one trained on.
@@ -237,7 +236,10 @@ def evaluate_checkpoint(
         LabelError: the labels cannot be read, have no such split, or do not fit the images.
         CacheError: the cache was made in another way or of other images.
     """
-    model, info = load_released(checkpoint) if released else load_checkpoint(checkpoint)
+    model, info = load_checkpoint(checkpoint)
+    if released and not info.released:
+        raise WeightsError(f"{checkpoint}: not one of the released checkpoints")
+    released = info.released
     own = labels is None  # the run's own labels, split as in training
     run = info.config.get("data", {})
     if own and not run:
@@ -258,9 +260,9 @@ def evaluate_checkpoint(
         split, tables = "whole", {"whole": splits.train}
     if split not in tables:
         raise LabelError(f"{labels or run['labels']}: has no {split} split; give --test")
-    table, dataset, source = tables[split], splits.dataset, info.dataset_row
+    table, dataset, source = tables[split], splits.dataset, info.scale
     if own_points:
-        use_own_points(model)
+        model.use_own_points()
     outputs = run_split(
         model, info, table, images or run["images"], batch_size, workers, device, precision, cache
     )
@@ -269,11 +271,11 @@ def evaluate_checkpoint(
     else:
         seen = None if released else read_trained_on(checkpoint)
     notes = leak_notes(table, dataset, info, seen) if split != "train" else []
-    if source.name != dataset.name and (source.low, source.high) != (dataset.low, dataset.high):
-        notes.append(f"scores mapped from {source.title}'s {source.low:g}..{source.high:g} to "
+    if info.dataset != dataset.name and (source.low, source.high) != (dataset.low, dataset.high):
+        notes.append(f"scores mapped from {info.title}'s {source.low:g}..{source.high:g} to "
                      f"{dataset.title}'s {dataset.low:g}..{dataset.high:g} by the straight line "
                      "through the bounds")  # fmt: skip
-    if info.model["settings"].get("average_points") or released:
+    if model.averages_points or released:
         notes.append("interest points: " + ("each image's own" if own_points else
                      f"averaged over batches of {batch_size}, as released"))  # fmt: skip
     parts = [
@@ -281,8 +283,8 @@ def evaluate_checkpoint(
     ]
     return Evaluation(
         checkpoint=str(checkpoint),
-        model=info.model["name"],
-        trained_on=source.title,
+        model=info.model.name,
+        trained_on=info.title,
         dataset=dataset.title,
         split=split,
         fingerprint=fingerprint(table),
@@ -314,7 +316,7 @@ def run_split(
     cache: str | None = None,
 ) -> NDArray[np.float64]:
     """Outputs (N, K) of a checkpoint's model for the rows of a table."""
-    target, pixels = targets(table, info.dataset_row, 1), info.preprocess
+    target, pixels = targets(table, info.scale, 1), info.preprocessing
     if cache:
         pixels = CachedPixels(cache, pixels, images, table["image"], training=False)
     data = AestheticsDataset(table, images, target, pixels)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from eat.models.attention import WindowAttention
-from eat.models.deformable import DeformableAttention
+from eat.models.deformable import DeformableAttention, InterestPoints
 from eat.models.linear import Linear
 from eat.models.noise import DropPath, Noisy
 
@@ -277,6 +277,17 @@ class EAT(nn.Module):
             if isinstance(module, DeformableAttention):
                 module.exploration.fill_(1 - epoch / num_epochs)
 
+    @property
+    def averages_points(self) -> bool:
+        """Whether interest points are averaged over the batch."""
+        return any(m.average for m in self.modules() if isinstance(m, InterestPoints))
+
+    def use_own_points(self) -> None:
+        """Give every image its own interest points, also where the profile averages them."""
+        for module in self.modules():
+            if isinstance(module, InterestPoints):
+                module.average = False
+
     def set_rows(self, first: int, whole: int) -> None:
         """Say that the next batches are a part of a larger one; see ``eat.models.noise``.
 
@@ -359,3 +370,6 @@ def init_linear(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+AestheticModel = EAT

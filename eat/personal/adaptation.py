@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eat.checkpoint import load_checkpoint
-from eat.data.registry import DATASETS, Dataset
-from eat.data.scales import rescale
+from eat.data.registry import DATASETS
+from eat.data.scales import ScoreScale, rescale
 from eat.data.transforms import Preprocessing, normalise, packed
 from eat.evaluation.metrics import UndefinedMetricWarning, srcc
-from eat.evaluation.released import load_released
-from eat.inference import autocast, pick_device, use_own_points
 from eat.models import EAT
 from eat.personal.report import WorkerResult
+from eat.system.device import autocast, pick_device
 
 KEPT_BYTES = 2**30  # decoded pixels that a process keeps of the worker in hand
 
@@ -90,7 +89,7 @@ def draw_shots(worker: str, count: int, repeat: int, protocol: Protocol) -> Draw
                 torch_seed)  # fmt: skip
 
 
-def mean_scores(outputs: Tensor, source: Dataset, target: Dataset) -> Tensor:
+def mean_scores(outputs: Tensor, source: ScoreScale, target: ScoreScale) -> Tensor:
     """Model outputs as mean scores on ``target``'s scale, differentiable.
 
     Args:
@@ -171,16 +170,16 @@ class Adapter:
         protocol: Protocol,
         device: str,
     ) -> None:
-        model, info = load_released(checkpoint) if released else load_checkpoint(checkpoint)
-        use_own_points(model)
+        model, info = load_checkpoint(checkpoint)
+        model.use_own_points()
         model.set_epoch(1, 1)  # the model's training is over: Eq. 9 leaves no rotation
         self.device = pick_device(device)
         self.model: EAT = model.to(self.device)
-        self.source, self.target = info.dataset_row, DATASETS[name]
+        self.source, self.target = info.scale, DATASETS[name].scale
         self.folder, self.protocol = Path(images), protocol
-        size = info.preprocess.size
+        size = info.preprocessing.size
         self.preprocessing = replace(
-            info.preprocess, train_resize=round(size * 256 / 224), flip=True
+            info.preprocessing, train_resize=round(size * 256 / 224), flip=True
         )
         head = list(model.head.parameters())
         known = {id(p) for p in head}

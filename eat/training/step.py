@@ -16,8 +16,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from eat.config import OptimConfig, RunConfig
 from eat.data.transforms import normalise
-from eat.inference import check_compiler
 from eat.models import EAT
+from eat.system.device import check_compiler
 from eat.system.processes import summed
 from eat.training.losses import Loss
 

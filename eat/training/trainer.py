@@ -300,7 +300,7 @@ class Trainer:
         done, batches = self.progress, self.data.batches
         while done.batch < batches.steps:
             batches.begin(done.epoch, skip=done.batch)
-            loading = loaded(self.data.loader("train", self.info.preprocess))
+            loading = loaded(self.data.loader("train", self.info.preprocessing))
             try:
                 while done.batch < batches.steps:
                     yield [next(loading) for _ in range(batches.passes)]
@@ -358,7 +358,7 @@ class Trainer:
         device, precision = self.accelerator.device, self.config.run.precision
         while True:
             try:
-                loader = self.data.loader(split, self.info.preprocess)
+                loader = self.data.loader(split, self.info.preprocessing)
                 outputs = predict(model, loader, device, precision)
                 break
             except LoaderError as error:
@@ -392,14 +392,14 @@ class Trainer:
         split = self.data.final_split
         best = self.folder / "checkpoints" / "best.safetensors"
         state = from_main(lambda: load_checkpoint(best)[0].state_dict())
-        model = self.info.build()
+        model = self.info.model.build()
         model.load_state_dict(state)
         outputs = self._predict(split, model.to(self.accelerator.device))
         dataset, table = self.data.dataset, self.data.tables[split]
         metrics = measure(outputs, table, dataset)
         if not self.accelerator.is_main_process:
             return metrics
-        predictions = tabulate(outputs, table, dataset, dataset).to_csv(index=False)
+        predictions = tabulate(outputs, table, dataset, dataset.scale).to_csv(index=False)
         write_atomically(self.folder / "predictions.csv", predictions.encode())
         result = {"split": split, "best_epoch": self.progress.best_epoch, **finite(metrics)}
         write_atomically(self.folder / "result.json", json.dumps(result, indent=2).encode())

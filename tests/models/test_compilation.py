@@ -8,7 +8,7 @@ from minis import PROFILES, images, mini
 from oracles import array
 from torch import Tensor
 
-from eat.inference import cast_weights
+from eat.scoring import cast_weights
 
 WIDE = (8, 16, 24, 48)  # enough channels to make interest points by matrix products
 

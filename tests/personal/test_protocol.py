@@ -12,7 +12,7 @@ import torch
 from conftest import SMALL, small_run
 
 import eat.personal.adaptation
-from eat.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from eat.checkpoint import CheckpointInfo, ModelSpec, load_checkpoint, save_checkpoint
 from eat.data.labels.reading import read_ratings
 from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
@@ -59,14 +59,11 @@ def write_model(path: Path, dataset: str = "flickr_aes", outputs: int = 1, **set
         model.head.weight.mul_(20)
         model.head.bias.fill_(0.6 if outputs == 1 else 0)
     info = CheckpointInfo(
-        {
-            "name": "eat_nano",
-            "num_outputs": outputs,
-            "img_size": [64, 64],
-            "settings": SMALL | settings,
-        },
+        ModelSpec("eat_nano", outputs, (64, 64), SMALL | settings),
         dataset,
-        {"size": 64},
+        DATASETS[dataset].title,
+        DATASETS[dataset].scale,
+        Preprocessing(size=64),
     )
     save_checkpoint(path, model, info)
     return path
@@ -140,7 +137,7 @@ def test_the_general_model_is_measured_on_the_rest(general: Path, data: Path, fe
     assert set(rows["image"]) < set(ours.images)
     model, info = load_checkpoint(general)
     paths = [data / "images" / image for image in rows["image"]]
-    pixels = torch.stack([info.preprocess.evaluation(path) for path in paths])
+    pixels = torch.stack([info.preprocessing.evaluation(path) for path in paths])
     with torch.inference_mode():
         scores = model(normalise(pixels))[:, 0].numpy() * 5
     for repeat in range(2):

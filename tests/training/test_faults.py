@@ -144,7 +144,7 @@ def kill_a_worker_in(trainer: Trainer, step: int) -> None:
     def step_and_kill(*args: object) -> None:
         take_step(*args)
         if trainer.progress.step == step:
-            loader = trainer.data.loader("train", trainer.info.preprocess)
+            loader = trainer.data.loader("train", trainer.info.preprocessing)
             os.kill(loader._iterator._workers[0].pid, signal.SIGKILL)
 
     trainer._step = step_and_kill
