@@ -68,9 +68,16 @@ def test_the_trial_command_of_a_search_is_a_run(name: str) -> None:
     [
         (["--optim.lrr", "1"], r"--optim\.lrr.*\nDid you mean --optim\.lr\?"),
         (["--model.nam", "eat_tiny"], r"--model\.nam.*\nDid you mean --model\.name\?"),
-        (["--optim.lr", "fast"], r'"optim\.lr".*\n.*float.*fast'),
-        (["--optim.loss", "emdd"], r'"optim\.loss"(.|\n)*emd_per_image(.|\n)*emdd'),
-        (["--optim.batch_size", "1.5"], r'"optim\.batch_size".*\n.*int.*1\.5'),
+        (["--optim.learning_rate", "1"], r"Did you mean --optim\.lr\?"),
+        (["--bs", "4"], r"Did you mean --optim\.batch_size\?"),
+        (["--wd", "0.1"], r"Did you mean --optim\.weight_decay\?"),
+        (["--pretrained", "dat.pth"], r"Did you mean --model\.weights\?"),
+        (["--optim.lr", "fast"], r"error: --optim\.lr: found 'fast', expected a number\n"),
+        (
+            ["--optim.loss", "emdd"],
+            r"--optim\.loss: found 'emdd', expected emd, emd_per_image, mse or null\n",
+        ),
+        (["--optim.batch_size", "1.5"], r"batch_size: found '1\.5', expected a whole number\n"),
         (["--config", "absent.yaml"], r"does not exist.*absent\.yaml"),
     ],
 )
@@ -121,3 +128,22 @@ def test_an_unset_path_says_how_to_set_it(capsys: pytest.CaptureFixture[str]) ->
     assert (
         "data.labels is not set: give a path, as in --data.labels PATH" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["score", "x.jpg", "--checkpoint", "m", "--format", "xml"],
+         "eat score: error: --format: found 'xml', expected csv or jsonl\n"),
+        (["score", "x.jpg"], "eat score: error: missing: --checkpoint\n"),
+        (["score", "x.jpg", "--checkpoint", "m", "--bs", "8"], "Did you mean --batch_size?"),
+        (["best"], "eat best: error: missing: experiment\n"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call_of_a_command_is_answered_in_its_own_words(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err

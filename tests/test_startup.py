@@ -1,20 +1,21 @@
 """What the command line and ``import eat`` load before there is work to do."""
 
-import inspect
 import platform
+import re
 import subprocess
 import sys
-from importlib import import_module
+from dataclasses import fields
 
 import pytest
 
 import eat
-from eat.signatures import signature_of
+from eat.cli import COMMANDS, main
 
 HEAVY = (
     "torch",
     "timm",
     "torchvision",
+    "einops",
     "pandas",
     "scipy",
     "matplotlib",
@@ -22,14 +23,6 @@ HEAVY = (
     "nni",
     "tensorboardX",
 )
-DESCRIBED = [
-    ("eat.evaluation.evaluate", "evaluate_checkpoint"),
-    ("eat.scoring", "Scorer"),
-    ("eat.data.prepare", "prepare"),
-    ("eat.personal.protocol", "personalize"),
-    ("eat.sample.make", "make_sample"),
-    ("eat.tuning.results", "best"),
-]
 
 
 def loaded(code: str) -> set[str]:
@@ -51,13 +44,30 @@ except SystemExit:
 
 
 def test_no_help_loads_what_only_work_needs() -> None:
-    commands = ("train", "evaluate", "score", "prepare", "personalize", "points", "sample", "best")
-    calls = [call("--help"), *(call(command, "--help") for command in commands)]
+    calls = [call("--help"), *(call(command, "--help") for command in ["train", *COMMANDS])]
     assert loaded("import eat\n" + "\n".join(calls)) == set()
 
 
 def test_a_misspelt_option_is_refused_before_anything_is_loaded() -> None:
     assert loaded(call("score", "photo.jpg", "--chekpoint", "x")) == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_explains_every_option(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    entries = re.split(r"\n  --", capsys.readouterr().out)[1:]
+    found = {entry.split()[0]: " ".join(entry.split()) for entry in entries}
+    for option in fields(COMMANDS[name].options):
+        assert re.search(r"[a-z]+ [a-z]+.*type: ", found[option.name]), option.name
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"eat {eat.__version__}\n"
 
 
 def test_scoring_loads_nothing_that_only_training_needs() -> None:
@@ -70,25 +80,6 @@ def test_the_package_gives_its_names_when_they_are_used() -> None:
         assert getattr(eat, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'create_modle'"):
         _ = eat.create_modle
-
-
-@pytest.mark.parametrize(("module", "name"), DESCRIBED)
-def test_a_signature_told_from_the_source_is_the_real_one(module: str, name: str) -> None:
-    real, told = getattr(import_module(module), name), signature_of(module, name)
-
-    def parameters(what: object) -> list[tuple]:
-        found = inspect.signature(what).parameters.values()
-        return [(p.name, p.kind, p.default, p.annotation) for p in found]
-
-    assert parameters(told) == parameters(real)
-    assert inspect.getdoc(told) == inspect.getdoc(real)
-
-
-def test_an_unknown_function_is_an_error() -> None:
-    with pytest.raises(LookupError, match="no function or class 'nobody'"):
-        signature_of("eat.scoring", "nobody")
-    with pytest.raises(LookupError, match="no module 'eat.nothing'"):
-        signature_of("eat.nothing", "nobody")
 
 
 def test_a_reader_that_has_enough_is_no_error() -> None:

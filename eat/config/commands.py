@@ -131,7 +131,7 @@ class PersonalizeOptions:
         name: data set of the ratings.
         labels: file of single ratings, or the folder with the published one.
         images: image folder.
-        shots: k.
+        shots: rated images that adapt the model, k.
         repeats: draws for each worker.
         test_workers: list of ids, or a file with one; null takes the workers marked as test.
         num_test_workers: draw so many by the seed, from all, instead; the settings record them.
