@@ -227,10 +227,10 @@ class Trainer:
         parameters = sum(p.numel() for p in self.learner.bare.parameters()) / 1e6
         log.info(
             "model: %s, %.2f M parameters, %d outputs, %d pixels, on %s in %s",
-            model["name"],
+            model.name,
             parameters,
-            model["num_outputs"],
-            model["img_size"][0],
+            model.num_outputs,
+            model.img_size[0],
             self.accelerator.device,
             self.config.run.precision,
         )
