@@ -29,7 +29,6 @@ from eat.version import __version__
 
 if TYPE_CHECKING:
     from eat.checkpoint import CheckpointInfo
-    from eat.scoring import Score
 
 # How jsonargparse words what is wrong with an option, on the command line and in a file.
 UNKNOWN_OPTION = re.compile(
@@ -184,7 +183,7 @@ def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
 
 def run_score(images: list[str], options: ScoreOptions) -> int:
     """Score photographs. Exit code 1 if some could not be scored."""
-    from eat.scoring import Scorer, score_lines
+    from eat.scoring import Score, Scorer, score_lines
 
     given = asdict(options)
     form, out = given.pop("format"), given.pop("out")

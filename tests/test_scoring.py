@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ import torch
 
 from eat.checkpoint import load_checkpoint, save_checkpoint
 from eat.cli import main
+from eat.data.photos import find_images
+from eat.data.scales import ScoreScale
 from eat.data.transforms import normalise
-from eat.scoring import Scorer, find_images
+from eat.scoring import Score, Scorer, score_lines
 from eat.system.stops import interruptible
 
 
@@ -55,7 +58,7 @@ def test_weights_cast_in_advance_score_as_autocast_does(folder: Path, checkpoint
     photo = sorted(folder.glob("1*.jpg"))[0]
     model, info = load_checkpoint(checkpoint)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        votes = model(normalise(info.preprocess.evaluation(photo)[None])).double()[0]
+        votes = model(normalise(info.preprocessing.evaluation(photo)[None])).double()[0]
     scorer = Scorer(checkpoint, precision="bf16")
     assert scorer.model.head.weight.dtype == torch.bfloat16
     assert next(scorer(photo)).votes == tuple(votes.tolist())
@@ -90,7 +93,7 @@ def test_neighbours_in_a_batch_change_nothing_bit_for_bit(
     folder: Path, checkpoint: Path, tmp_path: Path, average: bool
 ) -> None:
     model, info = load_checkpoint(checkpoint)
-    info.model["settings"] = info.model["settings"] | {"average_points": average}
+    info.model = replace(info.model, settings=info.model.settings | {"average_points": average})
     save_checkpoint(tmp_path / "model.safetensors", model, info)
     scorer = Scorer(tmp_path / "model.safetensors", batch_size=3)
     files = sorted(folder.glob("1*.jpg"))
@@ -133,17 +136,26 @@ def test_files_folders_and_patterns_are_found_once_and_in_order(folder: Path) ->
     assert find_images([folder / "notes.txt", "gone/*.jpg"])[1] == Path("gone/*.jpg")
 
 
-def test_a_model_of_another_scale_is_stretched_to_one_to_ten(
-    folder: Path, checkpoint: Path, tmp_path: Path
+@pytest.mark.parametrize(("scale", "expected"), [("ten", 3.25), ("own", 25)])
+def test_a_model_of_another_scale_answers_on_one_to_ten_or_on_its_own(
+    folder: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    scale: str,
+    expected: float,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     model, info = load_checkpoint(checkpoint)
     model.reset_classifier(1)
     torch.nn.init.zeros_(model.head.weight)
-    torch.nn.init.constant_(model.head.bias, 0.5)
-    info.model["num_outputs"], info.dataset = 1, "aadb"  # scores 0..1, so 0.5 is the middle
-    save_checkpoint(tmp_path / "aadb.safetensors", model, info)
-    score = next(iter(Scorer(tmp_path / "aadb.safetensors")(sorted(folder.glob("1*.jpg"))[0])))
-    assert score.score == pytest.approx(5.5) and score.votes == ()
+    torch.nn.init.constant_(model.head.bias, 0.25)
+    info.model, info.scale = replace(info.model, num_outputs=1), ScoreScale(0, 100, 100, 50)
+    save_checkpoint(tmp_path / "percent.safetensors", model, info)
+    photo = str(sorted(folder.glob("1*.jpg"))[0])
+    argv = ["score", photo, "--checkpoint", str(tmp_path / "percent.safetensors")]
+    assert main([*argv, "--format", "jsonl", *(["--scale", "own"] if scale == "own" else [])]) == 0
+    score = json.loads(capsys.readouterr().out)
+    assert score == {"image": photo, "score": pytest.approx(expected)}
 
 
 def resident() -> int:
@@ -274,3 +286,78 @@ def test_counts_below_one_are_refused(
 ) -> None:
     assert main(["score", str(folder), "--checkpoint", str(checkpoint), f"--{option}", "0"]) == 2
     assert f"{option} is 0: expected at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "mps", "gpu", ""])
+def test_an_unknown_device_is_an_error(checkpoint: Path, device: str) -> None:
+    with pytest.raises(ValueError, match=f"device is '{device}': expected auto, cpu or cuda"):
+        Scorer(checkpoint, device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["score", str(folder), "--checkpoint", str(checkpoint), "--device", "cuda"]
+    assert main(argv) == 2
+    assert "device is 'cuda', but torch finds no GPU" in capsys.readouterr().err
+
+
+def test_an_output_that_is_not_finite_is_an_error_of_that_image(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, info = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        model.head.weight.fill_(3e38)  # finite, and its products are not
+    path = checkpoint.with_name("large.safetensors")
+    save_checkpoint(path, model, info)
+    photo = sorted(folder.glob("1*.jpg"))[0]
+    assert main(["score", str(photo), "--checkpoint", str(path), "--format", "jsonl"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"image": str(photo), "error": f"{photo}: the model's output is not "
+                               "finite in fp32"}  # fmt: skip
+    assert f"not scored: {photo}: the model's output is not finite" in err
+
+
+def test_odd_names_are_scored_and_make_valid_files(
+    folder: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    photo, odd = sorted(folder.glob("1*.jpg"))[0], tmp_path / "odd"
+    odd.mkdir()
+    names = [b"a\nb.jpg", b"a\rb.jpg", b'a,"b.jpg', b"a\xff.jpg"]
+    for name in names:
+        shutil.copy(photo, os.path.join(os.fsencode(odd), name))
+    argv = ["score", str(odd), "--checkpoint", str(checkpoint), "--out"]
+    assert main([*argv, str(tmp_path / "x.csv")]) == 0
+    with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["image"].removeprefix(f"{odd}/") for row in rows} == {
+        "a\nb.jpg", "a\rb.jpg", 'a,"b.jpg', "a\\udcff.jpg",
+    }  # fmt: skip
+    assert len({row["score"] for row in rows}) == 1
+    assert main([*argv, str(tmp_path / "x.jsonl"), "--format", "jsonl"]) == 0
+    lines = (tmp_path / "x.jsonl").read_text().splitlines()
+    assert {os.fsencode(json.loads(line)["image"]) for line in lines} == {
+        os.path.join(os.fsencode(odd), name) for name in names
+    }
+
+
+def test_a_link_to_itself_is_one_reported_error(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "broken.jpg").unlink()
+    (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
+    assert main(["score", str(folder), "--checkpoint", str(checkpoint)]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 6 and err.count("not scored: ") == 1 and "loop.jpg" in err
+
+
+def test_errors_have_a_line_in_json_and_none_in_csv() -> None:
+    scores = [Score("a.jpg", 5.0, (0.25, 0.75)), Score("b.jpg", float("nan"), error="gone")]
+    assert list(score_lines(scores, 2, "csv")) == [
+        "image,score,v1,v2", "a.jpg,5.000000,0.250000,0.750000",
+    ]  # fmt: skip
+    assert [json.loads(line) for line in score_lines(scores, 2, "jsonl")] == [
+        {"image": "a.jpg", "score": 5.0, "votes": [0.25, 0.75]},
+        {"image": "b.jpg", "error": "gone"},
+    ]
