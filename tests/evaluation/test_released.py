@@ -1,18 +1,22 @@
 """The authors' checkpoints: files of their names and shapes, since the real ones are not here."""
 
+import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from parity import release_state
 
 import eat
+from eat.checkpoint import load_checkpoint, read_info, read_trained_on, save_checkpoint
+from eat.cli import main
+from eat.data.registry import DATASETS
 from eat.evaluation.evaluate import evaluate_checkpoint
-from eat.evaluation.released import RELEASED, load_released
-from eat.models import WeightsError
+from eat.evaluation.released import RELEASED
+from eat.models import VARIANTS
 from eat.models.weights import RELEASE_RULES
 
 
@@ -52,17 +56,26 @@ def release_names(model: eat.models.EAT) -> dict[str, list[int]]:
     return names
 
 
+SMALL = {"dims": (16, 32, 32, 64), "heads": (1, 1, 2, 4), "stages": ("LS", "LS", "LE", "LE")}
+STAND_IN = VARIANTS["eat_tiny_released"] | SMALL  # for the published size
+
+
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """State dicts under the release's names, filled by the rule of the parity numbers."""
     folder, made = tmp_path_factory.mktemp("released"), {}
-    for dataset, row in RELEASED.items():
-        with torch.device("meta"):
-            model = eat.create_model("eat_base_released", row.num_outputs)
-        state = release_state(release_names(model))
-        made[dataset] = folder / row.file
+    for dataset, num_outputs in (("ava", 10), ("tad66k", 1)):
+        state = release_state(release_names(eat.models.EAT(**STAND_IN, num_outputs=num_outputs)))
+        made[dataset] = folder / RELEASED[dataset].file
         torch.save({name: value.float() for name, value in state.items()}, made[dataset])
     return made
+
+
+@pytest.fixture
+def files(written: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """These files, where the released model is as small as they are."""
+    monkeypatch.setitem(VARIANTS, "eat_base_released", STAND_IN)
+    return written
 
 
 @pytest.fixture
@@ -74,11 +87,102 @@ def tad66k(sample: Path, tmp_path: Path) -> Path:
     return tmp_path / "test.csv"
 
 
-@pytest.mark.parametrize("dataset", list(RELEASED))
-def test_the_head_tells_which_checkpoint_it_is(files: dict[str, Path], dataset: str) -> None:
-    model, info = load_released(files[dataset])
-    assert info.dataset == dataset and model.num_outputs == RELEASED[dataset].num_outputs
-    assert not info.preprocess.upright
+@pytest.mark.parametrize(("dataset", "num_outputs"), [("ava", 10), ("tad66k", 1)])
+def test_the_head_tells_which_checkpoint_it_is(
+    files: dict[str, Path], dataset: str, num_outputs: int
+) -> None:
+    model, info = load_checkpoint(files[dataset])
+    assert info == read_info(files[dataset]) and info.released
+    assert (info.dataset, info.model.num_outputs) == (dataset, model.num_outputs)
+    assert model.num_outputs == num_outputs and model.averages_points
+    assert info.scale == DATASETS[dataset].scale and read_trained_on(files[dataset]) is None
+    assert not info.preprocessing.upright and info.preprocessing.decode == "exact"
+    outputs = model(torch.randn(2, 3, 224, 224))
+    assert (outputs.sum(dim=1) - 1).abs().max() > 1e-3  # raw
+
+
+def test_a_file_of_the_published_size_is_taken(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        names = release_names(eat.create_model("eat_base_released", 10))
+    torch.save({n: torch.zeros(()).expand(shape) for n, shape in names.items()}, tmp_path / "x.pth")
+    model, info = load_checkpoint(tmp_path / "x.pth")
+    assert info.released and info.dataset == "ava"
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == 86.88
+    assert all(not parameter.any() for parameter in model.parameters())
+    assert [n for n in names if not any(re.fullmatch(rule[0], n) for rule in RELEASE_RULES)] == []
+
+
+@pytest.mark.parametrize("dataset", ["ava", "tad66k"])
+def test_scoring_equals_an_evaluation_with_own_points(
+    files: dict[str, Path],
+    sample: Path,
+    tad66k: Path,
+    tmp_path: Path,
+    dataset: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file, images = str(files[dataset]), sample / "images"
+    argv = ["--labels", str(tad66k), "--images", str(images), "--name", "tad66k", "--own_points"]
+    argv += ["true", "--workers", "0", "--samples", "0", "--out"]
+    assert main(["evaluate", "--released", file, *argv, str(tmp_path / "a")]) == 0
+    assert main(["evaluate", file, *argv, str(tmp_path / "b")]) == 0
+    first, second = (pd.read_csv(tmp_path / name / "predictions.csv") for name in "ab")
+    pd.testing.assert_frame_equal(first, second)
+    capsys.readouterr()
+    photos = [str(images / image) for image in first["image"]]
+    assert main(["score", *photos, "--checkpoint", file, "--format", "jsonl"]) == 0
+    out, err = capsys.readouterr()
+    scores = [json.loads(line) for line in out.splitlines()]
+    np.testing.assert_allclose([s["score"] for s in scores], first["predicted"], atol=1e-4)
+    if dataset == "ava":
+        votes = first[[f"p{k}" for k in range(1, 11)]]
+        np.testing.assert_allclose([s["votes"] for s in scores], votes, atol=1e-4)
+    title = DATASETS[dataset].title
+    assert err == (
+        f"the authors' {title} model: its own preprocessing, each image's own interest points\n"
+    )
+
+
+def test_points_of_a_released_model_are_drawn(
+    files: dict[str, Path], sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, out = next((sample / "images").iterdir()), tmp_path / "points.png"
+    argv = ["points", str(photo), "--checkpoint", str(files["tad66k"]), "--out", str(out)]
+    assert main(argv) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().err.startswith("the authors' TAD66K model: its own preprocessing")
+
+
+def test_a_released_model_written_as_a_checkpoint_of_ours_stays_one(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    model, info = load_checkpoint(files["ava"])
+    save_checkpoint(tmp_path / "ava.safetensors", model, info)
+    again, told = load_checkpoint(tmp_path / "ava.safetensors")
+    pixels = torch.randn(1, 3, 224, 224)
+    assert told == info and torch.equal(again(pixels), model(pixels))
+
+
+@pytest.mark.parametrize("command", [["score", "x.jpg", "--checkpoint"], ["evaluate"]])
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        ({"model": {"patch_proj.0.weight": torch.zeros(1), "cls_head.bias": torch.zeros(1000)}},
+         "its head has 1000 outputs"),
+        ({"conv1.weight": torch.zeros(1)}, r"its first names are \['conv1.weight'\]"),
+    ],
+)  # fmt: skip
+def test_weights_from_elsewhere_are_told_where_to_go(
+    tmp_path: Path,
+    command: list[str],
+    state: dict[str, object],
+    found: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.save(state, tmp_path / "dat.pth")
+    assert main([*command, str(tmp_path / "dat.pth")]) == 2
+    err = capsys.readouterr().err
+    assert re.search(f"dat.pth: .*{found}.*; other weights start a run with --model.weights", err)
 
 
 def test_the_measured_row_stands_beside_the_published_one_and_the_split_is_questioned(
@@ -86,7 +190,6 @@ def test_the_measured_row_stands_beside_the_published_one_and_the_split_is_quest
 ) -> None:
     evaluation = evaluate_checkpoint(
         files["tad66k"],
-        released=True,
         labels=str(tad66k),
         images=str(sample / "images"),
         workers=0,
@@ -106,7 +209,6 @@ def test_own_points_make_scores_independent_of_the_batch(
     def predictions(batch: int, own: bool) -> np.ndarray:
         evaluation = evaluate_checkpoint(
             files["tad66k"],
-            released=True,
             labels=str(tad66k),
             images=str(sample / "images"),
             own_points=own,
@@ -121,10 +223,11 @@ def test_own_points_make_scores_independent_of_the_batch(
     assert np.abs(predictions(5, own=False) - alone).max() > 1e-2
 
 
-def test_another_file_is_refused_by_name(checkpoint: Path, tmp_path: Path) -> None:
-    shutil.copy(checkpoint, tmp_path / "ours.safetensors")
-    with pytest.raises(WeightsError, match="ours.safetensors: not one of the released checkpoints"):
-        load_released(tmp_path / "ours.safetensors")
+def test_a_checkpoint_of_ours_is_not_taken_as_released(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--released", str(checkpoint)]) == 2
+    assert f"{checkpoint}: not one of the released checkpoints" in capsys.readouterr().err
 
 
 def test_the_official_test_lists_are_known(labels: Path) -> None:
@@ -136,9 +239,3 @@ def test_the_official_test_lists_are_known(labels: Path) -> None:
     tad66k = read_labels("tad66k", labels / "tad66k" / "merge")
     test = tad66k[tad66k["split"] == "test"]
     assert fingerprint(test) == RELEASED["tad66k"].test_fingerprint
-
-
-def test_every_release_name_has_a_rule(files: dict[str, Path]) -> None:
-    state = torch.load(files["ava"], weights_only=True)
-    odd = [n for n in state if not any(re.fullmatch(rule[0], n) for rule in RELEASE_RULES)]
-    assert odd == []
