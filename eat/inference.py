@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from eat.data.transforms import normalise
 from eat.models import EAT
-from eat.models.deformable import InterestPoints
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -67,10 +66,3 @@ def compile_frozen(model: EAT, pixels: Tensor, precision: str) -> None:
 def pick_device(name: str) -> torch.device:
     """The device that "auto" or "cpu" stands for."""
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu")
-
-
-def use_own_points(model: EAT) -> None:
-    """Give every image its own interest points, also where the profile averages them."""
-    for module in model.modules():
-        if isinstance(module, InterestPoints):
-            module.average = False

@@ -20,7 +20,7 @@ from torch import Tensor
 from eat.checkpoint import load_checkpoint
 from eat.data.scales import to_scores
 from eat.data.transforms import ImageError, normalise
-from eat.inference import autocast, cast_weights, compile_frozen, pick_device, use_own_points
+from eat.inference import autocast, cast_weights, compile_frozen, pick_device
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 ONE_TO_TEN = (1.0, 10.0)
@@ -128,7 +128,7 @@ class Scorer:
         self.workers = workers or min(available_cores(), 16)
         self.batch_size = batch_size or (16 if self.device.type == "cuda" else 1)
         model, self.info = load_checkpoint(checkpoint)
-        use_own_points(model)
+        model.use_own_points()
         cast_weights(model, precision)
         self.model = model.to(self.device)
         if compile:

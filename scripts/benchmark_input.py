@@ -30,7 +30,6 @@ from eat.data.cache import CachedPixels, make_cache
 from eat.data.scales import to_scores
 from eat.data.transforms import Preprocessing, normalise
 from eat.evaluation.metrics import srcc
-from eat.inference import use_own_points
 from eat.scoring import find_images
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -103,7 +102,7 @@ def report_pixels(files: list[Path], exact: Preprocessing, fast: Preprocessing) 
 def report_scores(files: list[Path], checkpoint: str) -> None:
     """Print how far a checkpoint's scores of the fast path are from those of the exact one."""
     model, info = load_checkpoint(checkpoint)
-    use_own_points(model)
+    model.use_own_points()
     scores = {}
     for decode in ("exact", "fast"):
         how = Preprocessing(info.preprocess.size, decode=decode)

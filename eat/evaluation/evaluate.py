@@ -29,7 +29,7 @@ from eat.data.transforms import normalise
 from eat.evaluation.metrics import bootstrap_interval, emd, score_metrics
 from eat.evaluation.released import RELEASED, load_released
 from eat.evaluation.report import Evaluation
-from eat.inference import autocast, pick_device, use_own_points
+from eat.inference import autocast, pick_device
 from eat.models import EAT
 
 MAX_SLICES = 100  # a column with more values than this is cut into quarters, or refused
@@ -260,7 +260,7 @@ def evaluate_checkpoint(
         raise LabelError(f"{labels or run['labels']}: has no {split} split; give --test")
     table, dataset, source = tables[split], splits.dataset, info.dataset_row
     if own_points:
-        use_own_points(model)
+        model.use_own_points()
     outputs = run_split(
         model, info, table, images or run["images"], batch_size, workers, device, precision, cache
     )

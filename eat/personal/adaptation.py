@@ -18,7 +18,7 @@ from eat.data.scales import rescale
 from eat.data.transforms import Preprocessing, normalise, packed
 from eat.evaluation.metrics import UndefinedMetricWarning, srcc
 from eat.evaluation.released import load_released
-from eat.inference import autocast, pick_device, use_own_points
+from eat.inference import autocast, pick_device
 from eat.models import EAT
 from eat.personal.report import WorkerResult
 
@@ -172,7 +172,7 @@ class Adapter:
         device: str,
     ) -> None:
         model, info = load_released(checkpoint) if released else load_checkpoint(checkpoint)
-        use_own_points(model)
+        model.use_own_points()
         model.set_epoch(1, 1)  # the model's training is over: Eq. 9 leaves no rotation
         self.device = pick_device(device)
         self.model: EAT = model.to(self.device)

@@ -13,7 +13,7 @@ import eat
 from eat.evaluation.evaluate import evaluate_checkpoint
 from eat.evaluation.released import RELEASED, load_released
 from eat.models import WeightsError
-from eat.models.weights import RELEASE_RULES
+from eat.models.foreign import RELEASE_RULES
 
 
 def release_names(model: eat.models.EAT) -> dict[str, list[int]]:

@@ -205,7 +205,7 @@ def test_positions_lie_inside_the_map_with_the_tanh_and_may_leave_it_without() -
 
 def test_without_points_a_uniform_grid_of_as_many_takes_their_place() -> None:
     record: dict[str, Tensor] = {}
-    attention(interest_kernel=None)(features(), record)
+    attention(interest=False)(features(), record)
     assert record["points"].shape == (1, 1, 3, 4, 2)
     y, x = record["points"][0, 0, :, 0, 0], record["points"][0, 0, 0, :, 1]
     torch.testing.assert_close(y, torch.tensor([-2 / 3, 0, 2 / 3], dtype=torch.float64))
@@ -214,7 +214,7 @@ def test_without_points_a_uniform_grid_of_as_many_takes_their_place() -> None:
 
 def test_without_offsets_the_positions_are_the_points() -> None:
     record: dict[str, Tensor] = {}
-    attention(offset_kernel=None, bound_positions=False)(features(), record)
+    attention(offsets=False, bound_positions=False)(features(), record)
     assert "offsets" not in record
     assert torch.equal(record["positions"][:, 1], record["points"][:, 0])
 
