@@ -14,7 +14,7 @@ from safetensors.torch import save
 from eat.data.registry import DATASETS, Dataset
 from eat.data.transforms import Preprocessing
 from eat.models import EAT, WeightsError, create_model, load_weights
-from eat.models.weights import TRAINED_ON
+from eat.models.weights import TRAINED_ON, EmptyWeights
 from eat.system.files import write_atomically
 
 HEADER = "eat"  # key of our JSON in the safetensors header
@@ -116,6 +116,7 @@ def load_checkpoint(path: str | Path) -> tuple[EAT, CheckpointInfo]:
         WeightsError: the file is absent, damaged or not a checkpoint of ours.
     """
     info = read_info(path)
-    model = info.build()
+    with EmptyWeights():
+        model = info.build()
     load_weights(model, path, verbose=False)
     return model.eval(), info

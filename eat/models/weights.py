@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from einops import rearrange
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from eat.models.base import AestheticModel
 from eat.models.foreign import State, WeightsError, convert, misfit
@@ -94,6 +96,19 @@ def unwrap(content: object, source: str) -> State:
     return {name.removeprefix("module."): value for name, value in content.items()}
 
 
+class EmptyWeights(TorchFunctionMode):
+    """Build models without making up weights that a file replaces; buffers are made as usual.
+
+    Parameters come out on the meta device, until ``load_weights`` puts those of the file there.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        device = {"device": "meta"} if func is torch.empty else {}
+        return func(*args, **(kwargs or {}) | device)
+
+
 def resize_bias_table(table: Tensor, shape: torch.Size) -> Tensor | None:
     """Resize either kind of bias table bicubically; None if it is not a matter of resolution."""
     if not table.numel():
@@ -135,7 +150,7 @@ def load_weights(
     otherwise. Nothing is changed if anything else does not fit.
 
     Args:
-        model: the model to fill.
+        model: the model to fill. One built within ``EmptyWeights`` takes tensors as they are.
         weights: a ``.safetensors`` file, a PyTorch file (read with ``weights_only=True``), or a
             state dict.
         verbose: print the report.
@@ -176,13 +191,15 @@ def load_weights(
             )
             raise misfit(source, origin[name], value, expected)
     report.missing = [name for name in own if name not in fitted]
-    needed = [name for name in report.missing if not optional.match(name)]
+    needed = [n for n in report.missing if own[n].is_meta or not optional.match(n)]
     if needed:
         raise WeightsError(
             f"{source}: another architecture, or part of one: {len(needed)} weights are missing, "
             f"the first is {needed[0]!r}"
         )
-    model.load_state_dict(fitted, strict=False)
+    fitted = {name: value.to(own[name].dtype) for name, value in fitted.items()}
+    empty = any(value.is_meta for value in own.values())
+    model.load_state_dict(fitted, strict=False, assign=empty)
     if verbose:
         print(report)
     return report
