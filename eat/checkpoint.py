@@ -23,12 +23,11 @@ from eat.data.registry import DATASETS
 from eat.data.scales import ScoreScale
 from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, WeightsError, create_model, load_weights
-from eat.models.weights import read_state
+from eat.models.weights import TRAINED_ON, EmptyWeights, read_state
 from eat.system.files import write_atomically
 
 FORMAT = 2  # of the description; raise it when an older version could not read a new one
 HEADER = "eat"  # key of our JSON in the safetensors header
-TRAINED_ON = "trained_on"  # key of the training images there; in format 1 a tensor beside the rest
 MAX_SIDE = 2**14  # pixels
 
 # The pixels of the authors' two checkpoints, by the width of their heads.
@@ -187,7 +186,8 @@ def load_checkpoint(path: str | Path) -> tuple[AestheticModel, CheckpointInfo]:
     """
     info = read_info(path)
     try:
-        model = info.model.build()
+        with EmptyWeights():
+            model = info.model.build()
     except Exception as error:  # on junk it fails with whatever it trips over
         raise WeightsError(f"{path}: its model cannot be built: {_brief(error)}") from error
     if _read_header(Path(path)) is None:
@@ -215,7 +215,9 @@ def _fill(model: AestheticModel, state: Mapping[str, Tensor], path: str | Path) 
             )
         if not value.isfinite().all():
             raise WeightsError(f"{path}: {name!r} holds values that are NaN or infinite")
-    model.load_state_dict(state)
+    # Copies: tensors of a mapped file would change with it.
+    copies = {name: value.to(own[name].dtype, copy=True) for name, value in state.items()}
+    model.load_state_dict(copies, assign=True)
 
 
 def _read_header(path: Path) -> dict[str, str] | None:

@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
-from eat.models.linear import Linear
-from eat.models.precision import biased_softmax
+from eat.models.kernels import Linear, biased_softmax
+from eat.models.noise import Subset
 
 MASKED = -100.0  # added to the logits of token pairs that a shift brought together
 
@@ -44,13 +45,6 @@ def relative_position_index(window: int) -> Tensor:
     return dy * (2 * window - 1) + dx
 
 
-def partition(x: Tensor, window: int) -> Tensor:
-    """(..., H, W) -> (..., windows, window^2); H and W are multiples of the window."""
-    *lead, height, width = x.shape
-    x = x.view(*lead, height // window, window, width // window, window)
-    return x.transpose(-3, -2).flatten(-4, -3).flatten(-2)
-
-
 def shift_mask(
     height: int,
     width: int,
@@ -65,7 +59,7 @@ def shift_mask(
         return (at >= size - window).long() + (at >= size - shift).long() if shift else 0 * at
 
     regions = 3 * region(height, shifts[0])[:, None] + region(width, shifts[1])[None, :]
-    regions = partition(regions, window)
+    regions = rearrange(regions, "(r u) (c v) -> (r c) (u v)", u=window, v=window)
     return MASKED * (regions[:, :, None] != regions[:, None, :]).float()
 
 
@@ -83,7 +77,7 @@ class WindowAttention(nn.Module):
         shift: cyclic shift in tokens; 0 is plain window attention.
     """
 
-    together = False  # images do not look at each other
+    mixes_images = False
 
     def __init__(
         self,
@@ -137,13 +131,15 @@ class WindowAttention(nn.Module):
             bias = bias.expand(windows, -1, -1, -1)
         return bias.flatten(0, 1)[None]
 
-    def forward(self, x: Tensor, record: dict[str, Any] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, record: dict[str, Any] | None = None, subset: Subset | None = None
+    ) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C).
 
-        ``record`` receives ``attention``: (B, windows * heads, window^2, window^2).
+        ``record`` receives ``attention``: (B, windows * heads, window^2, window^2). Nothing is
+        drawn here, so ``subset`` does not matter.
         """
-        B, H, W, C = x.shape
-        w = self.window_size
+        H, W = x.shape[1:3]
         height, width = self._padded(H, W)
         if (height, width) != (H, W):
             x = F.pad(x, (0, 0, 0, width - W, 0, height - H))
@@ -151,17 +147,16 @@ class WindowAttention(nn.Module):
         if any(shifts):
             x = x.roll((-shifts[0], -shifts[1]), dims=(1, 2))
 
-        rows, cols = height // w, width // w
-        qkv = self.qkv(x).view(B, rows, w, cols, w, 3, self.num_heads, C // self.num_heads)
-        # Each (B, rows, cols, heads, w, w, d) -> (B, windows * heads, w^2, d). Separated before
-        # they are copied into windows, their gradients are copied once less.
-        q, k, v = (
-            part.permute(0, 1, 3, 5, 2, 4, 6).reshape(B, -1, w * w, C // self.num_heads)
-            for part in qkv.unbind(5)
+        # r x c windows of u x v tokens. Split before they are copied into windows, q, k and v have
+        # their gradients copied once less.
+        axes = {"u": self.window_size, "v": self.window_size, "h": self.num_heads}
+        qkv = rearrange(
+            self.qkv(x), "b (r u) (c v) (three h d) -> three b r u c v h d", three=3, **axes
         )
+        q, k, v = (rearrange(part, "b r u c v h d -> b (r c h) (u v) d") for part in qkv)
         x = attend(q, k, v, self._bias(height, width, shifts), record)
-        x = x.view(B, rows, cols, self.num_heads, w, w, C // self.num_heads)
-        x = x.permute(0, 1, 4, 2, 5, 3, 6).reshape(B, height, width, C)
+        rows = height // self.window_size
+        x = rearrange(x, "b (r c h) (u v) d -> b (r u) (c v) (h d)", r=rows, **axes)
 
         x = self.proj(x)
         if any(shifts):

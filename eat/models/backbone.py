@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from eat.models.attention import WindowAttention
+from eat.models.base import AestheticModel
 from eat.models.deformable import DeformableAttention, InterestPoints
-from eat.models.linear import Linear
-from eat.models.noise import DropPath, Noisy
+from eat.models.kernels import Linear
+from eat.models.noise import DropPath, PerImageNoise
 
 Record = dict[str, dict[str, Tensor]]
 
@@ -49,9 +50,16 @@ class PatchConv(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm block: attention, then MLP, each with drop path around it."""
+    """Pre-norm block: attention, then MLP, each with a residual connection and drop path."""
 
-    def __init__(self, dim: int, attn: nn.Module, *, mlp_ratio: float, drop_path: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        attn: WindowAttention | DeformableAttention,
+        *,
+        mlp_ratio: float,
+        drop_path: float,
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attn = attn
@@ -62,15 +70,15 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, record: dict[str, Tensor] | None = None) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C); ``record`` as in the attention's forward."""
+        """(B, H, W, C) -> (B, H, W, C); ``record`` as in the attention's forward.
 
-        def attention(part: Tensor, rows: Tensor | None) -> Tensor:
-            if rows is None or not isinstance(self.attn, Noisy):
-                return self.attn(self.norm1(part), record)
-            return self.attn(self.norm1(part), record, (rows, len(x)))
-
-        x = self.drop_path(x, attention, together=record is not None or self.attn.together)
-        return self.drop_path(x, lambda part, rows: self.mlp(self.norm2(part)))
+        Drop path calls a branch with the images that keep it.
+        """
+        mixes = self.attn.mixes_images or record is not None  # a record is of all images
+        x = x + self.drop_path(
+            lambda x, subset: self.attn(self.norm1(x), record, subset), x, mixes_images=mixes
+        )
+        return x + self.drop_path(lambda x, subset: self.mlp(self.norm2(x)), x)
 
 
 class Stage(nn.Module):
@@ -97,7 +105,7 @@ class Stage(nn.Module):
         return x
 
 
-class EAT(nn.Module):
+class EAT(AestheticModel):
     """Swin-like backbone whose later stages attend to interest points; with a rating head.
 
     The defaults are the paper's EAT-Base. Named settings live in ``eat.models.variants``.
@@ -121,11 +129,12 @@ class EAT(nn.Module):
         range_factor: bound of letter E's offsets in point spacings; None for [-1, 1].
         grid_range_factor: the same for letter D.
         average_points: average interest points over the batch (released profile).
-        interest: take interest points; False replaces them by a uniform grid of as many (Table 5).
+        interest: take interest points; False puts a uniform grid of as many in their place
+            (Table 5).
         offsets: move the points by offsets (Table 5).
         eta: quadrant weight of Eq. 7; 1 for none.
         rotate: rotate offsets at random while training (Eqs. 8, 9).
-        bound_positions: tanh over point plus offset (Eq. 10).
+        bound_positions: tanh over point plus offset (Eq. 10); a plain grid stays as it is.
         mlp_ratio: hidden channels of the MLP over its input's.
         drop_path_rate: drop path of the last block; grows linearly from 0.
         softmax: end in a softmax over outputs; None does so if there are several.
@@ -164,7 +173,8 @@ class EAT(nn.Module):
         super().__init__()
         if num_outputs < 1:
             raise ValueError(f"num_outputs must be at least 1, got {num_outputs}")
-        self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.img_size = (height, width)
         if min(self.img_size) < MIN_SIZE:
             raise ValueError(f"img_size must be at least {MIN_SIZE} pixels, got {img_size}")
         groups = groups or [max(1, count // 4) for count in heads]
@@ -182,7 +192,9 @@ class EAT(nn.Module):
             if len(values) != 4:
                 raise ValueError(f"{name} needs one value for each of 4 stages, got {values!r}")
 
-        def attention(letter: str, s: int, size: tuple[int, int]) -> nn.Module:
+        def attention(
+            letter: str, s: int, size: tuple[int, int]
+        ) -> WindowAttention | DeformableAttention:
             if letter in "LS":
                 shifted = window_size // 2 if shift is None else shift
                 return WindowAttention(
@@ -198,6 +210,7 @@ class EAT(nn.Module):
                     heads[s],
                     num_groups=groups[s],
                     feature_size=size,
+                    interest=False,
                     offset_kernel=grid_offset_kernels[s],
                     pad_offsets=True,
                     range_factor=grid_range_factor,
@@ -207,9 +220,11 @@ class EAT(nn.Module):
                 heads[s],
                 num_groups=groups[s],
                 feature_size=size,
-                interest_kernel=interest_kernels[s] if interest else None,
+                interest=interest,
+                interest_kernel=interest_kernels[s],
                 average_points=average_points,
-                offset_kernel=offset_kernels[s] if offsets else None,
+                offsets=offsets,
+                offset_kernel=offset_kernels[s],
                 pad_offsets=pad_offsets,
                 range_factor=range_factor,
                 eta=eta,
@@ -249,11 +264,9 @@ class EAT(nn.Module):
         self.reset_classifier(num_outputs)
 
     @property
-    def num_outputs(self) -> int:
-        """Width of the head."""
-        return self.head.out_features
-
-    num_classes = num_outputs  # timm's name for it
+    def num_classes(self) -> int:
+        """``num_outputs`` under timm's name."""
+        return self.num_outputs
 
     def get_classifier(self) -> nn.Linear:
         """The head, under timm's name."""
@@ -261,8 +274,20 @@ class EAT(nn.Module):
 
     def reset_classifier(self, num_outputs: int) -> None:
         """Replace the head by a new one for ``num_outputs`` outputs."""
+        self.num_outputs = num_outputs
         self.head = nn.Linear(self.num_features, num_outputs)
         init_linear(self.head)
+
+    @property
+    def averages_points(self) -> bool:
+        """Whether interest points are averaged over the batch (released profile)."""
+        return any(isinstance(m, InterestPoints) and m.average for m in self.modules())
+
+    def use_own_points(self) -> None:
+        """Give every image its own interest points from here on."""
+        for module in self.modules():
+            if isinstance(module, InterestPoints):
+                module.average = False
 
     def set_epoch(self, epoch: int, num_epochs: int) -> None:
         """Set how far offsets rotate while training: the factor 1 - e / E of Eq. 9.
@@ -277,27 +302,16 @@ class EAT(nn.Module):
             if isinstance(module, DeformableAttention):
                 module.exploration.fill_(1 - epoch / num_epochs)
 
-    @property
-    def averages_points(self) -> bool:
-        """Whether interest points are averaged over the batch."""
-        return any(m.average for m in self.modules() if isinstance(m, InterestPoints))
-
-    def use_own_points(self) -> None:
-        """Give every image its own interest points, also where the profile averages them."""
-        for module in self.modules():
-            if isinstance(module, InterestPoints):
-                module.average = False
-
-    def set_rows(self, first: int, whole: int) -> None:
-        """Say that the next batches are a part of a larger one; see ``eat.models.noise``.
+    def set_batch_slice(self, first: int, total: int) -> None:
+        """Announce that the next batches are slices of a larger one; see ``eat.models.noise``.
 
         Args:
-            first: place of the first image in the whole batch, from 0.
-            whole: images in the whole batch.
+            first: place of the next batch's first image in the larger batch, from 0.
+            total: images in the larger batch.
         """
         for module in self.modules():
-            if isinstance(module, Noisy):
-                module.rows = first, whole
+            if isinstance(module, PerImageNoise):
+                module.batch_slice = first, total
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep only each block's input while training, and compute the rest again backwards.
@@ -306,6 +320,10 @@ class EAT(nn.Module):
         """
         for stage in self.stages:
             stage.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the position bias tables of both kinds of attention."""
+        return {name for name, _ in self.named_parameters() if name.endswith("bias_table")}
 
     def forward_features(self, x: Tensor, record: Record | None = None) -> Tensor:
         """Features before pooling.
@@ -370,6 +388,3 @@ def init_linear(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-AestheticModel = EAT

@@ -1,6 +1,6 @@
 """What enhanced attention costs, in multiply-adds for one image: as printed, and as computed."""
 
-from eat.models.convolution import products_for
+from eat.models.kernels import products_for
 
 
 def eq12(

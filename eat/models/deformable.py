@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from eat.models.attention import attend
-from eat.models.convolution import convolve, convolve_depthwise, pad_to_kernel
-from eat.models.linear import Linear
-from eat.models.noise import Among, Noisy
-from eat.models.precision import at_least_float32
+from eat.models.kernels import Linear, at_least_float32, convolve, convolve_depthwise
+from eat.models.noise import PerImageNoise, Subset
 
 
 def pixel_centres(size: int, like: Tensor) -> Tensor:
@@ -85,15 +84,15 @@ def sample_features(x: Tensor, positions: Tensor) -> Tensor:
     Returns:
         (B, N, C).
     """
-    B, H, W, C = x.shape
-    groups, N = positions.shape[1:3]
-    maps = x.view(B, H, W, groups, C // groups).permute(0, 3, 1, 2, 4).to(positions.dtype)
+    groups = positions.shape[1]
+    maps = rearrange(x.to(positions.dtype), "b h w (g c) -> (b g) h w c", g=groups)
     # Maps are transposed, and so the grid may stay (y, x): grid_sample takes the last axis first.
-    # Channels stay innermost: read so, they need no slow copy.
-    maps = maps.reshape(B * groups, H, W, C // groups).permute(0, 3, 2, 1)
-    grid = positions.reshape(B * groups, 1, N, 2)
-    sampled = F.grid_sample(maps, grid, align_corners=True).view(B, C, N).to(x.dtype)
-    return sampled.transpose(1, 2).contiguous()  # or else a product copies weights for every image
+    # Channels stay innermost in memory: read so, they need no slow copy.
+    maps = rearrange(maps, "n h w c -> n c w h")
+    grid = rearrange(positions, "b g n yx -> (b g) 1 n yx")
+    sampled = F.grid_sample(maps, grid, align_corners=True).to(x.dtype)
+    sampled = rearrange(sampled, "(b g) c 1 n -> b n (g c)", g=groups)
+    return sampled.contiguous()  # or else a product copies weights for every image
 
 
 def position_bias(table: Tensor, positions: Tensor, height: int, width: int) -> Tensor:
@@ -109,14 +108,23 @@ def position_bias(table: Tensor, positions: Tensor, height: int, width: int) -> 
         (B, heads, height * width, N).
     """
     B, groups, N, _ = positions.shape
-    heads = table.shape[0]
     # (queries - positions) / 2, with y and x of all positions in one long row, which is faster.
     queries = (kept_grid(height, width, positions) / 2).view(1, height * width, 2).repeat(1, 1, N)
     displacement = queries - (positions / 2).reshape(B * groups, 1, N * 2)
     grid = displacement.view(B * groups, height * width, N, 2)
-    tables = table.transpose(1, 2).unflatten(0, (groups, heads // groups)).to(grid.dtype)
-    tables = tables.expand(B, -1, -1, -1, -1).flatten(0, 1)  # transposed, as in sample_features
-    return F.grid_sample(tables, grid, align_corners=True).view(B, heads, height * width, N)
+    # Transposed, as in sample_features.
+    tables = repeat(table.to(grid.dtype), "(g h) y x -> (b g) h x y", b=B, g=groups)
+    bias = F.grid_sample(tables, grid, align_corners=True)
+    return rearrange(bias, "(b g) h q n -> b (g h) q n", b=B)
+
+
+def pad_to_kernel(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Zero-pad a map (B, C, H, W) that is smaller than the kernel up to the kernel's size."""
+    rows = max(conv.kernel_size[0] - x.shape[-2], 0)
+    cols = max(conv.kernel_size[1] - x.shape[-1], 0)
+    if not rows and not cols:
+        return x
+    return F.pad(x, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2))
 
 
 class InterestPoints(nn.Module):
@@ -171,40 +179,39 @@ class Offsets(nn.Module):
 
     def forward(self, q: Tensor) -> Tensor:
         """(B, H, W, C) queries -> (B, groups, Hin, Win, 2) offsets as (y, x)."""
-        B, H, W, C = q.shape
-        g = self.num_groups
         # Groups go into the batch, channels last: depthwise convolutions run fastest so.
-        x = q.view(B, H, W, g, C // g).permute(0, 3, 1, 2, 4).reshape(B * g, H, W, C // g)
-        x = x.permute(0, 3, 1, 2)
+        x = rearrange(q, "b h w (g c) -> (b g) h w c", g=self.num_groups).permute(0, 3, 1, 2)
         if not self.conv.padding[0]:
             x = pad_to_kernel(x, self.conv)
-        x = convolve_depthwise(self.conv, x).permute(0, 2, 3, 1)  # (B * groups, Hin, Win, C / g)
+        x = convolve_depthwise(self.conv, x).permute(0, 2, 3, 1)
         x = at_least_float32(self.proj(self.act(self.norm(x)))).tanh()
         height, width = x.shape[1:3]
         if self.range_factor is not None:
             x = x * (self.range_factor * point_spacing(height, width, x.device))
-        return x.view(B, g, height, width, 2)
+        return rearrange(x, "(b g) h w yx -> b g h w yx", g=self.num_groups)
 
 
-class DeformableAttention(Noisy):
+class DeformableAttention(PerImageNoise):
     """Attention from every token to features sampled at points plus offsets.
 
-    With ``interest_kernel`` None it is DAT's attention around a uniform grid (block letter D);
-    otherwise EAT's enhanced attention around interest points (block letter E).
+    With interest points it is EAT's enhanced attention (block letter E), otherwise DAT's attention
+    around a uniform grid (block letter D).
 
     Args:
         dim: number of channels C.
         num_heads: number of heads; divides ``dim``.
         num_groups: channel groups with offsets of their own; divides ``num_heads``.
         feature_size: (H, W) of the usual input; the bias table has 2H-1 by 2W-1 entries a head.
-        interest_kernel: k_in (Eq. 4), or None for the uniform grid.
+        interest: learn interest points; False puts a uniform grid of as many in their place.
+        interest_kernel: k_in (Eq. 4), which sets the number of points.
         average_points: average the interest points over the batch, as the release does.
-        offset_kernel: k_of (Eq. 5), or None for no offsets (Table 5).
+        offsets: move the points by offsets.
+        offset_kernel: k_of (Eq. 5).
         pad_offsets: zero-pad the offset convolution, so that each token gets an offset.
         range_factor: bound of the offsets in point spacings; None for [-1, 1].
         eta: quadrant weight (Eq. 7) in (0, 1]; 1 switches it off.
         rotate: rotate the offsets at random while training (Eqs. 8, 9).
-        bound_positions: tanh over point plus offset (Eq. 10).
+        bound_positions: tanh over point plus offset (Eq. 10), unless both are switched off.
 
     Raises:
         ValueError: dim, heads and groups do not divide, eta is out of range, or points and offsets
@@ -218,9 +225,11 @@ class DeformableAttention(Noisy):
         *,
         num_groups: int,
         feature_size: tuple[int, int],
-        interest_kernel: int | None = None,
+        interest: bool = True,
+        interest_kernel: int = 1,
         average_points: bool = False,
-        offset_kernel: int | None,
+        offsets: bool = True,
+        offset_kernel: int,
         pad_offsets: bool,
         range_factor: float | None,
         eta: float = 1.0,
@@ -235,28 +244,27 @@ class DeformableAttention(Noisy):
             )
         if not 0 < eta <= 1:
             raise ValueError(f"eta must lie in (0, 1], got {eta}")
-        if pad_offsets and offset_kernel is not None and offset_kernel % 2 == 0:
+        if offsets and pad_offsets and offset_kernel % 2 == 0:
             raise ValueError(f"a padded offset kernel must be odd, got {offset_kernel}")
+        lost = 0 if pad_offsets else offset_kernel - 1  # tokens a side that get no offset
+        if interest and offsets and interest_kernel - 1 != lost:
+            raise ValueError(
+                f"an interest kernel of {interest_kernel} and an offset kernel of "
+                f"{offset_kernel} {'with' if pad_offsets else 'without'} padding give "
+                "different numbers of points"
+            )
         self.num_heads = num_heads
         self.num_groups = num_groups
         self.eta = eta
         self.rotate = rotate
-        self.bound_positions = bound_positions
-        self.together = average_points  # then the points of an image hang on the others
-        # The side of the uniform grid falls short of the map's by this much, as the offsets' does.
-        self.shrink = 0 if pad_offsets or offset_kernel is None else offset_kernel - 1
-        if interest_kernel is not None:
-            if offset_kernel is not None and interest_kernel - 1 != self.shrink:
-                raise ValueError(
-                    f"an interest kernel of {interest_kernel} and an offset kernel of "
-                    f"{offset_kernel} {'with' if pad_offsets else 'without'} padding give "
-                    "different numbers of points"
-                )
+        self.bound_positions = bound_positions and (interest or offsets)
+        # The uniform grid's side falls short of the map's by this much, as that of the points does.
+        self.shrink = lost if offsets else interest_kernel - 1
+        self.interest = None
+        if interest:
             self.interest = InterestPoints(dim, interest_kernel, average=average_points)
-        else:
-            self.interest = None
         self.offset = None
-        if offset_kernel is not None:
+        if offsets:
             self.offset = Offsets(
                 dim, num_groups, offset_kernel, pad=pad_offsets, range_factor=range_factor
             )
@@ -268,7 +276,13 @@ class DeformableAttention(Noisy):
         self.bias_table = nn.Parameter(torch.empty(num_heads, 2 * height - 1, 2 * width - 1))
         nn.init.trunc_normal_(self.bias_table, std=0.01)
         # A tensor, so that a compiled model sees a new value rather than a new constant.
+        self.exploration: Tensor
         self.register_buffer("exploration", torch.ones(()), persistent=False)
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether the points of an image depend on the rest of its batch."""
+        return self.interest is not None and self.interest.average
 
     def points(self, x: Tensor) -> Tensor:
         """Reference points of a map (B, H, W, C): (B or 1, 1, Hin, Win, 2)."""
@@ -278,33 +292,37 @@ class DeformableAttention(Noisy):
         like = torch.empty(0, dtype=at_least_float32(x[:0]).dtype, device=x.device)
         return kept_grid(height, width, like)[None, None]
 
-    def rotation(self, points: Tensor, batch: int, among: Among = None) -> Tensor | None:
+    def rotation(self, points: Tensor, batch: int, subset: Subset | None = None) -> Tensor | None:
         """Random angles (batch, 1, Hin, Win), one per point and image (Eq. 9); None if unused."""
         if not (self.rotate and self.training):
             return None
         height, width = points.shape[2:4]
-        like = {"dtype": points.dtype, "device": points.device}
-        rows, batch = among or (slice(None), batch)
-        draw = self.draw(batch, lambda n: torch.rand(n, 1, height, width, **like))[rows]
+        draw = self.draw(
+            batch,
+            lambda n: torch.rand(n, 1, height, width, dtype=points.dtype, device=points.device),
+            subset,
+        )
         return self.exploration.to(points.dtype) * math.pi * (draw - 0.5)
 
     def forward(
-        self, x: Tensor, record: dict[str, Any] | None = None, among: Among = None
+        self, x: Tensor, record: dict[str, Any] | None = None, subset: Subset | None = None
     ) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C).
 
-        ``among`` says which images of how many these are, where others were left out; random angles
-        are drawn for all of them. ``record`` receives, in (y, x) order: ``points`` (B or 1, 1,
-        Hin, Win, 2); ``offsets``, as guided, and ``positions`` (B, groups, Hin, Win, 2); and
-        ``attention``, (B, heads, H * W, Hin * Win).
+        Args:
+            x: features.
+            record: receives, in (y, x) order: ``points`` (B or 1, 1, Hin, Win, 2); ``offsets``, as
+                guided, and ``positions`` (B, groups, Hin, Win, 2); and ``attention``,
+                (B, heads, H * W, Hin * Win).
+            subset: which images of the batch these are, where others dropped the branch; random
+                angles are drawn for all of them.
         """
-        B, H, W, C = x.shape
-        heads, d = self.num_heads, C // self.num_heads
+        B, H, W, _ = x.shape
         q = self.q(x)
         points = self.points(x)
         positions = points.expand(B, self.num_groups, -1, -1, -1)
         if self.offset is not None:
-            angle = self.rotation(points, B, among)
+            angle = self.rotation(points, B, subset)
             offsets = guide_offsets(self.offset(q), points, self.eta, angle)
             positions = points + offsets
             if record is not None:
@@ -314,11 +332,11 @@ class DeformableAttention(Noisy):
         if record is not None:
             record.update(points=points, positions=positions)
 
-        positions = positions.flatten(2, 3)  # (B, groups, N, 2)
+        positions = rearrange(positions, "b g h w yx -> b g (h w) yx")
         sampled = sample_features(x, positions)  # (B, N, C)
-        k = self.k(sampled).view(B, -1, heads, d).transpose(1, 2)
-        v = self.v(sampled).view(B, -1, heads, d).transpose(1, 2)
-        q = q.view(B, H * W, heads, d).transpose(1, 2)
+        q = rearrange(q, "b y x (h d) -> b h (y x) d", h=self.num_heads)
+        k = rearrange(self.k(sampled), "b n (h d) -> b h n d", h=self.num_heads)
+        v = rearrange(self.v(sampled), "b n (h d) -> b h n d", h=self.num_heads)
         bias = position_bias(self.bias_table, positions, H, W)
-        x = attend(q, k, v, bias, record)  # (B, heads, H * W, d)
-        return self.proj(x.transpose(1, 2).reshape(B, H, W, C))
+        x = attend(q, k, v, bias, record)
+        return self.proj(rearrange(x, "b h (y x) d -> b y x (h d)", y=H))

@@ -1,45 +1,69 @@
-"""Random draws of training, one per image, the same however a step's batch is split up."""
+"""Random draws of training: one per image, and the same however a batch is divided up."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-Among = tuple[Tensor, int] | None  # rows, and the size of the batch that they are of
-Branch = Callable[[Tensor, Tensor | None], Tensor]
 
-
-class Noisy(nn.Module):
-    """A module that draws at random for each image while training.
-
-    A batch may be a part of a larger one that several processes, or several passes, share. Each
-    then draws for the whole batch and takes its own rows, so that with equal random states the
-    parts together draw what the whole would.
+class Subset(NamedTuple):
+    """Some images of a batch.
 
     Attributes:
-        rows: the first image's place in the whole batch, and the whole batch's size; None if the
-            batch is whole.
+        images: (N,) their places in the batch, ascending.
+        total: images in the batch.
     """
 
-    rows: tuple[int, int] | None = None
-
-    def draw(self, count: int, sample: Callable[[int], Tensor]) -> Tensor:
-        """``sample(n)`` for the whole batch, cut to the ``count`` images at hand."""
-        if self.rows is None:
-            return sample(count)
-        first, whole = self.rows
-        return sample(whole)[first : first + count]
+    images: Tensor
+    total: int
 
 
-class DropPath(Noisy):
-    """Stochastic depth: leave a branch out for some images, and scale it up for the others.
+Branch = Callable[[Tensor, Subset | None], Tensor]
 
-    While training, the branch is computed for the others alone, which saves their share of time and
-    memory. Where the number of images must not change, a mask does the same: in a compiled model,
-    and for a branch that looks at the images together.
+
+class PerImageNoise(nn.Module):
+    """A module that draws at random for each image while training.
+
+    Several processes, or several accumulation steps, may share a batch. Each then draws for all of
+    its images and takes those at hand, so that with equal random states the slices draw what the
+    undivided batch would.
+
+    Attributes:
+        batch_slice: place of the first image in the shared batch, and images in that batch; None
+            for a batch that is not shared.
+    """
+
+    batch_slice: tuple[int, int] | None = None
+
+    def draw(
+        self, count: int, sample: Callable[[int], Tensor], subset: Subset | None = None
+    ) -> Tensor:
+        """Draw for all images of the batch, and take those at hand.
+
+        Args:
+            count: images at hand.
+            sample: draws for n images: (n, ...).
+            subset: which images of the batch they are; None for all.
+
+        Returns:
+            (count, ...).
+        """
+        size = count if subset is None else subset.total
+        first, total = self.batch_slice or (0, size)
+        drawn = sample(total)[first : first + size]
+        return drawn if subset is None else drawn[subset.images]
+
+
+class DropPath(PerImageNoise):
+    """Stochastic depth: drop a residual branch for some images, and scale it up for the others.
+
+    While training, the branch is computed only for the images that keep it, which saves a quarter
+    of a training step at a rate of 0.5. Where the number of images must not change, a mask does the
+    same: in a compiled model, and for a branch that mixes images.
 
     Args:
-        rate: chance to be left out while training, in [0, 1).
+        rate: chance of an image to drop the branch while training, in [0, 1).
     """
 
     def __init__(self, rate: float) -> None:
@@ -47,31 +71,35 @@ class DropPath(Noisy):
         self.rate = rate
 
     def kept(self, count: int, device: torch.device | str = "cpu") -> Tensor:
-        """Draw for which of ``count`` images the branch counts: (count,) bool."""
+        """Draw which of ``count`` images keep the branch: (count,) bool."""
         return self.draw(count, lambda n: torch.rand(n, device=device) >= self.rate)
 
-    def forward(self, x: Tensor, branch: Branch, *, together: bool = False) -> Tensor:
-        """``x`` and what the branch adds to it.
+    def forward(self, branch: Branch, x: Tensor, *, mixes_images: bool = False) -> Tensor:
+        """``branch(x)``, with zeros for the images that drop it.
 
         Args:
+            branch: from (N, ...) images, and the subset of ``x`` that they are (None for all of
+                it), to as many of the same shape.
             x: (B, ...).
-            branch: takes some images, and which of the B they are, (N,) or None for all.
-            together: compute the branch for all images at once.
+            mixes_images: the branch needs all images at once.
+
+        Returns:
+            (B, ...).
         """
         if not self.training or self.rate == 0:
-            return x + branch(x, None)
+            return branch(x, None)
         scale = 1 / (1 - self.rate)
-        if together or torch.compiler.is_compiling():
+        if mixes_images or torch.compiler.is_compiling():
             mask = self.kept(len(x), x.device).to(x.dtype) * scale
-            return x + branch(x, None) * mask.view(-1, *[1] * (x.ndim - 1))
-        rows = self.kept(len(x)).nonzero().flatten()  # drawn where the program runs: no waiting
-        if len(rows) == len(x):
-            return x + branch(x, None) * scale
-        if not len(rows):  # one image for nothing, so that all weights get a gradient
-            rows, scale = rows.new_zeros(1), 0.0
-        rows = rows.to(x.device, non_blocking=True)
-        added = branch(x.index_select(0, rows), rows)
-        return x.index_add(0, rows, added.to(x.dtype), alpha=scale)
+            return branch(x, None) * mask.view(-1, *[1] * (x.ndim - 1))
+        kept = self.kept(len(x)).nonzero().flatten()  # drawn on the CPU, to avoid a GPU sync
+        if len(kept) == len(x):
+            return branch(x, None) * scale
+        if not len(kept):  # one image, times zero, so that all weights get a gradient
+            kept, scale = kept.new_zeros(1), 0.0
+        kept = kept.to(x.device, non_blocking=True)
+        y = branch(x.index_select(0, kept), Subset(kept, len(x)))
+        return torch.zeros_like(x).index_add_(0, kept, y.to(x.dtype), alpha=scale)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.3f}"

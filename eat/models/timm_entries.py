@@ -5,11 +5,11 @@ Models that it makes say in ``default_cfg``, as timm's do, what images they take
 
 from typing import Any
 
-import timm  # noqa: F401  (first, and whole: another thread may be at it)
+import timm  # noqa: F401  (finish its import first: another thread may be in the middle of it)
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import register_model
 
-from eat.models.backbone import EAT
+from eat.models.base import AestheticModel
 from eat.models.variants import VARIANTS, create_model
 
 
@@ -23,7 +23,7 @@ def entry_function(name: str) -> Any:
         cache_dir: Any = None,
         num_classes: int = 10,
         **settings: Any,
-    ) -> EAT:
+    ) -> AestheticModel:
         if pretrained:
             raise ValueError(
                 f"no weights are published under the name {name!r}: build it with pretrained=False "

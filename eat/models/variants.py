@@ -3,6 +3,7 @@
 from typing import Any
 
 from eat.models.backbone import EAT
+from eat.models.base import AestheticModel
 from eat.system.words import nearest
 
 TINY = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24), "drop_path_rate": 0.2}
@@ -64,7 +65,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def create_model(
     name: str, num_outputs: int = 10, img_size: int | tuple[int, int] | None = None, **settings: Any
-) -> EAT:
+) -> AestheticModel:
     """Build a named model with fresh weights.
 
     Args:

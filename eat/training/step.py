@@ -152,7 +152,7 @@ class Learner:
         told = told.to(device, non_blocking=True)
         for i, part in enumerate(parts):
             torch.manual_seed(seed)
-            self.bare.set_rows(part.first, whole)
+            self.bare.set_batch_slice(part.first, whole)
             last = i == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():

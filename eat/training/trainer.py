@@ -26,7 +26,6 @@ from eat.data.labels.identity import identity_hashes
 from eat.evaluation.evaluate import measure, predict, tabulate
 from eat.evaluation.report import finite
 from eat.models import EAT
-from eat.models.deformable import InterestPoints
 from eat.system.files import append_line, write_atomically
 from eat.system.processes import from_main, summed
 from eat.system.stops import Interrupted, TrainingError
@@ -242,8 +241,7 @@ class Trainer:
                 self.accelerator.num_processes,
                 self.config.run.passes,
             )
-            modules = self.learner.bare.modules()
-            if any(isinstance(m, InterestPoints) and m.average for m in modules):
+            if self.learner.bare.averages_points:
                 log.warning(
                     "this profile averages interest points over the images of a pass, so that its "
                     "results hang on the numbers of processes and passes"

@@ -88,7 +88,9 @@ def test_a_swin_gives_the_same_at_any_img_size_setting() -> None:
     stages = ("LS", "LS", "LS", "LS")
     small, large = mini(stages=stages).eval(), mini(stages=stages, img_size=160).eval()
     large.load_state_dict(small.state_dict())
-    torch.testing.assert_close(small(images(160)), large(images(160)), rtol=0, atol=0)
+    x = images(160, batch=1)
+    with torch.no_grad():
+        torch.testing.assert_close(small(x), large(x), rtol=0, atol=0)
 
 
 def test_a_map_padded_by_patches_is_the_map_of_the_zero_padded_image() -> None:
@@ -176,6 +178,26 @@ def test_reset_classifier_replaces_only_the_head() -> None:
     after = model.state_dict()
     assert {n for n in after if after[n].shape != before[n].shape} == {"head.weight", "head.bias"}
     assert all(torch.equal(after[n], before[n]) for n in after if not n.startswith("head"))
+
+
+# What every model answers
+
+
+def test_a_model_knows_whether_it_averages_points_and_can_stop() -> None:
+    assert not mini().averages_points
+    model = mini("released").eval()
+    assert model.averages_points
+    alone = model(images()[:1])
+    assert not torch.equal(model(images())[:1], alone)
+    model.use_own_points()
+    assert not model.averages_points
+    torch.testing.assert_close(model(images())[:1], alone)
+
+
+def test_bias_tables_of_both_kinds_are_not_decayed() -> None:
+    assert mini(stages=("L", "S", "D", "E")).no_weight_decay() == {
+        f"stages.{s}.blocks.0.attn.bias_table" for s in range(4)
+    }
 
 
 # Settings

@@ -205,16 +205,47 @@ def test_positions_lie_inside_the_map_with_the_tanh_and_may_leave_it_without() -
 
 def test_without_points_a_uniform_grid_of_as_many_takes_their_place() -> None:
     record: dict[str, Tensor] = {}
-    attention(interest_kernel=None)(features(), record)
+    attention(interest=False)(features(), record)
     assert record["points"].shape == (1, 1, 3, 4, 2)
     y, x = record["points"][0, 0, :, 0, 0], record["points"][0, 0, 0, :, 1]
     torch.testing.assert_close(y, torch.tensor([-2 / 3, 0, 2 / 3], dtype=torch.float64))
     torch.testing.assert_close(x, torch.tensor([-0.75, -0.25, 0.25, 0.75], dtype=torch.float64))
 
 
+GRID_OF_2 = torch.tensor([-0.5, 0.5], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("interest", [True, False])
+@pytest.mark.parametrize("offsets", [True, False])
+def test_every_row_of_table_5_has_as_many_points(interest: bool, offsets: bool) -> None:
+    """The default profile at 224 has 7 x 7 points in both late stages."""
+    settings: dict[str, Any] = {"img_size": 224, "window_size": 7, "dims": (8, 8, 8, 16)}
+    settings |= {"heads": (1, 1, 1, 2), "stages": ("L", "L", "E", "E")}
+    model = EAT(interest=interest, offsets=offsets, **settings).eval()
+    record: dict[str, dict[str, Tensor]] = {"stages.2.blocks.0": {}, "stages.3.blocks.0": {}}
+    with torch.no_grad():
+        model(torch.randn(1, 3, 224, 224), record)
+    assert [r["positions"].shape[2:4] for r in record.values()] == [(7, 7), (7, 7)]
+
+
+def test_a_grid_that_nothing_moves_stays_as_it_is() -> None:
+    record: dict[str, Tensor] = {}
+    attention((4, 4), interest=False, offsets=False)(features(size=(4, 4)), record)
+    assert torch.equal(record["positions"][0, 0], record["points"][0, 0])
+    torch.testing.assert_close(record["positions"][0, 0, :, 0, 0], GRID_OF_2)
+
+
+def test_a_grid_that_offsets_move_is_bound_by_equation_10() -> None:
+    record: dict[str, Tensor] = {}
+    attention((4, 4), interest=False)(features(size=(4, 4)), record)
+    torch.testing.assert_close(record["points"][0, 0, :, 0, 0], GRID_OF_2)
+    moved = record["points"] + record["offsets"]
+    torch.testing.assert_close(record["positions"], moved.tanh())
+
+
 def test_without_offsets_the_positions_are_the_points() -> None:
     record: dict[str, Tensor] = {}
-    attention(offset_kernel=None, bound_positions=False)(features(), record)
+    attention(offsets=False, bound_positions=False)(features(), record)
     assert "offsets" not in record
     assert torch.equal(record["positions"][:, 1], record["points"][:, 0])
 

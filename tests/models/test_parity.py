@@ -12,7 +12,8 @@ from parity import FIXTURES, read_case, release_state, released_model
 from torch import Tensor
 
 from eat.models.backbone import EAT
-from eat.models.weights import RELEASE_RULES, load_weights, rename
+from eat.models.foreign import RELEASE_RULES, rename
+from eat.models.weights import load_weights
 from eat.training.losses import emd_loss, mse_loss
 
 FULL_SIZE = Path(__file__).parents[2].parent / "shared" / "parity"

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import timm
 import torch
 from parity import FIXTURES, read_case, released_model
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import eat
 from eat.data import transforms
 from eat.models.backbone import EAT
+from eat.models.base import AestheticModel
 from eat.models.variants import VARIANTS, create_model
 
 FULL_SIZE = Path(__file__).parents[2].parent / "shared" / "parity"
@@ -64,6 +67,56 @@ def test_every_variant_is_built_and_scores(name: str) -> None:
         model = create_model(name, num_outputs=5).eval()
         with torch.no_grad():
             assert model(torch.zeros(1, 3, *model.img_size)).shape == (1, 5)
+
+
+def at_small_size(name: str) -> AestheticModel:
+    """A row of the table with its own letters and profile, but a pair of blocks in each stage."""
+    row = VARIANTS[name]
+    settings: dict[str, Any] = {"dims": (8, 16, 16, 32), "heads": (1, 2, 2, 4)}
+    if "interest_kernels" not in row:
+        settings["interest_kernels"] = (13, 7, 3, 1)  # for the maps of 64 pixels
+    torch.manual_seed(0)
+    stages = tuple(pairs[:2] for pairs in row["stages"])
+    return create_model(name, img_size=64, stages=stages, drop_path_rate=0.0, **settings)
+
+
+def pixels(batch: int = 2) -> Tensor:
+    return torch.randn(batch, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_parameter_of_every_variant_gets_a_finite_gradient(name: str) -> None:
+    model = at_small_size(name).double().train()
+    target = torch.eye(10, dtype=torch.float64)[:2]
+    (model(pixels().double()) - target).square().sum().backward()
+    for parameter_name, parameter in model.named_parameters():
+        gradient = parameter.grad
+        assert gradient is not None and gradient.isfinite().all(), parameter_name
+        # The bias of the keys shifts all logits of a query alike, which a softmax does not see.
+        assert (gradient.abs().max() > 1e-12) != parameter_name.endswith("attn.k.bias")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_deterministic_and_survives_a_round_trip(name: str) -> None:
+    model, other = at_small_size(name).eval(), at_small_size(name).eval()
+    for parameter in other.parameters():
+        torch.nn.init.zeros_(parameter)
+    other.load_state_dict(safetensors.torch.load(safetensors.torch.save(model.state_dict())))
+    with torch.no_grad():
+        scores = model(pixels())
+        assert torch.equal(model(pixels()), scores)
+        assert torch.equal(other(pixels()), scores)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_runs_in_half_precision(name: str) -> None:
+    model = at_small_size(name).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = model(pixels())
+    assert scores.shape == (2, 10)
+    assert scores.isfinite().all()
+    scores.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
 def letters(name: str) -> list[str]:

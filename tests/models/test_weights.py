@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from torch import Tensor, nn
 
 from eat.models.backbone import EAT
 from eat.models.variants import create_model
-from eat.models.weights import LoadReport, WeightsError, load_weights, resize_bias_table
+from eat.models.weights import (
+    TRAINED_ON,
+    EmptyWeights,
+    LoadReport,
+    WeightsError,
+    load_weights,
+    resize_bias_table,
+)
 
 FULL_SIZE = Path(__file__).parents[2].parent / "shared" / "parity"
 SMALL: dict[str, Any] = {"dims": (8, 16, 32, 64), "heads": (1, 2, 4, 8), "drop_path_rate": 0.0}
@@ -371,6 +379,84 @@ def test_half_a_state_dict_is_refused(family: str, half: str) -> None:
 )
 def test_a_dict_without_tensors_is_refused(content: dict[str, Any], message: str) -> None:
     refused(small(), content, message)
+
+
+def test_integer_keys_are_refused(tmp_path: Path) -> None:
+    torch.save({0: torch.zeros(3), 1: torch.zeros(3)}, tmp_path / "keys.pth")
+    refused(small(), tmp_path / "keys.pth", r"keys\.pth: expected names of weights, found 0")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("family", ["eat", "release"])
+def test_weights_that_are_not_finite_are_refused_and_the_first_is_named(
+    family: str, bad: float
+) -> None:
+    case, _ = read_case(FIXTURES / "mini_AVA")
+    model = released_model(case["config"])
+    state = copy(model) if family == "eat" else release_state(case["keys"])
+    floats = [name for name in state if state[name].numel() > 4]
+    for name in (floats[7], floats[3]):
+        state[name].view(-1)[4] = bad
+    refused(model, state, f"'{re.escape(floats[3])}' holds NaN or infinite values")
+
+
+def test_a_list_of_training_images_among_older_weights_is_ignored() -> None:
+    model, other = small(), small(seed=1)
+    report = load_weights(other, model.state_dict() | {TRAINED_ON: torch.arange(3)}, verbose=False)
+    assert same(other, copy(model))
+    assert sizes(report) == [len(model.state_dict()), 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("layers.1.downsample.reduction.weight", (16,)),
+        ("layers.1.downsample.reduction.weight", (16, 30)),
+        ("layers.1.downsample.norm.weight", (31,)),
+        ("layers.0.blocks.0.attn.qkv.weight", (24,)),
+        ("layers.2.blocks.1.attn.qkv.weight", (97, 32)),
+        ("layers.2.blocks.1.attn.qkv.bias", ()),
+        ("layers.0.blocks.0.attn.relative_position_bias_table", (0, 1)),
+        ("layers.0.blocks.0.attn.relative_position_bias_table", (169,)),
+        ("patch_embed.proj.weight", (8,)),
+    ],
+)
+def test_timm_weights_of_an_odd_shape_are_refused(name: str, shape: tuple[int, ...]) -> None:
+    settings = {"embed_dim": 8, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 4, 8)}
+    with torch.device("cpu"):
+        state = timm.create_model("swin_tiny_patch4_window7_224", **settings).state_dict()
+    assert name in state
+    optional = name.endswith("bias_table")
+    state[name] = torch.zeros(shape)
+    model = small()
+    if optional:  # fresh tables take its place, and the report says so
+        assert name in load_weights(model, state, verbose=False).left_out
+    else:
+        refused(model, state, r"'layers|'patch_embed\.proj\.weight' has shape")
+
+
+# Without fresh weights
+
+
+def test_a_model_built_empty_becomes_the_one_whose_weights_it_takes() -> None:
+    source = small(window_size=3).eval()
+    with EmptyWeights():
+        model = EAT(**SMALL, stages=("LS", "LS", "LE", "DE"), window_size=3)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert all(not buffer.is_meta for buffer in model.buffers())
+    load_weights(model, copy(source) | {"head.bias": source.head.bias.double()}, verbose=False)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    x = torch.randn(1, 3, 96, 96)
+    assert torch.equal(model.eval()(x), source(x))
+
+
+def test_a_model_built_empty_takes_nothing_less_than_all_weights() -> None:
+    with EmptyWeights():
+        model = EAT(**SMALL, num_outputs=1)
+    state = EAT(**SMALL, num_outputs=10).state_dict()
+    with pytest.raises(WeightsError, match=r"2 weights are missing, the first is 'head\.weight'"):
+        load_weights(model, state)
 
 
 def test_a_file_that_holds_a_list_is_refused(tmp_path: Path) -> None:

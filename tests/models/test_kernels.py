@@ -1,11 +1,11 @@
-"""The fast convolutions of points and offsets are convolutions, and so are their gradients."""
+"""The faster forms compute what the plain operations do, and so do their gradients."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eat.models.convolution import convolve, convolve_depthwise, products_for
+from eat.models.kernels import Linear, biased_softmax, convolve, convolve_depthwise, products_for
 
 
 def same(found: Tensor, wanted: Tensor, *inputs: Tensor) -> None:
@@ -14,6 +14,28 @@ def same(found: Tensor, wanted: Tensor, *inputs: Tensor) -> None:
     slope = torch.randn_like(wanted)
     ours, theirs = (torch.autograd.grad(y, inputs, slope) for y in (found, wanted))
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 6, 24), (3, 7, 24), (4, 24), (1, 24), (24,)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_linear_layer_and_its_gradients(shape: tuple, bias: bool, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer = Linear(24, 40, bias=bias, dtype=dtype)
+    x = torch.randn(shape, dtype=dtype).requires_grad_()
+    found, wanted = layer(x), F.linear(x, layer.weight, layer.bias)
+    torch.testing.assert_close(found, wanted)
+    slope = torch.randn_like(wanted)
+    inputs = [x, *layer.parameters()]
+    ours, theirs = (torch.autograd.grad(y, inputs, slope) for y in (found, wanted))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_tokens_need_not_lie_one_after_the_other() -> None:
+    torch.manual_seed(0)
+    layer = Linear(8, 3)
+    x = torch.randn(2, 8, 4, 5).permute(0, 2, 3, 1)
+    torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
 
 
 @pytest.mark.parametrize(("kernel", "products"), [((3, 4), True), ((1, 1), True), ((4, 5), False)])
@@ -70,3 +92,20 @@ def test_under_autocast_gradients_have_the_precision_of_what_they_are_of(
     for ours, theirs in zip(found, wanted, strict=True):
         difference = (ours.float() - theirs.float()).abs().max()
         assert difference <= 0.01 * theirs.float().abs().max()
+
+
+@pytest.mark.parametrize("bias_shape", [(1, 3, 5, 7), (4, 3, 5, 7), (7,)])
+def test_the_softmax_in_half_precision_is_that_in_float32_rounded(bias_shape: tuple) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(4, 3, 5, 7).bfloat16().requires_grad_()
+    bias = torch.randn(bias_shape, requires_grad=True)
+    wide = logits.detach().float().requires_grad_()
+    wanted = (wide + bias).softmax(dim=-1)
+    found = biased_softmax(logits * 1, bias)
+    assert torch.equal(found, wanted.bfloat16())
+    slope = torch.randn_like(found)
+    ours = torch.autograd.grad(found, (logits, bias), slope)
+    theirs = torch.autograd.grad(wanted, (wide, bias), slope.float())
+    assert ours[1].dtype == torch.float32
+    for gradient, exact in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(gradient.float(), exact, rtol=0.02, atol=0.02)

@@ -1,0 +1,152 @@
+"""Weights of other code under our names: the authors' release, DAT and timm's Swin."""
+
+import re
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from eat.models.base import AestheticModel
+
+State = dict[str, Tensor]
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be read, are not safe to read, or do not fit the model."""
+
+
+# One rule a line: pattern of a foreign name, and our name; None drops it.
+Rule = tuple[str, str | Callable[[re.Match[str]], str] | None]
+_ATTN = r"stages\.(\d)\.attns\.(\d+)\."
+_OURS = r"stages.\1.blocks.\2.attn."
+_WB = r"(weight|bias)"
+RELEASE_RULES: list[Rule] = [
+    (rf"patch_proj\.0\.{_WB}", r"patch_embed.conv.\1"),
+    (rf"patch_proj\.1\.norm\.{_WB}", r"patch_embed.norm.\1"),
+    (
+        rf"stages\.(\d)\.layer_norms\.(\d+)\.norm\.{_WB}",
+        lambda m: f"stages.{m[1]}.blocks.{int(m[2]) // 2}.norm{int(m[2]) % 2 + 1}.{m[3]}",
+    ),
+    (rf"{_ATTN}proj_qkv\.{_WB}", rf"{_OURS}qkv.\3"),
+    (rf"{_ATTN}proj_(q|k|v)\.{_WB}", rf"{_OURS}\3.\4"),
+    (rf"{_ATTN}proj_out\.{_WB}", rf"{_OURS}proj.\3"),
+    (rf"{_ATTN}conv_offset\.0\.{_WB}", rf"{_OURS}offset.conv.\3"),
+    (rf"{_ATTN}conv_offset\.1\.norm\.{_WB}", rf"{_OURS}offset.norm.\3"),
+    (rf"{_ATTN}conv_offset\.3\.weight", rf"{_OURS}offset.proj.weight"),
+    (rf"{_ATTN}ref_point14\.{_WB}", rf"{_OURS}interest.conv.\3"),
+    (rf"{_ATTN}(?:relative_position_bias_table|rpe_table)", rf"{_OURS}bias_table"),
+    (rf"{_ATTN}(?:relative_position_index|attn_mask)", None),
+    (
+        rf"stages\.(\d)\.mlps\.(\d+)\.chunk\.linear([12])\.{_WB}",
+        r"stages.\1.blocks.\2.mlp.fc\3.\4",
+    ),
+    (r"down_projs\.(\d)\.0\.weight", r"stages.\1.downsample.conv.weight"),
+    (rf"down_projs\.(\d)\.1\.norm\.{_WB}", r"stages.\1.downsample.norm.\2"),
+    (rf"cls_norm\.norm\.{_WB}", r"norm.\1"),
+    (rf"cls_head\.{_WB}", r"head.\1"),
+]
+_TIMM_BLOCK = r"layers\.(\d)\.blocks\.(\d+)\."
+_OUR_BLOCK = r"stages.\1.blocks.\2."
+TIMM_SWIN_RULES: list[Rule] = [
+    (rf"patch_embed\.proj\.{_WB}", r"patch_embed.conv.\1"),
+    (rf"patch_embed\.norm\.{_WB}", r"patch_embed.norm.\1"),
+    (rf"{_TIMM_BLOCK}norm([12])\.{_WB}", rf"{_OUR_BLOCK}norm\3.\4"),
+    (rf"{_TIMM_BLOCK}attn\.(qkv|proj)\.{_WB}", rf"{_OUR_BLOCK}attn.\3.\4"),
+    (
+        rf"{_TIMM_BLOCK}attn\.relative_position_bias_table",
+        rf"{_OUR_BLOCK}attn.bias_table",
+    ),
+    (rf"{_TIMM_BLOCK}attn\.relative_position_index|{_TIMM_BLOCK}attn_mask", None),
+    (rf"{_TIMM_BLOCK}mlp\.fc([12])\.{_WB}", rf"{_OUR_BLOCK}mlp.fc\3.\4"),
+    (
+        r"layers\.([123])\.downsample\.reduction\.weight",
+        lambda m: f"stages.{int(m[1]) - 1}.downsample.conv.weight",
+    ),
+    (rf"norm\.{_WB}", r"norm.\1"),
+    (rf"head\.(?:fc\.)?{_WB}", r"head.\1"),
+]
+
+
+def misfit(source: str, name: str, value: Tensor, why: str) -> WeightsError:
+    """The error of a weight whose shape the model has no use for."""
+    return WeightsError(
+        f"{source}: another architecture: {name!r} has shape {tuple(value.shape)}, {why}"
+    )
+
+
+def rename(state: State, rules: list[Rule], source: str) -> tuple[State, dict[str, str]]:
+    """Translate foreign names.
+
+    Returns:
+        The weights under our names, and for each of them its foreign name.
+
+    Raises:
+        WeightsError: a name matches no rule.
+    """
+    weights: State = {}
+    origin: dict[str, str] = {}
+    for name, value in state.items():
+        for pattern, ours in rules:
+            match = re.fullmatch(pattern, name)
+            if match is None:
+                continue
+            if ours is not None:
+                ours = ours(match) if callable(ours) else match.expand(ours)
+                weights[ours] = value
+                origin[ours] = name
+            break
+        else:
+            raise WeightsError(
+                f"{source}: {name!r} {tuple(value.shape)} has no place in this family of models; "
+                "the file holds another architecture"
+            )
+    return weights, origin
+
+
+def _fold_patch_merging(state: State, source: str) -> State:
+    """Swin's step down as ours: norm over four tokens then linear, as a 2 x 2 convolution.
+
+    The norm's centring and weight go into the convolution; its division by the deviation is made
+    up for by our norm after the convolution, and its bias is dropped.
+    """
+    state = dict(state)
+    for name in [n for n in state if n.endswith("downsample.reduction.weight")]:
+        norm = name.replace("reduction", "norm")
+        weight, scale = state[name], state.pop(norm, torch.ones(()))
+        state.pop(norm.replace("weight", "bias"), None)
+        if weight.ndim != 2 or weight.shape[1] % 4 or scale.shape not in ((), weight.shape[1:]):
+            raise misfit(source, name, weight, f"which {norm!r} {tuple(scale.shape)} does not fit")
+        weight = weight * scale
+        weight = weight - weight.mean(dim=1, keepdim=True)
+        # timm concatenates the tokens (0, 0), (1, 0), (0, 1), (1, 1) of each 2 x 2 patch.
+        state[name] = rearrange(weight, "out (x y c) -> out c y x", x=2, y=2)
+    return state
+
+
+def _split_qkv(weights: State, origin: dict[str, str], model: AestheticModel, source: str) -> None:
+    """Give Swin's joint projection to the q, k and v of a deformable block in its place."""
+    own = model.state_dict()
+    for name in [n for n in weights if ".attn.qkv." in n and n not in own]:
+        foreign, joint = origin.pop(name), weights.pop(name)
+        if joint.ndim == 0 or len(joint) % 3:
+            raise misfit(source, foreign, joint, "expected queries, keys and values in one")
+        for letter, part in zip("qkv", joint.chunk(3), strict=True):
+            ours = name.replace(".qkv.", f".{letter}.")
+            weights[ours], origin[ours] = part, foreign
+
+
+def convert(state: State, model: AestheticModel, source: str) -> tuple[str, State, dict[str, str]]:
+    """Recognise the family of names and translate it: (format, weights, foreign name of each)."""
+    if "patch_proj.0.weight" in state:
+        return "DAT or released EAT", *rename(state, RELEASE_RULES, source)
+    if "patch_embed.proj.weight" in state and any(n.startswith("layers.") for n in state):
+        weights, origin = rename(_fold_patch_merging(state, source), TIMM_SWIN_RULES, source)
+        _split_qkv(weights, origin, model, source)
+        return "timm Swin", weights, origin
+    if "patch_embed.conv.weight" in state:
+        return "eat", state, {name: name for name in state}
+    raise WeightsError(
+        f"{source}: none of the known families of names (eat, the release, DAT, timm's Swin); "
+        f"its first names are {list(state)[:3]}"
+    )
