@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from eat.data.registry import DATASETS, Dataset
+from eat.data.registry import DATASETS, DatasetSpec
 from eat.data.transforms import Preprocessing
 from eat.models import EAT, WeightsError, create_model, load_weights
 from eat.models.weights import TRAINED_ON
@@ -50,7 +50,7 @@ class CheckpointInfo:
         )
 
     @property
-    def dataset_row(self) -> Dataset:
+    def dataset_row(self) -> DatasetSpec:
         """The data set's row in the registry."""
         return DATASETS[self.dataset]
 

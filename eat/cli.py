@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from eat.config import DataConfig, FaultConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from eat.config.commands import PrepareOptions
 from eat.signatures import signature_of
 from eat.system.heap import keep_heap
 from eat.system.processes import is_main
@@ -211,14 +212,14 @@ def write_lines(lines: Iterator[str], path: str | None) -> None:
 def add_prepare_arguments(parser: Parser) -> None:
     """Options of ``eat prepare``."""
     parser.add_argument("name", type=str, help="data set")
-    add_function(parser, "eat.data.prepare", "prepare", skip=["name"])
+    parser.add_class_arguments(PrepareOptions)
 
 
 def run_prepare(options: dict[str, Any]) -> int:
     """Check a data set. Exit code 1 if something in it needs a decision."""
     from eat.data.prepare import prepare
 
-    report = prepare(**options)
+    report = prepare(options.pop("name"), PrepareOptions(**options))
     print(report.summary())
     return 0 if report.ok or options["leave_out"] else FAILED
 

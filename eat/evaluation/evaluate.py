@@ -11,20 +11,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint, read_trained_on
-from eat.data.cache import CachedPixels
-from eat.data.dataset import (
-    AestheticsDataset,
-    loaded,
-    make_loader,
-    read_splits,
-    rows_in_order,
-    targets,
-)
+from eat.data.dataset import targets
 from eat.data.labels.identity import count_seen, fingerprint, identity_hashes
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError, vote_columns
-from eat.data.registry import Dataset
+from eat.data.loading import loaded, make_loader, rows_in_order
+from eat.data.registry import DatasetSpec
 from eat.data.scales import rescale, to_scores
+from eat.data.splits import read_splits
 from eat.data.transforms import normalise
 from eat.evaluation.metrics import bootstrap_interval, emd, score_metrics
 from eat.evaluation.released import RELEASED, load_released
@@ -56,7 +50,10 @@ def predict(
 
 
 def measure(
-    outputs: np.ndarray, table: pd.DataFrame, dataset: Dataset, trained_on: Dataset | None = None
+    outputs: np.ndarray,
+    table: pd.DataFrame,
+    dataset: DatasetSpec,
+    trained_on: DatasetSpec | None = None,
 ) -> dict[str, float]:
     """Metrics of a whole split.
 
@@ -71,7 +68,7 @@ def measure(
         and model have the same vote bins.
     """
     source = trained_on or dataset
-    scores = rescale(to_scores(outputs, source), source, dataset)
+    scores = rescale(to_scores(outputs, source.scale), source.scale, dataset.scale)
     metrics = score_metrics(
         scores,
         table["score"].to_numpy(),
@@ -79,15 +76,15 @@ def measure(
         scale=dataset.target_scale,
     )
     if outputs.shape[1] > 1 and outputs.shape[1] == len(vote_columns(table)):
-        metrics["emd"] = emd(outputs, targets(table, dataset, outputs.shape[1]).numpy())
+        metrics["emd"] = emd(outputs, targets(table, dataset.scale, outputs.shape[1]).numpy())
     return metrics
 
 
 def intervals(
     outputs: np.ndarray,
     table: pd.DataFrame,
-    dataset: Dataset,
-    trained_on: Dataset,
+    dataset: DatasetSpec,
+    trained_on: DatasetSpec,
     samples: int = 1000,
 ) -> dict[str, tuple[float, float]]:
     """95% bootstrap interval over images of each metric of ``measure``; empty for 0 samples."""
@@ -103,11 +100,12 @@ def intervals(
 
 
 def tabulate(
-    outputs: np.ndarray, table: pd.DataFrame, dataset: Dataset, trained_on: Dataset
+    outputs: np.ndarray, table: pd.DataFrame, dataset: DatasetSpec, trained_on: DatasetSpec
 ) -> pd.DataFrame:
     """Predictions beside labels: image, score, predicted, and p1..pK for vote shares."""
     columns = {"image": table["image"], "score": table["score"]}
-    columns["predicted"] = rescale(to_scores(outputs, trained_on), trained_on, dataset)
+    scores = to_scores(outputs, trained_on.scale)
+    columns["predicted"] = rescale(scores, trained_on.scale, dataset.scale)
     if outputs.shape[1] > 1:
         columns |= {f"p{k + 1}": outputs[:, k] for k in range(outputs.shape[1])}
     return pd.DataFrame(columns)
@@ -148,8 +146,8 @@ def slice_metrics(
     outputs: np.ndarray,
     table: pd.DataFrame,
     column: str,
-    dataset: Dataset,
-    trained_on: Dataset,
+    dataset: DatasetSpec,
+    trained_on: DatasetSpec,
     samples: int,
 ) -> pd.DataFrame:
     """Metrics of each slice of at least two images: column, slice, images, metrics, intervals."""
@@ -166,7 +164,7 @@ def slice_metrics(
 
 
 def leak_notes(
-    table: pd.DataFrame, dataset: Dataset, info: CheckpointInfo, trained_on: NDArray | None
+    table: pd.DataFrame, dataset: DatasetSpec, info: CheckpointInfo, trained_on: NDArray | None
 ) -> list[str]:
     """What should be known of a test list: its size, and what the model has seen of it."""
     notes = []
@@ -314,10 +312,8 @@ def run_split(
     cache: str | None = None,
 ) -> NDArray[np.float64]:
     """Outputs (N, K) of a checkpoint's model for the rows of a table."""
-    target, pixels = targets(table, info.dataset_row, 1), info.preprocess
-    if cache:
-        pixels = CachedPixels(cache, pixels, images, table["image"], training=False)
-    data = AestheticsDataset(table, images, target, pixels)
-    loader = make_loader(data, rows_in_order(len(table), batch_size), workers)
+    target = targets(table, info.dataset_row.scale, 1)
+    batches = rows_in_order(len(table), batch_size)
+    loader = make_loader(table, images, target, info.preprocess, batches, workers, cache=cache)
     where = pick_device(device)
     return predict(model.to(where), loader, where, precision)

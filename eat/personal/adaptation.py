@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eat.checkpoint import load_checkpoint
-from eat.data.registry import DATASETS, Dataset
+from eat.data.registry import DATASETS, DatasetSpec
 from eat.data.scales import rescale
 from eat.data.transforms import Preprocessing, normalise, packed
 from eat.evaluation.metrics import UndefinedMetricWarning, srcc
@@ -90,7 +90,7 @@ def draw_shots(worker: str, count: int, repeat: int, protocol: Protocol) -> Draw
                 torch_seed)  # fmt: skip
 
 
-def mean_scores(outputs: Tensor, source: Dataset, target: Dataset) -> Tensor:
+def mean_scores(outputs: Tensor, source: DatasetSpec, target: DatasetSpec) -> Tensor:
     """Model outputs as mean scores on ``target``'s scale, differentiable.
 
     Args:
@@ -108,7 +108,7 @@ def mean_scores(outputs: Tensor, source: Dataset, target: Dataset) -> Tensor:
     else:
         bins = torch.linspace(source.low, source.high, outputs.shape[1], device=outputs.device)
         scores = outputs @ bins
-    return rescale(scores, source, target)
+    return rescale(scores, source.scale, target.scale)
 
 
 class RaterImages:
@@ -131,7 +131,7 @@ class RaterImages:
             return self.kept[row]
         how = self.preprocessing
         image = how.read(self.paths[row])
-        pair = tuple(packed(how.squeeze(image, s)) for s in (how.size, how.train_resize))
+        pair = tuple(packed(how.resize(image, s)) for s in (how.size, how.train_resize))
         if len(self.kept) < self.room:
             self.kept[row] = pair
         return pair

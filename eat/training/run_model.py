@@ -48,12 +48,12 @@ def make_model(config: TrainConfig, data: RunData) -> tuple[CheckpointInfo, EAT]
         dataset=how.name,
         preprocessing=asdict(
             Preprocessing(
-                model.img_size[0],
-                how.train_resize,
-                how.interpolation,
-                how.flip,
-                how.upright,
-                how.decode,
+                size=model.img_size[0],
+                train_resize=how.train_resize,
+                interpolation=how.interpolation,
+                flip=how.flip,
+                upright=how.upright,
+                decode=how.decode,
             )
         ),
         config=config.to_dict(),
