@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -355,7 +356,7 @@ class CachedPixels:
         self.shape = contents.shape[1:]
         self.start = _find_pixels(self.path, contents)
         self.version = _version(self.path.stat())
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the open file, which another process opens for itself."""
@@ -390,12 +391,12 @@ def _version(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _read_at(file: BinaryIO, start: int, into: NDArray[np.uint8]) -> int:
+def _read_at(file: FileIO, start: int, into: NDArray[np.uint8]) -> int:
     """Fill an array from a place in a file; returns the number of bytes that there were."""
     if hasattr(os, "preadv"):  # needs no position, which forked processes share
-        return os.preadv(file.fileno(), [into], start)
+        return os.preadv(file.fileno(), [into.data], start)
     file.seek(start)
-    return file.readinto(into)
+    return file.readinto(into.data)
 
 
 def _check_source(path: Path, size: int, cache: Path, again: str) -> None:

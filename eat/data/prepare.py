@@ -144,7 +144,7 @@ def prepare(name: str, options: PrepareOptions) -> Report:
     broken = {image: kind for kind, found in problems.items() for image in found}
     report = Report(
         dataset=dataset.title,
-        counts=table["split"].value_counts().to_dict(),
+        counts={str(split): int(n) for split, n in table["split"].value_counts().items()},
         official=dataset.counts,
         scores=(float(table["score"].min()), float(table["score"].max())),
         problems=problems,

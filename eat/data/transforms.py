@@ -47,10 +47,9 @@ def read_image(path: str | Path, *, upright: bool) -> Image.Image:
     """
     path = Path(path)
     try:
-        with Image.open(path) as image:
-            image.load()
-            if upright:
-                image = ImageOps.exif_transpose(image)
+        with Image.open(path) as file:
+            file.load()
+            image = ImageOps.exif_transpose(file) if upright else file
             return image.convert("RGB")
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file") from error

@@ -71,8 +71,8 @@ def read_labels(
             parts.setdefault(split, []).extend(files)
     for split, given in (("test", test), ("val", val)):
         if given is not None:
-            files = _published_files(dataset, Path(given)).values()
-            parts[split] = [path for some in files for path in some]
+            found = _published_files(dataset, Path(given)).values()
+            parts[split] = [path for files in found for path in files]
     id_lists = {
         split: [path for path in parts.get(split, []) if is_id_list(path)]
         for split in ("val", "test")

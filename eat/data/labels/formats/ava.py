@@ -52,8 +52,8 @@ def read_ava(
     lists = {"tag1": tag_names, "tag2": tag_names, "challenge": challenge_names}
     for (column, known), topic in zip(lists.items(), topics, strict=True):
         numbers = file.numbers(topic, 0, 1e6, whole=True).astype(int)
-        names = {k: known.get(k, str(k) if k else "") for k in numbers.unique()}
-        table[column] = numbers.map(names)
+        known_or_number = {k: known.get(k, str(k) if k else "") for k in numbers.unique()}
+        table[column] = numbers.map(known_or_number)
     return from_votes(table, path, np.arange(1.0, 11.0))
 
 

@@ -29,7 +29,7 @@ def from_scores(
     *,
     scale: float = 1.0,
     used: tuple[str, ...] = (),
-    **columns: pd.Series,
+    columns: Mapping[str, pd.Series] | None = None,
 ) -> pd.DataFrame:
     """A checked table from an image and a score column of a file.
 
@@ -41,12 +41,12 @@ def from_scores(
         high: highest score.
         scale: factor of the scores.
         used: columns to leave out. All others are kept, their names in snake_case.
-        **columns: further columns of the table.
+        columns: further columns of the table, by name.
     """
     table = {"image": file.text(image), "split": "", "score": file.numbers(score) * scale}
     rest = file.rest([image, score, *used])
-    rest = {snake_case(name): values for name, values in rest.items()}
-    return validate(pd.DataFrame({**table, **rest, **columns}), low, high, file.path)
+    table |= {snake_case(name): values for name, values in rest.items()}
+    return validate(pd.DataFrame(table | dict(columns or {})), low, high, file.path)
 
 
 def from_votes(

@@ -33,8 +33,8 @@ def read_flickr_aes(path: str | Path) -> pd.DataFrame:
         file.numbers("score", 0, 1)
         return from_scores(file, "image", "score", 0, 5, scale=5)
     file = read_csv(path)
-    names = [file.column(name) for name in ("worker", "imagePair", "score")]
-    table = from_ratings(file, *names, 1, 5)
+    worker, image, score = (file.column(name) for name in ("worker", "imagePair", "score"))
+    table = from_ratings(file, worker, image, score, 1, 5)
     listed = path.with_name(FLICKR_TEST_WORKERS)
     if listed.is_file():
         table["split"] = np.where(table["worker"].isin(read_ids(listed)), "test", "train")

@@ -22,6 +22,6 @@ def read_icaa17k(path: str | Path) -> pd.DataFrame:
     return from_scores(
         file, file.column("ID"), file.column("MOS"), 0, 10,
         used=(color, probability),
-        color=file.numbers(color, 0, 10),
-        probability=file.numbers(probability, 0, 1),
+        columns={"color": file.numbers(color, 0, 10),
+                 "probability": file.numbers(probability, 0, 1)},
     )  # fmt: skip

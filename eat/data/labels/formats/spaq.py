@@ -37,4 +37,4 @@ def read_spaq(path: str | Path) -> pd.DataFrame:
         if name not in (image, mos)
     }
     used = tuple(file.fields.columns)
-    return from_scores(file, image, mos, 0, 10, scale=10 / high, used=used, **attributes)
+    return from_scores(file, image, mos, 0, 10, scale=10 / high, used=used, columns=attributes)

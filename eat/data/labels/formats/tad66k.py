@@ -22,4 +22,4 @@ def read_tad66k(path: str | Path) -> pd.DataFrame:
     file = read_csv(path)
     by_theme = file.path.absolute().parent.parent.name == "unmerge"
     theme = {"theme": pd.Series(file.path.stem, file.fields.index)} if by_theme else {}
-    return from_scores(file, file.column("image"), file.column("score"), 1, 10, **theme)
+    return from_scores(file, file.column("image"), file.column("score"), 1, 10, columns=theme)
