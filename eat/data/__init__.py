@@ -4,6 +4,5 @@ Read in this order: ``registry`` (the data sets), ``labels`` (files to the one l
 ``splits``, ``transforms`` (the one pixel path), ``dataset`` and ``loading``. ``scales`` holds the
 score scales. ``prepare`` checks a data set (``checks``) and makes the pixel ``cache``.
 
-Everything but ``config``, ``models`` and ``system`` may import this room; it imports only ``config``
-and ``system``.
+Every room above ``models`` may import this one. It imports only ``config`` and ``system``.
 """
