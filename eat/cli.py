@@ -229,7 +229,7 @@ def run_prepare(name: str, options: PrepareOptions) -> int:
     """Check a data set. Exit code 1 if something in it needs a decision."""
     from eat.data.prepare import prepare
 
-    report = prepare(name, **keywords(options))
+    report = prepare(name, options)
     print(report.summary())
     return 0 if report.ok or options.leave_out else FAILED
 

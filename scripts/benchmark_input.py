@@ -5,7 +5,7 @@
 
 The ways take turns, so that a machine whose speed drifts slows them all; each figure is the median
 over the rounds, of processor time. The released recipe is what the authors' loader does in
-training: PIL decodes, squeezes (bicubic) and flips, ToTensor and Normalize make floats. Ours stop
+training: PIL decodes, resizes (bicubic) and flips, ToTensor and Normalize make floats. Ours stop
 at bytes, and the device normalises them. Below the table stand the pixels of the fast path against
 those of the exact one and, with a checkpoint, the scores.
 """
@@ -54,8 +54,8 @@ def draw_photos(folder: Path, count: int, width: int, height: int) -> list[Path]
 def build_ways(files: list[Path], size: int, folder: Path) -> dict[str, Callable[[Path], object]]:
     """Each way from a file to pixels; the cache is made in ``folder``."""
     bicubic = tv.InterpolationMode.BICUBIC
-    squeeze, flip = tv.Resize((size, size), bicubic), tv.RandomHorizontalFlip()
-    recipe = tv.Compose([squeeze, flip, tv.ToTensor(), tv.Normalize(MEAN, STD)])
+    resize, flip = tv.Resize((size, size), bicubic), tv.RandomHorizontalFlip()
+    recipe = tv.Compose([resize, flip, tv.ToTensor(), tv.Normalize(MEAN, STD)])
     exact, fast = Preprocessing(size), Preprocessing(size, decode="fast")
     names = [str(file) for file in files]
     lengths = [file.stat().st_size for file in files]

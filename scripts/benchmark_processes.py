@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from eat.config import OptimConfig, RunConfig
-from eat.data.dataset import share
+from eat.data.loading import share
 from eat.models import create_model
 from eat.training.losses import LOSSES
 from eat.training.step import Learner, Part

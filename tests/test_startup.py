@@ -15,7 +15,6 @@ HEAVY = (
     "torch",
     "timm",
     "torchvision",
-    "einops",
     "pandas",
     "scipy",
     "matplotlib",

@@ -18,13 +18,13 @@ class DataConfig:
             is no other. With no validation split the best epoch is chosen on the test split, as
             the field does.
         missing: what to do about labels without an image: "error", or "leave_out" and record them.
-        size: side in pixels that images are squeezed to; null takes the model's.
-        train_resize: side that training images are squeezed to before a random crop of `size`;
+        size: side in pixels that images are resized to; null takes the model's.
+        train_resize: side that training images are resized to before a random crop of `size`;
             null takes `size`, so that nothing is cropped.
-        interpolation: PIL filter of the squeeze.
+        interpolation: PIL filter of the resize.
         flip: flip training images horizontally, every other time.
         upright: turn images by their EXIF orientation first. The released recipe does not.
-        decode: how images are decoded and squeezed: "exact" is PIL, as in the released recipe;
+        decode: how images are decoded and resized: "exact" is PIL, as in the released recipe;
             "fast" is libjpeg-turbo and torch, nearly 3 times as fast, with pixels that differ by 2
             of 255 at most on photographs.
         cache: folder of the pixel files that `eat prepare --cache SIDE` made; null reads the images

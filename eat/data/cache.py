@@ -1,79 +1,91 @@
-"""Squeezed images packed into one file, which training and evaluation map into memory.
+"""Resized images packed into one file, which training and evaluation read instead of the images.
 
-A cache is a NumPy file, uint8 (N, 3, side, side), so that ``numpy.load`` opens it; after the pixels
-follow a JSON description, its length (8 bytes, little-endian) and ``MARK``.
+A cache is a pair: ``cache-SIDE.npy``, uint8 (N, 3, side, side), which ``numpy.load`` opens, and
+``cache-SIDE.json``, its description, written last: it vouches for the pixels. Rows are read one by
+one rather than mapped, so that a file cut short is an error and does not kill the process.
 """
 
 import hashlib
 import json
+import math
 import os
 import shutil
-import warnings
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, fields
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from eat.data.transforms import ImageError, Preprocessing
+from eat.data.transforms import ImageError, Preprocessing, without_traceback
 from eat.system.files import appearing_whole
 from eat.system.pool import unordered
 
-MARK = b"EATCACHE"
+OLD_MARK = b"EATCACHE"  # end of the one file that a cache was before it had a description beside it
 CHUNK = 64  # images a task
 PROBES = 1000  # files whose size is compared when a cache is opened
-AGAIN = "make the cache again with eat prepare --cache {side}, or leave data.cache out"
+RESIZING = ("interpolation", "upright", "decode")  # what decides the pixels, beside the side
 
 
 class CacheError(ValueError):
     """A cache that cannot be made or used; the message names the file and what to do."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(without_traceback(message, type(self)))
+
 
 @dataclass
 class Contents:
-    """What a cache says of itself.
+    """The description of a cache.
 
     Attributes:
-        side: of the squeezed images in pixels.
+        side: of the resized images in pixels.
         interpolation: as in ``Preprocessing``.
         upright: as in ``Preprocessing``.
         decode: as in ``Preprocessing``.
-        fingerprint: SHA-256 (hex) of the images' names and bytes.
         images: name of each row's image, relative to the image folder.
         bytes: size of each row's file.
+        digests: of the bytes of each row's file.
         broken: images that are not in the cache, and why.
+        fingerprint: SHA-256 (hex) of names and digests in the order of the rows.
     """
 
     side: int
     interpolation: str
     upright: bool
     decode: str
-    fingerprint: str
     images: list[str]
     bytes: list[int]
+    digests: list[str]
     broken: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Of the pixels."""
         return len(self.images), 3, self.side, self.side
 
+    def find_fingerprint(self) -> str:
+        """The fingerprint that belongs to these images."""
+        pairs = zip(self.digests, self.images, strict=True)
+        text = "\n".join(f"{digest} {name}" for digest, name in pairs)
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
     def differences(self, other: Preprocessing) -> list[str]:
-        """In what another preprocessing squeezes otherwise."""
-        pairs = ((n, getattr(self, n), getattr(other, n)) for n in SQUEEZE)
+        """Options by which another preprocessing resizes in another way."""
+        pairs = ((n, getattr(self, n), getattr(other, n)) for n in RESIZING)
         return [f"data.{name} {own}, not {wish}" for name, own, wish in pairs if own != wish]
 
 
-SQUEEZE = ("interpolation", "upright", "decode")  # what decides the pixels, beside the side
-
-
 def cache_path(folder: str | Path, side: int) -> Path:
-    """Where the cache of a side lies."""
+    """The pixel file of the cache of a side."""
     return Path(folder) / f"cache-{side}.npy"
 
 
@@ -88,54 +100,61 @@ def make_cache(
     """Write the cache of the side ``preprocessing.size``, or find that it is there already.
 
     Args:
-        folder: where it goes, as ``cache_path`` says.
+        folder: of the cache.
         images: image folder.
         checks: of the sound images: columns image, bytes, digest.
         broken: other labelled images, and why they cannot be read.
-        preprocessing: how images are squeezed.
+        preprocessing: how images are resized.
         workers: processes; None takes one a core.
 
     Raises:
         CacheError: there is no sound image, or not enough room on the disk.
-        ChildProcessError: a process was killed; no cache was written.
+        ChildProcessError: a process died; no cache was written.
     """
     path, how = cache_path(folder, preprocessing.size), preprocessing
-    lines = "\n".join(sorted(checks["digest"] + " " + checks["image"]))
     contents = Contents(
-        **{name: getattr(how, name) for name in SQUEEZE},
         side=how.size,
-        fingerprint=hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest(),
+        interpolation=how.interpolation,
+        upright=how.upright,
+        decode=how.decode,
         images=checks["image"].tolist(),
         bytes=checks["bytes"].tolist(),
+        digests=checks["digest"].tolist(),
         broken=broken,
     )
+    contents.fingerprint = contents.find_fingerprint()
     if not contents.images:
         raise CacheError(f"{images}: no labelled image can be read, so there is nothing to cache")
-    if path.exists():
-        try:
-            present = read_contents(path)
-        except CacheError:  # cut short or of another kind: written anew
-            present = None
-        if present is not None and _same(present, contents):
+    try:
+        present = read_contents(path)
+    except CacheError:  # absent, cut short or of another kind: written anew
+        pass
+    else:
+        if _same(present, contents):
             return present
     _check_room(path, contents)
-    # A fixed name: what a killed call left is written over.
-    with appearing_whole(path, path.with_name(f".{path.name}.partial")) as file:
+    note = path.with_suffix(".json")
+    with _appearing(path) as file:
         _write_pixels(file, contents, images, how, workers)
-        text = json.dumps(asdict(contents)).encode()
-        file.seek(0, os.SEEK_END)
-        file.write(text + len(text).to_bytes(8, "little") + MARK)
+        note.unlink(missing_ok=True)  # from here to the end there is no cache
+    with _appearing(note) as file:
+        file.write(json.dumps(asdict(contents)).encode())
     return contents
+
+
+def _appearing(path: Path) -> AbstractContextManager[BinaryIO]:
+    """``appearing_whole`` by a fixed name, so that a call writes over what a killed one left."""
+    return appearing_whole(path, path.with_name(f".{path.name}.partial"))
 
 
 def _same(one: Contents, other: Contents) -> bool:
     """Whether two caches hold the same pixels. The one present may have found more broken files."""
-    alike = all(getattr(one, n) == getattr(other, n) for n in ("side", "fingerprint", *SQUEEZE))
+    alike = all(getattr(one, n) == getattr(other, n) for n in ("side", "fingerprint", *RESIZING))
     return alike and other.broken.items() <= one.broken.items()
 
 
 def _check_room(path: Path, contents: Contents) -> None:
-    needed, free = int(np.prod(contents.shape)), shutil.disk_usage(path.parent).free
+    needed, free = math.prod(contents.shape), shutil.disk_usage(path.parent).free
     if needed > free:
         raise CacheError(
             f"{path}: {len(contents.images)} images of {contents.side} pixels take "
@@ -150,75 +169,147 @@ def _write_pixels(
     """Let processes fill their rows of the file; unreadable images are added to ``broken``."""
     header = {"descr": "|u1", "fortran_order": False, "shape": contents.shape}
     np.lib.format.write_array_header_1_0(file, header)
-    start, length = file.tell(), int(np.prod(contents.shape))
+    start, length = file.tell(), math.prod(contents.shape)
     file.truncate(start + length)
-    if hasattr(os, "posix_fallocate"):  # a disk that fills up meanwhile would kill by SIGBUS
+    if hasattr(os, "posix_fallocate"):  # a disk that fills up is found now, not at the last image
         os.posix_fallocate(file.fileno(), start, length)
-    names = contents.images
+    names, row_bytes = contents.images, 3 * contents.side**2
     tasks = (
-        _Task(file.name, start, contents.shape, row, str(images), names[row : row + CHUNK], how)
+        _Task(file.name, start + row * row_bytes, str(images), names[row : row + CHUNK], how)
         for row in range(0, len(names), CHUNK)
     )
     bar = tqdm(total=len(names), desc=f"cache {contents.side}", unit="image", disable=None)
     with bar:
-        for count, failed in unordered(_fill, tasks, workers):
+        for count, failed in unordered(_fill, tasks, workers, name=str):
             contents.broken |= failed
             bar.update(count)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Task:
-    """Rows of a cache to fill: those from ``row`` on, one for each name."""
+    """Images to write one after the other, from the byte ``start`` of a cache on."""
 
     path: str
     start: int
-    shape: tuple[int, int, int, int]
-    row: int
     images: str
     names: list[str]
     how: Preprocessing
 
+    def __str__(self) -> str:
+        return f"{self.names[0]} to {self.names[-1]}"
+
 
 def _fill(task: _Task) -> tuple[int, dict[str, str]]:
-    """Number of images, and those that cannot be read."""
-    pixels = np.memmap(task.path, np.uint8, "r+", task.start, task.shape)
+    """Number of images, and those that cannot be read. The row of such a one stays 0."""
     broken = {}
-    for row, name in enumerate(task.names, task.row):
-        try:
-            pixels[row] = task.how.evaluation(Path(task.images, name)).numpy()
-        except ImageError as error:
-            broken[name] = str(error)
+    with open(task.path, "r+b") as file:
+        for row, name in enumerate(task.names):
+            try:
+                pixels = task.how.evaluation(Path(task.images, name)).numpy()
+            except ImageError as error:
+                broken[name] = str(error)
+                continue
+            file.seek(task.start + row * pixels.nbytes)
+            file.write(pixels.tobytes())
     return len(task.names), broken
 
 
 def read_contents(path: str | Path) -> Contents:
-    """Read what a cache says of itself.
+    """Read the description of a cache and hold the pixel file against it.
 
     Raises:
-        CacheError: there is none, or it is cut short.
+        CacheError: there is none, the two do not belong together, or one is damaged.
     """
     path = Path(path)
+    note = path.with_suffix(".json")
+    side = path.stem.removeprefix("cache-")
     if not path.is_file():
         there = sorted(p.name for p in path.parent.glob("cache-*.npy"))
         found = f"; found {', '.join(there)}" if there else ""
-        side = path.stem.removeprefix("cache-")
         raise CacheError(f"{path}: no such cache{found}; make it with eat prepare --cache {side}")
+    if not note.is_file():
+        old = _tail(path) == OLD_MARK
+        problem = "made by an older version" if old else f"incomplete, without {note.name}"
+        raise CacheError(f"{path}: {problem}; make it again with eat prepare --cache {side}")
+    contents = _parse(note)
+    if contents.fingerprint != contents.find_fingerprint():
+        raise CacheError(f"{note}: its list of images is not the one that the cache was made of; "
+                         f"{_again(contents)}")  # fmt: skip
+    _find_pixels(path, contents)
+    return contents
+
+
+def _again(contents: Contents) -> str:
+    return (f"make the cache again with eat prepare --cache {contents.side}, or leave data.cache "
+            "out")  # fmt: skip
+
+
+def _tail(path: Path) -> bytes:
     with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(0, end - 16))
-        tail = file.read()
-        length = int.from_bytes(tail[:8], "little")
-        if tail[8:] != MARK or length > end - 16:
-            raise CacheError(f"{path}: cut short, or no cache of eat prepare; remove it and "
-                             "make it again")  # fmt: skip
-        file.seek(end - 16 - length)
-        return Contents(**json.loads(file.read(length)))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - len(OLD_MARK)))
+        return file.read()
+
+
+def _parse(note: Path) -> Contents:
+    """A description whose every value has its type.
+
+    Raises:
+        CacheError: it is no such description.
+    """
+    try:
+        given = json.loads(note.read_bytes())
+        names = [f.name for f in fields(Contents)]
+        if not isinstance(given, dict) or sorted(given) != sorted(names):
+            raise ValueError(f"expected an object of {', '.join(names)}")
+        contents = Contents(**given)
+        columns = (contents.images, str), (contents.bytes, int), (contents.digests, str)
+        sound = (
+            type(contents.side) is int
+            and contents.side > 0
+            and type(contents.upright) is bool
+            and all(isinstance(v, str) for v in (contents.interpolation, contents.decode))
+            and isinstance(contents.broken, dict)
+            and all(isinstance(v, str) for v in contents.broken.values())
+            and all(isinstance(c, list) and all(type(v) is t for v in c) for c, t in columns)
+            and len({len(column) for column, _ in columns}) == 1
+        )
+        if not sound:
+            raise ValueError("a value is of the wrong type, or the lists differ in length")
+        return contents
+    except (OSError, ValueError, RecursionError) as error:
+        raise CacheError(f"{note}: not the description of a cache ({error}); remove it and make "
+                         "the cache again with eat prepare --cache") from error  # fmt: skip
+
+
+def _find_pixels(path: Path, contents: Contents) -> int:
+    """The byte where the pixels start.
+
+    Raises:
+        CacheError: the file has another shape or length than the description says.
+    """
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, fortran, kind = np.lib.format.read_array_header_1_0(file)
+            start, end = file.tell(), file.seek(0, os.SEEK_END)
+    except Exception as error:  # numpy raises half a dozen kinds for a damaged header
+        raise CacheError(
+            f"{path}: cut short, or no pixels ({error}); {_again(contents)}"
+        ) from error
+    if (shape, fortran, kind) != (contents.shape, False, np.uint8):
+        raise CacheError(f"{path}: holds {kind} {shape}, expected uint8 {contents.shape}; "
+                         f"{_again(contents)}")  # fmt: skip
+    expected = start + math.prod(contents.shape)
+    if end != expected:
+        raise CacheError(f"{path}: cut short or changed: {end} bytes, expected {expected}; "
+                         f"{_again(contents)}")  # fmt: skip
+    return start
 
 
 class CachedPixels:
-    """``Preprocessing`` with the squeezed images read from a cache: the same pixels, bit for bit.
+    """The :class:`PixelSource` that reads a cache: the pixels of ``Preprocessing``, bit for bit.
 
-    One mapping of the file serves all processes; each opens it for itself, however it was started.
+    Each process opens the file for itself, however it was started.
 
     Args:
         folder: of the cache, as ``eat prepare --cache`` leaves it.
@@ -228,8 +319,8 @@ class CachedPixels:
         training: take the cache of the side before the random crop.
 
     Raises:
-        CacheError: there is no cache of that side, it was made in another way or of other images,
-            or images are not in it.
+        CacheError: there is no cache of that side, it is damaged, it was made in another way or of
+            other images, or images are not in it.
     """
 
     def __init__(
@@ -244,7 +335,7 @@ class CachedPixels:
         self.preprocessing = preprocessing
         self.path = cache_path(folder, preprocessing.side(training=training))
         contents = read_contents(self.path)
-        again = AGAIN.format(side=contents.side)
+        again = _again(contents)
         if differences := contents.differences(preprocessing):
             raise CacheError(f"{self.path}: made with {', '.join(differences)}; {again}")
         rows = {name: row for row, name in enumerate(contents.images)}
@@ -261,35 +352,51 @@ class CachedPixels:
         self.rows = {Path(images, name).as_posix(): rows[name] for name in sound}
         lost = set(names).intersection(contents.broken)
         self.broken = {Path(images, name).as_posix(): contents.broken[name] for name in lost}
-        self._pixels: Tensor | None = None
+        self.again = again
+        self.shape = contents.shape[1:]
+        self.start = _find_pixels(self.path, contents)
+        self.version = _version(self.path.stat())
+        self._file: FileIO | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the mapping, which another process opens for itself."""
-        return vars(self) | {"_pixels": None}
+        """All but the open file, which another process opens for itself."""
+        return vars(self) | {"_file": None}
 
-    @property
-    def pixels(self) -> Tensor:
-        """The whole cache, uint8 (N, 3, side, side), on the mapped file; not to be written to."""
-        if self._pixels is None:
-            mapped = np.load(self.path, mmap_mode="r")
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-                self._pixels = torch.from_numpy(mapped)
-        return self._pixels
-
-    def _squeezed(self, path: str | Path) -> Tensor:
+    def _read(self, path: str | Path) -> Tensor:
+        """The resized pixels of an image, uint8 (3, side, side)."""
         name = Path(path).as_posix()
         if name in self.broken:
             raise ImageError(f"{path}: not in {self.path}, where it was: {self.broken[name]}")
-        return self.pixels[self.rows[name]]
+        if self._file is None:
+            self._file = self.path.open("rb", buffering=0)
+            if _version(os.fstat(self._file.fileno())) != self.version:
+                raise CacheError(f"{self.path}: was changed after this run began; {self.again}")
+        pixels = torch.empty(self.shape, dtype=torch.uint8)
+        start = self.start + self.rows[name] * pixels.numel()
+        if _read_at(self._file, start, pixels.numpy()) != pixels.numel():
+            raise CacheError(f"{self.path}: was cut short after this run began; {self.again}")
+        return pixels
 
     def evaluation(self, path: str | Path) -> Tensor:
         """As ``Preprocessing.evaluation``: uint8 (3, size, size)."""
-        return self._squeezed(path).clone()
+        return self._read(path)
 
     def training(self, path: str | Path, seed: int) -> Tensor:
         """As ``Preprocessing.training``, draw for draw: uint8 (3, size, size)."""
-        return self.preprocessing.augment(self._squeezed(path), seed)
+        return self.preprocessing.augment(self._read(path), seed)
+
+
+def _version(status: os.stat_result) -> tuple[int, int]:
+    """Size and time of change: what tells a file from another one of its name."""
+    return status.st_size, status.st_mtime_ns
+
+
+def _read_at(file: FileIO, start: int, into: NDArray[np.uint8]) -> int:
+    """Fill an array from a place in a file; returns the number of bytes that there were."""
+    if hasattr(os, "preadv"):  # needs no position, which forked processes share
+        return os.preadv(file.fileno(), [into.data], start)
+    file.seek(start)
+    return file.readinto(into.data)
 
 
 def _check_source(path: Path, size: int, cache: Path, again: str) -> None:

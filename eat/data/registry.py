@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -12,11 +12,13 @@ from eat.data.scales import ScoreScale
 from eat.system.words import nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetSpec:
     """A data set, as a row of :data:`DATASETS`.
 
     Attributes:
@@ -54,6 +56,27 @@ class Dataset:
         )
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A function of a module of ``eat.data.labels.formats``.
+
+    The module is imported when the function is called, because scoring needs no pandas.
+
+    Attributes:
+        module: file of the format.
+        function: reads a label file.
+        bounds: lowest and highest score, as keywords of the function; empty for its own.
+    """
+
+    module: str
+    function: str
+    bounds: tuple[tuple[str, float], ...] = ()
+
+    def __call__(self, path: str | Path) -> pd.DataFrame:
+        module = import_module(f"eat.data.labels.formats.{self.module}")
+        return getattr(module, self.function)(path, **dict(self.bounds))
+
+
 CSV_SPLITS = {"train": "train.csv", "val": "val.csv?", "test": "test.csv"}
 AADB_LISTS = {
     "train": "imgListTrainRegression_score.txt",
@@ -68,75 +91,105 @@ def _inside(folder: str, layout: dict[str, str]) -> dict[str, str]:
     return {split: f"{folder}/{name}" for split, name in layout.items()}
 
 
-@dataclass(frozen=True)
-class Reader:
-    """A function of a module of ``eat.data.labels``, imported on use: scoring needs no pandas."""
-
-    name: str
-    module: str = "readers"
-
-    def __call__(self, path: str | Path) -> pd.DataFrame:
-        return getattr(import_module(f"eat.data.labels.{self.module}"), self.name)(path)
-
-
 _ROWS = [
-    Dataset(
-        "ava", "AVA", 1, 10, 10, 5, Reader("read_ava"), 10,
-        {"train": 235528, "test": 20000},
-        ({"": "AVA.txt", "test": "generic_test.jpgl"}, CSV_SPLITS, {"": "AVA.txt"},
-         {"val": "val.csv?", "test": "test.csv"}),
+    DatasetSpec(
+        name="ava", title="AVA", low=1, high=10, target_scale=10, positive_above=5, num_votes=10,
+        read=Reader("ava", "read_ava"),
+        counts={"train": 235528, "test": 20000},
+        layouts=({"": "AVA.txt", "test": "generic_test.jpgl"}, CSV_SPLITS, {"": "AVA.txt"},
+                 {"val": "val.csv?", "test": "test.csv"}),
     ),
-    Dataset(
-        "tad66k", "TAD66K", 1, 10, 10, 5, Reader("read_tad66k"), 0,
-        {"train": 52248, "test": 14079},
-        (_inside("merge", CSV_SPLITS), CSV_SPLITS, {"train": "train/*.csv", "test": "test/*.csv"},
-         {"": "*.csv"}),
+    DatasetSpec(
+        name="tad66k", title="TAD66K", low=1, high=10, target_scale=10, positive_above=5,
+        read=Reader("tad66k", "read_tad66k"),
+        counts={"train": 52248, "test": 14079},
+        layouts=(_inside("merge", CSV_SPLITS), CSV_SPLITS,
+                 {"train": "train/*.csv", "test": "test/*.csv"}, {"": "*.csv"}),
     ),
-    Dataset(
-        "flickr_aes", "FLICKR-AES", 1, 5, 5, 3, Reader("read_flickr_aes"), 0,
-        {"train": 35263, "test": 4737},
-        ({"": FLICKR_RATINGS}, {"": "FLICKR-AES_image_score.txt"}),
-        (FLICKR_RATINGS,),
+    DatasetSpec(
+        name="flickr_aes", title="FLICKR-AES", low=1, high=5, target_scale=5, positive_above=3,
+        read=Reader("flickr_aes", "read_flickr_aes"),
+        counts={"train": 35263, "test": 4737},
+        layouts=({"": FLICKR_RATINGS}, {"": "FLICKR-AES_image_score.txt"}),
+        ratings=(FLICKR_RATINGS,),
     ),
-    Dataset(
-        "aadb", "AADB", 0, 1, 1, 0.5, Reader("read_aadb"), 0,
-        {"train": 8500, "val": 500, "test": 1000},
-        (AADB_LISTS, _inside("imgListFiles_label", AADB_LISTS), {"": "AADBinfo.mat"}),
+    DatasetSpec(
+        name="aadb", title="AADB", low=0, high=1, target_scale=1, positive_above=0.5,
+        read=Reader("aadb", "read_aadb"),
+        counts={"train": 8500, "val": 500, "test": 1000},
+        layouts=(AADB_LISTS, _inside("imgListFiles_label", AADB_LISTS), {"": "AADBinfo.mat"}),
     ),
-    Dataset(
-        "icaa17k", "ICAA17K", 0, 10, 10, 5, Reader("read_icaa17k"), 0,
-        {"train": 15734, "test": 1617},
-        ({"train": "1train.csv", "test": "1test.csv"},),
+    DatasetSpec(
+        name="icaa17k", title="ICAA17K", low=0, high=10, target_scale=10, positive_above=5,
+        read=Reader("icaa17k", "read_icaa17k"),
+        counts={"train": 15734, "test": 1617},
+        layouts=({"train": "1train.csv", "test": "1test.csv"},),
     ),
-    Dataset(
-        "spaq", "SPAQ", 0, 10, 10, 5, Reader("read_spaq"), 0,
-        {"train": 10000, "test": 1125},
-        ({"train": "spaqTrain.csv", "test": "spaqTest.csv"},
-         {"": "MOS and Image attribute scores.xlsx"}),
+    DatasetSpec(
+        name="spaq", title="SPAQ", low=0, high=10, target_scale=10, positive_above=5,
+        read=Reader("spaq", "read_spaq"),
+        counts={"train": 10000, "test": 1125},
+        layouts=({"train": "spaqTrain.csv", "test": "spaqTest.csv"},
+                 {"": "MOS and Image attribute scores.xlsx"}),
     ),
-    Dataset(
-        "para", "PARA", 1, 5, 5, 3, Reader("read_para"), 9,
-        {},
-        (_inside("annotation", PARA_SPLITS), PARA_SPLITS),
-        ("annotation/PARA-Images.csv", "PARA-Images.csv"),
+    DatasetSpec(
+        name="para", title="PARA", low=1, high=5, target_scale=5, positive_above=3, num_votes=9,
+        read=Reader("para", "read_para"),
+        layouts=(_inside("annotation", PARA_SPLITS), PARA_SPLITS),
+        ratings=("annotation/PARA-Images.csv", "PARA-Images.csv"),
     ),
-    Dataset(
-        "table", "your own labels", 1, 10, 10, 5.5, Reader("read_table", "own_table"), 0,
-        {},
-        (CSV_SPLITS, {"": "labels.csv"}),
-        ("ratings.csv",),
+    DatasetSpec(
+        name="table", title="your own labels", low=1, high=10, target_scale=10, positive_above=5.5,
+        read=Reader("own", "read_table"),
+        layouts=(CSV_SPLITS, {"": "labels.csv"}),
+        ratings=("ratings.csv",),
     ),
 ]  # fmt: skip
-DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
+DATASETS: dict[str, DatasetSpec] = {row.name: row for row in _ROWS}
 # Drawn by eat.sample.make in AVA's layout; without official counts.
 DATASETS["sample"] = replace(DATASETS["ava"], name="sample", title="sample data", counts={})
 
 
-def find_dataset(name: str) -> Dataset:
-    """The data set of a name; raises ValueError naming the nearest one for an unknown name."""
-    if name in DATASETS:
-        return DATASETS[name]
-    near = nearest(str(name), DATASETS, cutoff=0)
-    raise ValueError(
-        f"unknown data set {name!r}: did you mean {near!r}? There are {', '.join(DATASETS)}"
+def find_dataset(name: str, low: float | None = None, high: float | None = None) -> DatasetSpec:
+    """The data set of a name.
+
+    Args:
+        name: a row of :data:`DATASETS`.
+        low: lowest score of the data set ``table``; None takes 1.
+        high: highest score of the data set ``table``; None takes 10.
+
+    Returns:
+        The row. With bounds its scores are divided by ``high`` for the target, those above the
+        middle are the positive class, and its labels may have any number of votes.
+
+    Raises:
+        ValueError: there is no such data set, it is not ``table`` and bounds are given, or the
+            bounds are no scale.
+    """
+    if name not in DATASETS:
+        near = nearest(str(name), DATASETS, cutoff=0)
+        raise ValueError(
+            f"unknown data set {name!r}: did you mean {near!r}? There are {', '.join(DATASETS)}"
+        )
+    spec = DATASETS[name]
+    if low is None and high is None:
+        return spec
+    if name != "table":
+        raise ValueError(
+            f"low and high are for the data set 'table': scores of {spec.title} are "
+            f"{spec.low:g} to {spec.high:g}; leave --data.low and --data.high out"
+        )
+    low, high = spec.low if low is None else low, spec.high if high is None else high
+    if not (math.isfinite(low) and math.isfinite(high) and low < high and high > 0):
+        raise ValueError(
+            f"low is {low} and high is {high}: expected numbers with low below high, and high "
+            "above 0; give --data.low and --data.high"
+        )
+    return replace(
+        spec,
+        low=low,
+        high=high,
+        target_scale=high,
+        positive_above=(low + high) / 2,
+        read=Reader("own", "read_table", (("low", low), ("high", high))),
     )

@@ -1,9 +1,17 @@
 """Scores on the scales of the data sets."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Scores = TypeVar("Scores", "NDArray[np.float64]", "Tensor")
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,8 @@ class ScoreScale:
     num_votes: int = 0
 
 
-def to_scores(outputs: NDArray[np.floating], scale: ScoreScale) -> NDArray[np.float64]:
-    """Model outputs as mean scores on a scale.
+def to_scores(outputs: NDArray, scale: ScoreScale) -> NDArray[np.float64]:
+    """Model outputs as mean scores on the scale that the model was trained on.
 
     Args:
         outputs: (N, K) shares of K evenly spaced scores from ``low`` to ``high``, taken as they
@@ -42,9 +50,7 @@ def to_scores(outputs: NDArray[np.floating], scale: ScoreScale) -> NDArray[np.fl
     return outputs @ np.linspace(scale.low, scale.high, outputs.shape[1])
 
 
-def rescale(
-    scores: NDArray[np.float64], source: ScoreScale, target: ScoreScale
-) -> NDArray[np.float64]:
+def rescale(scores: Scores, source: ScoreScale, target: ScoreScale) -> Scores:
     """Scores of one scale on another: the line that maps bounds to bounds."""
     share = (scores - source.low) / (source.high - source.low)
     return target.low + share * (target.high - target.low)

@@ -1,10 +1,10 @@
-"""Photographs to pixels: decoding, squeezing and augmentation, exactly as PIL does it or faster."""
+"""Photographs to pixels: decoding, resizing and augmentation, exactly as PIL does it or faster."""
 
 import io
 import threading
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import simplejpeg
@@ -24,8 +24,15 @@ class ImageError(OSError):
     """An image file that cannot be read; the message names the file and what is wrong with it."""
 
     def __init__(self, message: str) -> None:
-        # A loading process's error is raised anew with its whole traceback as its message.
-        super().__init__(message.strip().rpartition("eat.data.transforms.ImageError: ")[2])
+        super().__init__(without_traceback(message, type(self)))
+
+
+def without_traceback(message: str, kind: type[Exception]) -> str:
+    """The message that an error had in a loading process.
+
+    PyTorch raises such an error anew with its whole traceback as its message.
+    """
+    return message.strip().rpartition(f"{kind.__module__}.{kind.__qualname__}: ")[2]
 
 
 def read_image(path: str | Path, *, upright: bool) -> Image.Image:
@@ -40,10 +47,9 @@ def read_image(path: str | Path, *, upright: bool) -> Image.Image:
     """
     path = Path(path)
     try:
-        with Image.open(path) as image:
-            image.load()
-            if upright:
-                image = ImageOps.exif_transpose(image)
+        with Image.open(path) as file:
+            file.load()
+            image = ImageOps.exif_transpose(file) if upright else file
             return image.convert("RGB")
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file") from error
@@ -100,21 +106,37 @@ def _may_be_turned(content: bytes) -> bool:
         return True
 
 
+class PixelSource(Protocol):
+    """Pixels of image files: from the files (``Preprocessing``) or from a cache of them.
+
+    Both methods raise ImageError if an image cannot be read.
+    """
+
+    def evaluation(self, path: str | Path) -> Tensor:
+        """Pixels of a file for evaluation: uint8 (3, size, size), memory of their own."""
+
+    def training(self, path: str | Path, seed: int) -> Tensor:
+        """The same for training, with augmentation drawn from ``seed``."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a photograph becomes pixels. Aspect ratio is not kept: images are squeezed to a square.
+    """How a photograph becomes pixels. Aspect ratio is not kept: images are resized to a square.
+
+    It is the :class:`PixelSource` that decodes the files.
 
     Attributes:
         size: side of the result in pixels.
         train_resize: side before the random crop in training; None for no crop.
-        interpolation: filter of the squeeze.
+        interpolation: filter of the resize.
         flip: flip horizontally every other time in training.
         upright: turn by EXIF orientation first.
-        decode: "exact" decodes and squeezes with PIL; "fast" decodes JPEGs with libjpeg-turbo and
-            squeezes with torch, to pixels that differ by 2 of 255 at most on photographs.
+        decode: "exact" decodes and resizes with PIL; "fast" decodes JPEGs with libjpeg-turbo and
+            resizes with torch, to pixels that differ by 2 of 255 at most on photographs.
     """
 
     size: int = 224
+    _: KW_ONLY
     train_resize: int | None = None
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     flip: bool = True
@@ -122,11 +144,11 @@ class Preprocessing:
     decode: Literal["exact", "fast"] = "exact"  # of checkpoints that do not say
 
     def side(self, *, training: bool) -> int:
-        """The side in pixels that photographs are squeezed to."""
+        """The side in pixels that photographs are resized to."""
         return self.train_resize or self.size if training else self.size
 
     def read(self, path: str | Path) -> Image.Image | Tensor:
-        """Decode a file: an RGB image for ``squeeze``; uint8 (3, H, W) if fast.
+        """Decode a file: an RGB image for ``resize``; uint8 (3, H, W) if fast.
 
         The latter may lie in memory that this thread's next call uses again.
 
@@ -140,42 +162,42 @@ class Preprocessing:
             pixels = np.array(read_image(path, upright=self.upright))
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
-    def squeeze(self, photo: Image.Image | Tensor, side: int) -> Tensor:
+    def resize(self, photo: Image.Image | Tensor, side: int) -> Tensor:
         """Resize what ``read`` gave: uint8 (3, side, side), in any layout."""
         if isinstance(photo, Image.Image):
             return to_tensor(photo.resize((side, side), FILTERS[self.interpolation]))
         # As a batch whose strides say channels last, which a batch of one does not otherwise.
         photo = photo.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
-        squeezed = F.interpolate(
+        resized = F.interpolate(
             photo, (side, side), mode=self.interpolation, antialias=True, align_corners=False
         )
-        return squeezed[0]
+        return resized[0]
 
     def evaluation(self, path: str | Path) -> Tensor:
         """Pixels of a file for evaluation: uint8 (3, size, size)."""
-        return packed(self.squeeze(self.read(path), self.size))
+        return packed(self.resize(self.read(path), self.size))
 
     def training(self, path: str | Path, seed: int) -> Tensor:
         """Pixels of a file with augmentation drawn from ``seed``: uint8 (3, size, size)."""
-        return self.augment(self.squeeze(self.read(path), self.side(training=True)), seed)
+        return self.augment(self.resize(self.read(path), self.side(training=True)), seed)
 
-    def augment(self, squeezed: Tensor, seed: int) -> Tensor:
+    def augment(self, resized: Tensor, seed: int) -> Tensor:
         """Flip, then crop, as drawn from ``seed``.
 
         Args:
-            squeezed: uint8 (3, side, side).
+            resized: uint8 (3, side, side).
             seed: of the draw.
 
         Returns:
             uint8 (3, size, size), memory of its own.
         """
         draw = np.random.default_rng(seed)
-        spare = squeezed.shape[-1] - self.size
+        spare = resized.shape[-1] - self.size
         flip = self.flip and draw.random() < 0.5
         top, left = draw.integers(0, spare, size=2, endpoint=True).tolist()
         if flip:  # the crop first, as it is the smaller picture
             left = spare - left
-        crop = squeezed[:, top : top + self.size, left : left + self.size]
+        crop = resized[:, top : top + self.size, left : left + self.size]
         return packed(crop, flip=flip)
 
 

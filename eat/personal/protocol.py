@@ -1,30 +1,28 @@
 """Personalised assessment: k-shot adaptation of a general model to single raters (Tables 3, 6)."""
 
 import hashlib
-import multiprocessing
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from eat.checkpoint import read_trained_on
-from eat.data.dataset import with_images
 from eat.data.labels.fields import read_ids
 from eat.data.labels.identity import count_seen, identity_hashes
 from eat.data.labels.reading import read_ratings
 from eat.data.labels.table import LabelError, quote
 from eat.data.registry import find_dataset
+from eat.data.splits import with_images
 from eat.evaluation.metrics import UndefinedMetricWarning
 from eat.personal.adaptation import Adapter, Protocol, Rater
 from eat.personal.report import Journal, Personalization, WorkerResult
+from eat.system.pool import unordered
 
 TITLES = {
     "all": "",
@@ -36,7 +34,6 @@ TITLES = {
 
 @lru_cache(maxsize=1)
 def _adapter_of_process(arguments: tuple[Any, ...]) -> Adapter:
-    torch.set_num_threads(1)
     return Adapter(*arguments)
 
 
@@ -52,14 +49,14 @@ def adapt_all(
         adapter = Adapter(*arguments) if raters else None
         yield from map(adapter, raters) if adapter else ()
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(processes, len(raters)), mp_context=context)
-    try:
-        waiting = [pool.submit(_adapt_in_process, arguments, rater) for rater in raters]
-        for future in as_completed(waiting):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    yield from unordered(
+        partial(_adapt_in_process, arguments),
+        raters,
+        min(processes, len(raters)),
+        name=lambda rater: f"worker {rater.worker}",
+        start="spawn",
+        option="--processes",
+    )
 
 
 def choose_workers(
@@ -176,7 +173,7 @@ def personalize(
     The protocol of Tables 3 and 6: for each worker and repeat exactly k rated images are drawn, a
     copy of the model is adapted to them by Adam on the squared error of score over target scale,
     all k a step, and SRCC is taken over all the worker's remaining images. Training images are
-    squeezed to 256/224 of the model's side, flipped every other time and cropped. Interest points
+    resized to 256/224 of the model's side, flipped every other time and cropped. Interest points
     are each image's own, also in a model whose profile averages them over the batch, and no offset
     is rotated. The numbers do not hang on ``processes`` where torch computes with one thread.
 
@@ -213,6 +210,7 @@ def personalize(
         WeightsError: the checkpoint cannot be read.
         LabelError: the ratings cannot be read, do not fit the images, or lack workers or images.
         ImageError: an image cannot be read.
+        ChildProcessError: a process died; another call goes on from there.
         ValueError: an option is out of range, ``out`` holds results with other settings, or an
             adaptation diverged.
 

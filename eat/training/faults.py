@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eat.config import FaultConfig
-from eat.data.dataset import LoaderError
+from eat.data.loading import LoaderError
 from eat.system.files import append_line
 from eat.system.stops import TrainingError
 from eat.training.state import Progress

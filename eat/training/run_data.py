@@ -4,17 +4,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from eat.config import TrainConfig
-from eat.data.cache import CachedPixels
-from eat.data.dataset import (
-    AestheticsDataset,
-    Splits,
-    TrainBatches,
-    make_loader,
-    read_splits,
-    rows_in_order,
-    targets,
-)
+from eat.data.dataset import targets
 from eat.data.labels.table import LabelError, vote_columns
+from eat.data.loading import TrainBatches, make_loader, rows_in_order
+from eat.data.splits import Splits, read_splits
 from eat.data.transforms import Preprocessing
 
 EVALUATED = (
@@ -42,7 +35,7 @@ class RunData:
         self.tables = self.splits.tables()
         self.dataset = self.splits.dataset
         self.outputs = config.model.num_outputs or len(vote_columns(self.splits.train)) or 1
-        targets(self.splits.train.iloc[:1], self.dataset, self.outputs)  # fails early
+        targets(self.splits.train.iloc[:1], self.dataset.scale, self.outputs)  # fails early
         size, passes = config.optim.batch_size, config.run.passes
         if size < processes * passes:
             raise ValueError(
@@ -50,7 +43,7 @@ class RunData:
                 f"expected at least {processes} processes x {passes} run.passes"
             )
         self.batches = TrainBatches(
-            len(self.splits.train), size, config.run.seed, passes=passes, **self.place
+            len(self.splits.train), size, config.run.seed, accumulation_steps=passes, **self.place
         )
         self._loaders: dict[str, DataLoader] = {}
 
@@ -92,14 +85,18 @@ class RunData:
             if split != "train":
                 size = min(self.config.optim.batch_size, EVALUATED)
                 batches = rows_in_order(len(table), size, **self.place)
-            target = targets(table, self.dataset, self.outputs)
-            given, pixels = self.config.data, preprocessing
-            if given.cache:
-                pixels = CachedPixels(
-                    given.cache, pixels, given.images, table["image"], training=split == "train"
-                )
-            data = AestheticsDataset(table, given.images, target, pixels)
-            self._loaders[split] = make_loader(data, batches, given.workers)
+            target = targets(table, self.dataset.scale, self.outputs)
+            data = self.config.data
+            self._loaders[split] = make_loader(
+                table,
+                data.images,
+                target,
+                preprocessing,
+                batches,
+                data.workers,
+                cache=data.cache,
+                training=split == "train",
+            )
         return self._loaders[split]
 
     def drop(self, split: str) -> None:

@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from eat.checkpoint import load_checkpoint, save_checkpoint
 from eat.config import RunConfig, TrainConfig
-from eat.data.dataset import LoaderError, loaded
 from eat.data.labels.identity import identity_hashes
+from eat.data.loading import LoaderError, loaded
 from eat.evaluation.evaluate import measure, predict, tabulate
 from eat.evaluation.report import finite
 from eat.models import EAT
@@ -276,7 +276,7 @@ class Trainer:
         )
         with bar:
             for parts in self._steps(names):
-                whole, first = batches.whole(done.batch), done.batch * optim.batch_size
+                whole, first = batches.step_size(done.batch), done.batch * optim.batch_size
                 self._step(parts, names[first : first + whole])
                 trained += whole
                 bar.update(whole)
@@ -301,10 +301,12 @@ class Trainer:
             loading = loaded(self.data.loader("train", self.info.preprocessing))
             try:
                 while done.batch < batches.steps:
-                    yield [next(loading) for _ in range(batches.passes)]
+                    yield [next(loading) for _ in range(batches.accumulation_steps)]
             except LoaderError as error:
                 self.data.drop("train")
-                ahead = 1 + 2 * self.config.data.workers // batches.passes  # what is loaded at once
+                ahead = (
+                    1 + 2 * self.config.data.workers // batches.accumulation_steps
+                )  # what is loaded at once
                 first, last = (
                     step * batches.batch_size for step in (done.batch, done.batch + ahead)
                 )
@@ -318,7 +320,7 @@ class Trainer:
         """
         done = self.progress
         parts, broken = [], []
-        shares = self.data.batches.parts(done.batch)
+        shares = self.data.batches.micro_batches(done.batch)
         for batch, (first, count) in zip(batches, shares, strict=True):
             parts.append(Part(batch["pixels"], batch["target"], first, count))
             broken += [error for error in batch["error"][:count] if error]

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,11 @@ from PIL import Image
 
 from eat.cli import main
 from eat.config import TrainConfig
+from eat.config.commands import PrepareOptions
 from eat.data import cache as module
-from eat.data.cache import CachedPixels, CacheError, cache_path, read_contents
-from eat.data.dataset import AestheticsDataset, TrainBatches, make_loader
-from eat.data.prepare import prepare
+from eat.data.cache import OLD_MARK, CachedPixels, CacheError, cache_path, read_contents
+from eat.data.loading import TrainBatches, loaded, make_loader
+from eat.data.prepare import Report, prepare
 from eat.data.transforms import ImageError, Preprocessing
 
 COUNT = 12
@@ -50,17 +52,10 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(folder: Path, sides: int | list[int] = 64, **options):
+def make(folder: Path, sides: int | list[int] = 64, **options: Any) -> Report:
     """The report of a preparation that caches."""
-    return prepare(
-        "table",
-        str(folder / "labels.csv"),
-        str(folder / "images"),
-        str(folder / "out"),
-        workers=2,
-        cache=sides,
-        **options,
-    )
+    places = (str(folder / name) for name in ("labels.csv", "images", "out"))
+    return prepare("table", PrepareOptions(*places, **{"workers": 1, "cache": sides} | options))
 
 
 def names(folder: Path) -> list[str]:
@@ -77,8 +72,8 @@ def opened(folder: Path, how: Preprocessing, *, training: bool = False) -> Cache
 def test_pixels_equal_those_of_the_files_bit_for_bit(
     photos: Path, decode: str, crop: int | None
 ) -> None:
-    make(photos, [64, 72], decode=decode)
-    how = Preprocessing(64, crop, decode=decode)
+    make(photos, [64, 72], decode=decode, workers=2)
+    how = Preprocessing(64, train_resize=crop, decode=decode)
     evaluation, training = opened(photos, how), opened(photos, how, training=True)
     for seed, name in enumerate(names(photos)):
         path = photos / "images" / name
@@ -92,6 +87,7 @@ def test_a_cache_is_a_numpy_file_with_a_description(photos: Path) -> None:
     assert np.load(path, mmap_mode="r").shape == (COUNT, 3, 64, 64)
     contents = read_contents(path)
     assert contents.images == names(photos) and contents.side == 64
+    assert json.loads(path.with_suffix(".json").read_text())["images"] == names(photos)
     assert f"cache {path}: 12 images, 0.00 GB: train with --data.cache" in report.summary()
     assert not list((photos / "out").glob(".*"))
 
@@ -102,16 +98,12 @@ def test_loading_processes_read_it_however_they_start(photos: Path, start: str) 
     how = Preprocessing(64, decode="fast")
     table = pd.read_csv(photos / "labels.csv")
     target = torch.zeros(COUNT, 1)
-    batches = {}
-    for kind, pixels in (("files", how), ("cache", opened(photos, how, training=True))):
-        data = AestheticsDataset(table, photos / "images", target, pixels)
-        data[0]  # the mapping is open before the processes start
-        workers = 0 if kind == "files" else 1
-        loader = make_loader(data, TrainBatches(COUNT, 5, seed=1), workers)
-        if workers:
-            loader.multiprocessing_context = multiprocessing.get_context(start)
-        batches[kind] = list(loader)
-    for one, other in zip(batches["files"], batches["cache"], strict=True):
+    given = table, photos / "images", target, how, TrainBatches(COUNT, 5, seed=1)
+    files = make_loader(*given, 0)
+    cached = make_loader(*given, 1, cache=photos / "out", training=True)
+    cached.dataset[0]  # the file is open before the processes start
+    cached.multiprocessing_context = multiprocessing.get_context(start)
+    for one, other in zip(files, cached, strict=True):
         assert torch.equal(one["pixels"], other["pixels"])
         assert torch.equal(one["row"], other["row"])
 
@@ -120,7 +112,10 @@ def test_what_is_sent_to_another_process_is_no_copy_of_the_pixels(photos: Path) 
     make(photos)
     pixels = opened(photos, Preprocessing(64, decode="fast"))
     pixels.evaluation(photos / "images" / "part/0.jpg")
-    assert len(pickle.dumps(pixels)) < 5000 < pixels.pixels.numel()
+    copy = pickle.loads(pickle.dumps(pixels))
+    assert len(pickle.dumps(pixels)) < 5000 < pixels.path.stat().st_size
+    path = photos / "images" / "part/1.png"
+    assert torch.equal(copy.evaluation(path), pixels.evaluation(path))
 
 
 def test_results_can_be_written_to_without_touching_the_cache(photos: Path) -> None:
@@ -157,7 +152,7 @@ def test_another_preprocessing_is_refused_by_what_differs(
 
 def test_a_crop_wants_the_cache_of_its_side_in_training_alone(photos: Path) -> None:
     make(photos)
-    how = Preprocessing(64, 72, decode="fast")
+    how = Preprocessing(64, train_resize=72, decode="fast")
     opened(photos, how)
     with pytest.raises(CacheError, match="cache-72.npy: no such cache"):
         opened(photos, how, training=True)
@@ -208,10 +203,83 @@ def test_a_file_that_is_cut_short_is_refused_and_made_again(photos: Path) -> Non
     whole = path.read_bytes()
     for cut in (whole[:-1], whole[:100], b""):
         path.write_bytes(cut)
-        with pytest.raises(CacheError, match="cut short"):
+        with pytest.raises(CacheError, match="cache-64.npy: cut short"):
             read_contents(path)
     make(photos)
     assert path.read_bytes() == whole
+
+
+def test_a_file_that_is_cut_short_under_a_run_is_an_error(photos: Path) -> None:
+    make(photos)
+    table = pd.read_csv(photos / "labels.csv")
+    how, batches = Preprocessing(64, decode="fast"), [[i] for i in range(COUNT)]
+    path = cache_path(photos / "out", 64)
+    whole = path.read_bytes()
+    for workers in (0, 1):
+        path.write_bytes(whole)
+        loader = make_loader(table, photos / "images", torch.zeros(COUNT, 1), how, batches, workers,
+                             cache=photos / "out")  # fmt: skip
+        loader.dataset[0]  # opens the file
+        os.truncate(path, len(whole) // 2)
+        with pytest.raises(CacheError, match="^[^\n]*cache-64.npy: was cut short .* again [^\n]*$"):
+            list(loaded(loader))
+
+
+def test_a_cache_that_is_made_anew_under_a_run_is_an_error(photos: Path) -> None:
+    make(photos)
+    pixels = opened(photos, Preprocessing(64, decode="fast"))
+    make(photos, decode="exact")
+    with pytest.raises(CacheError, match="cache-64.npy: was changed after this run began"):
+        pixels.evaluation(photos / "images" / "part/0.jpg")
+
+
+def test_a_cache_of_an_older_version_or_without_its_description_is_refused(photos: Path) -> None:
+    make(photos)
+    path = cache_path(photos / "out", 64)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(CacheError, match="incomplete, without cache-64.json; make it again"):
+        read_contents(path)
+    with path.open("ab") as file:
+        file.write(b"{}" + (2).to_bytes(8, "little") + OLD_MARK)
+    with pytest.raises(CacheError, match="made by an older version; make it again with eat prep"):
+        read_contents(path)
+    make(photos)
+    assert read_contents(path).images == names(photos)
+
+
+@pytest.mark.parametrize("columns", [["images"], ["images", "digests"], ["digests"]])
+def test_a_list_of_images_that_is_not_that_of_the_pixels_is_refused(
+    photos: Path, columns: list[str]
+) -> None:
+    make(photos)
+    path = cache_path(photos / "out", 64)
+    note = path.with_suffix(".json")
+    content = json.loads(note.read_text())
+    note.write_text(json.dumps(content | {name: content[name][::-1] for name in columns}))
+    with pytest.raises(CacheError, match="cache-64.json: its list of images is not the one that"):
+        read_contents(path)
+
+
+JUNK = [
+    b"", b"\xff\x00", b"[]", b"null", b"{}", b"[" * 10**5,
+    {"side": "64"}, {"side": True}, {"side": -1}, {"upright": 1}, {"decode": None}, {"broken": []},
+    {"broken": {"a": 1}}, {"images": "abc"}, {"images": [1]}, {"bytes": [1.5] * COUNT},
+    {"digests": []}, {"fingerprint": 3}, {"more": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: str(junk)[:30])
+def test_a_description_of_another_shape_is_refused(photos: Path, junk: bytes | dict) -> None:
+    path = photos / "cache-64.npy"
+    path.write_bytes(b"x")
+    sound = {
+        "side": 64, "interpolation": "bicubic", "upright": True, "decode": "fast", "broken": {},
+        "images": ["a"] * COUNT, "bytes": [1] * COUNT, "digests": ["d"] * COUNT, "fingerprint": "",
+    }  # fmt: skip
+    content = junk if isinstance(junk, bytes) else json.dumps(sound | junk).encode()
+    path.with_suffix(".json").write_bytes(content)
+    with pytest.raises(CacheError, match="cache-64.json: (not the description|its list of images)"):
+        read_contents(path)
 
 
 def test_a_full_disk_is_found_before_anything_is_written(
@@ -230,8 +298,8 @@ def test_a_killed_call_leaves_no_cache_and_the_next_one_makes_it(photos: Path) -
         "whole = Preprocessing.evaluation\n"
         "def slow(self, path): time.sleep(0.3); return whole(self, path)\n"
         "Preprocessing.evaluation, cache.CHUNK = slow, 1\n"
-        "from eat.data.prepare import prepare\n"
-        "prepare('table', 'labels.csv', 'images', 'out', workers=1, cache=64)"
+        "from eat.config.commands import PrepareOptions; from eat.data.prepare import prepare\n"
+        "prepare('table', PrepareOptions('labels.csv', 'images', 'out', workers=1, cache=64))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=photos, start_new_session=True)
     partial = photos / "out" / ".cache-64.npy.partial"

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,12 @@ import pytest
 from PIL import Image
 
 from eat.cli import main
-from eat.data import prepare as module
+from eat.config.commands import PrepareOptions
+from eat.data import checks as module
+from eat.data.checks import check_file, check_files, read_checks
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError
-from eat.data.prepare import check_file, check_files, prepare, read_checks
-from eat.system import pool
+from eat.data.prepare import Report, prepare
 
 
 @pytest.fixture
@@ -39,10 +41,15 @@ def tad66k(tmp_path: Path) -> Path:
     return folder
 
 
-def checked(folder: Path, **options):
+def prepared(name: str, labels: Path, images: Path, out: Path, **options: Any) -> Report:
+    """The report on a data set, by one process unless ``options`` say otherwise."""
+    given = PrepareOptions(str(labels), str(images), str(out), **({"workers": 1} | options))
+    return prepare(name, given)
+
+
+def checked(folder: Path, **options: Any) -> Report:
     """The report on a folder, with two processes."""
-    return prepare("tad66k", str(folder), str(folder / "images"), str(folder / "out"), workers=2,
-                   **options)  # fmt: skip
+    return prepared("tad66k", folder, folder / "images", folder / "out", workers=2, **options)
 
 
 def plant(folder: Path) -> dict[str, list[str]]:
@@ -138,12 +145,12 @@ def test_checks_of_other_files_are_kept(tad66k: Path) -> None:
 
 
 def test_votes_tags_and_names_survive_the_cleaned_table(sample: Path, tmp_path: Path) -> None:
-    prepare("sample", str(sample), str(sample / "images"), str(tmp_path), workers=1)
+    prepared("sample", sample, sample / "images", tmp_path)
     pd.testing.assert_frame_equal(read_labels("sample", tmp_path), read_labels("sample", sample))
 
 
 def test_prepared_labels_are_those_of_one_data_set(sample: Path, tmp_path: Path) -> None:
-    prepare("sample", str(sample), str(sample / "images"), str(tmp_path), workers=1)
+    prepared("sample", sample, sample / "images", tmp_path)
     with pytest.raises(LabelError, match="holds prepared labels of 'sample', expected 'ava'"):
         read_labels("ava", tmp_path)
     with pytest.raises(LabelError, match="give the test and validation lists to eat prepare"):
@@ -155,8 +162,8 @@ def test_what_the_labels_warn_of_stands_in_the_report(sample: Path, tmp_path: Pa
     extra.write_text((sample / "generic_test.jpgl").read_text() + "999999999\n")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        report = prepare("sample", str(sample), str(sample / "images"), str(tmp_path / "out"),
-                         test=str(extra), workers=1)  # fmt: skip
+        report = prepared("sample", sample, sample / "images", tmp_path / "out",
+                         test=str(extra))  # fmt: skip
     assert "1 of 17 ids have no label" in report.warnings[0]
 
 
@@ -168,10 +175,10 @@ def test_given_labels_are_never_written_over(tad66k: Path) -> None:
     images = str(tad66k / "images")
     for labels in (tad66k, own, tad66k / "train.csv"):
         with pytest.raises(LabelError, match="give another --out"):
-            prepare("table", str(labels), images, str(tad66k), workers=1)
-    prepare("table", str(own), images, str(tad66k / "out"), workers=1, leave_out=True)
+            prepared("table", labels, images, tad66k)
+    prepared("table", own, images, tad66k / "out", leave_out=True)
     with pytest.raises(LabelError, match="give another --out"):
-        prepare("table", str(tad66k / "out"), images, str(tad66k / "out"), workers=1)
+        prepared("table", tad66k / "out", images, tad66k / "out")
     assert own.read_text() == lines
 
 
@@ -184,7 +191,7 @@ def test_attributes_of_every_kind_survive_the_cleaned_table(tad66k: Path, values
     table["extra"] = [values[i % 2] for i in range(len(table))]
     table.to_parquet(labels)
     out = tad66k / "out"
-    prepare("table", str(labels), str(tad66k / "images"), str(out), workers=1)
+    prepared("table", labels, tad66k / "images", out)
     pd.testing.assert_frame_equal(read_labels("table", out), read_labels("table", labels))
 
 
@@ -222,7 +229,7 @@ def test_an_unforeseen_error_of_a_decoder_is_damage(
 def test_results_among_the_images_are_no_stray_files(tad66k: Path) -> None:
     images = tad66k / "images"
     for _ in range(2):
-        report = prepare("tad66k", str(tad66k), str(images), str(images / "out"), workers=1)
+        report = prepared("tad66k", tad66k, images, images / "out")
         assert report.unlabelled == []
 
 
@@ -231,7 +238,7 @@ def test_a_split_that_is_absent_and_a_name_that_is_not_utf8_are_told(tad66k: Pat
     with open(os.fsencode(images / "part") + b"/00\xe9.jpg", "wb"):
         pass
     train = str(tad66k / "train.csv")
-    text = prepare("tad66k", train, str(images), str(tad66k / "out"), workers=1).summary()
+    text = prepared("tad66k", train, images, tad66k / "out").summary()
     assert "0 train (official: 52248), 0 test (official: 14079)" in text
     assert "part/00\\udce9.jpg" in text
 
@@ -250,8 +257,9 @@ def test_a_killed_process_ends_the_check(tad66k: Path, monkeypatch: pytest.Monke
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(module, "read_image", killed)
-    monkeypatch.setattr(pool, "PATIENCE", 0.3)
-    with pytest.raises(ChildProcessError, match="run this again to go on"):
+    with pytest.raises(
+        ChildProcessError, match="under way were part/000.jpg to .*this again to go on"
+    ):
         checked(tad66k)
 
 
@@ -261,10 +269,12 @@ def test_a_killed_check_goes_on_to_the_same_report(tad66k: Path) -> None:
     journal = tad66k / "out" / "checks.csv"
     journal.unlink()
     code = (
-        "import time; from eat.data import prepare as module; read = module.read_image\n"
+        "import time; from eat.config.commands import PrepareOptions\n"
+        "from eat.data.prepare import prepare\n"
+        "from eat.data import checks as module; read = module.read_image\n"
         "def slow(*args, **options):\n    time.sleep(0.02); return read(*args, **options)\n"
         "module.read_image, module.CHUNK = slow, 4\n"
-        "module.prepare('tad66k', '.', 'images', 'out', workers=2)"
+        "prepare('tad66k', PrepareOptions('.', 'images', 'out', workers=2))"
     )
     child = subprocess.Popen([sys.executable, "-c", code], cwd=tad66k)
     # at least one flushed chunk: a header and four rows, of some 60 bytes each

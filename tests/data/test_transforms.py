@@ -44,7 +44,7 @@ def test_evaluation_equals_the_released_recipe(
     torch.testing.assert_close(normalise(ours[None])[0], expected, rtol=0, atol=1e-6)
 
 
-def test_training_crops_and_flips_the_squeezed_image(photo: Path) -> None:
+def test_training_crops_and_flips_the_resized_image(photo: Path) -> None:
     prepare = Preprocessing(train_resize=256, interpolation="bilinear")
     whole = Preprocessing(size=256, interpolation="bilinear").evaluation(photo)
     windows = whole.unfold(1, 224, 1).unfold(2, 224, 1)
@@ -57,7 +57,7 @@ def test_training_crops_and_flips_the_squeezed_image(photo: Path) -> None:
                 flips.add(flipped)
                 break
         else:
-            pytest.fail(f"the crop of seed {seed} is no part of the squeezed image")
+            pytest.fail(f"the crop of seed {seed} is no part of the resized image")
     assert flips == {False, True}
 
 
@@ -112,7 +112,7 @@ def test_the_fast_path_is_within_two_levels_of_the_exact_one(
     tmp_path: Path, interpolation: str
 ) -> None:
     scene().save(tmp_path / "x.jpg", quality=85)
-    exact = Preprocessing(96, 110, interpolation)
+    exact = Preprocessing(96, train_resize=110, interpolation=interpolation)
     fast = replace(exact, decode="fast")
     assert read_jpeg(tmp_path / "x.jpg", upright=True) is not None
     for one, other in (
@@ -216,16 +216,21 @@ def test_released_configs_prepare_photographs_byte_for_byte(
     options = parse_train(["--config", str(Path(__file__).parents[2] / f"configs/{config}.yaml")])
     data = options.data
     prepare = Preprocessing(
-        224, data.train_resize, data.interpolation, data.flip, data.upright, data.decode
+        224,
+        train_resize=data.train_resize,
+        interpolation=data.interpolation,
+        flip=data.flip,
+        upright=data.upright,
+        decode=data.decode,
     )
     for path in sorted((photos / "images").iterdir())[:40]:
         image = Image.open(path).convert("RGB")
         reference = np.asarray(image.resize((224, 224), interpolation))
         assert (prepare.evaluation(path).permute(1, 2, 0).numpy() == reference).all(), path
-        squeezed = np.asarray(image.resize((resize, resize), interpolation))
+        resized = np.asarray(image.resize((resize, resize), interpolation))
         draw = np.random.default_rng(7)
         if draw.random() < 0.5:
-            squeezed = squeezed[:, ::-1]
+            resized = resized[:, ::-1]
         top, left = draw.integers(0, resize - 224, size=2, endpoint=True)
-        reference = squeezed[top : top + 224, left : left + 224]
+        reference = resized[top : top + 224, left : left + 224]
         assert (prepare.training(path, 7).permute(1, 2, 0).numpy() == reference).all(), path

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 
 from eat.checkpoint import read_info
 from eat.cli import main
-from eat.data.dataset import read_splits
 from eat.data.labels.identity import count_seen, fingerprint, identity_hashes
 from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
 from eat.data.scales import rescale
+from eat.data.splits import read_splits
 from eat.evaluation.evaluate import evaluate_checkpoint, slices
 from eat.evaluation.metrics import bootstrap_interval, srcc
 
@@ -72,7 +72,7 @@ def test_other_labels_take_the_place_of_the_runs(
 
 
 def test_scores_are_rescaled_bounds_to_bounds() -> None:
-    scores = rescale(np.array([1.0, 5.5, 10.0]), DATASETS["ava"], DATASETS["aadb"])
+    scores = rescale(np.array([1.0, 5.5, 10.0]), DATASETS["ava"].scale, DATASETS["aadb"].scale)
     np.testing.assert_allclose(scores, [0, 0.5, 1])
 
 

@@ -315,7 +315,8 @@ def test_vote_shares_are_adapted_by_their_mean_score(data: Path, few: Path, tmp_
     path = write_model(tmp_path / "votes.safetensors", "ava", 10)
     adapter = make_adapter(path, data, epochs=10, lr=1e-2)
     outputs = torch.rand(6, 10)
-    expected = rescale(to_scores(outputs, DATASETS["ava"]), DATASETS["ava"], DATASETS["flickr_aes"])
+    source, target = DATASETS["ava"].scale, DATASETS["flickr_aes"].scale
+    expected = rescale(to_scores(outputs, source), source, target)
     scores = mean_scores(outputs, adapter.source, adapter.target)
     assert np.allclose(scores.numpy(), expected, atol=1e-5)
     result = run(path, data, few, epochs=10, lr=1e-2).results[0]
@@ -330,7 +331,7 @@ def test_batch_averaged_points_are_each_images_own(data: Path, tmp_path: Path) -
 
 
 def test_kept_pixels_are_those_of_the_preprocessing(data: Path, monkeypatch) -> None:
-    how = Preprocessing(64, 73)
+    how = Preprocessing(64, train_resize=73)
     paths = sorted((data / "images").glob("5*.jpg"))[:3]
     for kept in (2**30, 40_000):
         monkeypatch.setattr(eat.personal.adaptation, "KEPT_BYTES", kept)
@@ -342,8 +343,8 @@ def test_kept_pixels_are_those_of_the_preprocessing(data: Path, monkeypatch) -> 
         assert len(images.kept) == (3 if kept > 40_000 else 1)
 
 
-def test_training_images_are_squeezed_to_256_of_224(general: Path, data: Path) -> None:
-    assert make_adapter(general, data).preprocessing == Preprocessing(64, 73)
+def test_training_images_are_resized_to_256_of_224(general: Path, data: Path) -> None:
+    assert make_adapter(general, data).preprocessing == Preprocessing(64, train_resize=73)
 
 
 def test_a_diverging_adaptation_stops(general: Path, data: Path) -> None:

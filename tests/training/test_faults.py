@@ -16,7 +16,7 @@ from conftest import small_run
 
 from eat.checkpoint import load_checkpoint
 from eat.config import TrainConfig
-from eat.data.dataset import LoaderError, loaded
+from eat.data.loading import LoaderError, loaded
 from eat.data.transforms import ImageError
 from eat.sample.make import make_sample
 from eat.system.stops import TrainingError

@@ -15,7 +15,7 @@ from conftest import small_run
 
 from eat.checkpoint import load_checkpoint
 from eat.config import TrainConfig
-from eat.data.dataset import TrainBatches, rows_in_order
+from eat.data.loading import TrainBatches, rows_in_order
 from eat.training.state import state_files
 from eat.training.trainer import train
 
@@ -134,7 +134,7 @@ def test_the_parts_of_all_processes_are_the_batches_of_one(
 ) -> None:
     whole = list(TrainBatches(size, batch, seed=3))
     shares = [
-        TrainBatches(size, batch, 3, passes=passes, processes=processes, process=p)
+        TrainBatches(size, batch, 3, accumulation_steps=passes, processes=processes, process=p)
         for p in range(processes)
     ]
     loaded = [list(share) for share in shares]
@@ -143,7 +143,7 @@ def test_the_parts_of_all_processes_are_the_batches_of_one(
         met: list[tuple[int, tuple[int, int]]] = []
         for share, parts in zip(shares, loaded, strict=True):
             mine = parts[step * passes : (step + 1) * passes]
-            for (first, count), keys in zip(share.parts(step), mine, strict=True):
+            for (first, count), keys in zip(share.micro_batches(step), mine, strict=True):
                 assert len(keys) == max(count, 1) and keys[0] == expected[first]
                 met += enumerate(keys[:count], start=first)
         assert [key for _, key in sorted(met)] == expected

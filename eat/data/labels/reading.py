@@ -16,7 +16,7 @@ from eat.data.labels.table import (
     validate,
     vote_columns,
 )
-from eat.data.registry import Dataset, find_dataset
+from eat.data.registry import DatasetSpec, find_dataset
 
 PathLike = str | Path
 PREPARED = "prepared.json"  # marks a folder of labels that eat.data.prepare has cleaned
@@ -26,6 +26,8 @@ def read_labels(
     name: str,
     labels: PathLike | Sequence[PathLike],
     *,
+    low: float | None = None,
+    high: float | None = None,
     test: PathLike | None = None,
     val: PathLike | None = None,
     allow_overlap: bool = False,
@@ -36,6 +38,8 @@ def read_labels(
         name: a row of :data:`eat.data.registry.DATASETS`.
         labels: a label file, several, a folder with the published files under their names, or one
             that ``eat prepare`` wrote.
+        low: lowest score of the data set ``table``; None takes 1.
+        high: highest score of the data set ``table``; None takes 10.
         test: a label file or folder of the test split, or a list of image ids (with or without the
             file's suffix), one on a line, that marks the test images among ``labels``; where the
             labels name workers it may list workers, whose images are then test images. Takes the
@@ -54,10 +58,10 @@ def read_labels(
             file name and score of a training image (ICAA17K holds such copies).
 
     Raises:
-        ValueError: there is no such data set.
+        ValueError: there is no such data set, or the bounds are no scale or not for it.
         LabelError: a file is wrong; an image stands in two splits, or twice in one.
     """
-    dataset = find_dataset(name)
+    dataset = find_dataset(name, low, high)
     paths = [labels] if isinstance(labels, str | Path) else labels
     if len(paths) == 1 and (Path(paths[0]) / PREPARED).is_file():
         return _read_prepared(dataset, Path(paths[0]), test, val)
@@ -67,8 +71,8 @@ def read_labels(
             parts.setdefault(split, []).extend(files)
     for split, given in (("test", test), ("val", val)):
         if given is not None:
-            files = _published_files(dataset, Path(given)).values()
-            parts[split] = [path for some in files for path in some]
+            found = _published_files(dataset, Path(given)).values()
+            parts[split] = [path for files in found for path in files]
     id_lists = {
         split: [path for path in parts.get(split, []) if is_id_list(path)]
         for split in ("val", "test")
@@ -95,7 +99,7 @@ def read_labels(
 
 
 def _read_prepared(
-    dataset: Dataset, folder: Path, test: PathLike | None, val: PathLike | None
+    dataset: DatasetSpec, folder: Path, test: PathLike | None, val: PathLike | None
 ) -> pd.DataFrame:
     """The cleaned table that ``eat.data.prepare`` wrote into a folder."""
     note = json.loads((folder / PREPARED).read_text())
@@ -103,6 +107,12 @@ def _read_prepared(
         raise LabelError(
             f"{folder}: holds prepared labels of {note['dataset']!r}, expected {dataset.name!r}; "
             "name that data set, or give another folder"
+        )
+    low, high = note.get("bounds", (dataset.low, dataset.high))  # older notes have none
+    if (low, high) != (dataset.low, dataset.high):
+        raise LabelError(
+            f"{folder}: prepared with scores from {low:g} to {high:g}, expected {dataset.low:g} to "
+            f"{dataset.high:g}; give --data.low {low:g} --data.high {high:g}"
         )
     if test is not None or val is not None:
         raise LabelError(
@@ -166,7 +176,7 @@ def is_id_list(path: PathLike) -> bool:
     return "," not in first and (first.casefold() in ID_HEADERS or ";" not in first)
 
 
-def _published_files(dataset: Dataset, path: Path) -> dict[str, list[Path]]:
+def _published_files(dataset: DatasetSpec, path: Path) -> dict[str, list[Path]]:
     """Label files by split: the file itself, or those of the first layout a folder fits."""
     if not path.is_dir():
         return {"": [path]}
@@ -226,7 +236,7 @@ def _assign_workers(table: pd.DataFrame, id_lists: dict[str, list[Path]]) -> pd.
 
 def _mean_over_workers(table: pd.DataFrame) -> pd.DataFrame:
     rank = {"": 0, "train": 1, "val": 2, "test": 3}
-    check_repeats(table, "the label files together")
+    check_repeats(table, "the label files")
     table = table.drop(columns="worker").assign(split=table["split"].map(rank))
     how = {
         name: "mean" if pd.api.types.is_numeric_dtype(values) else "first"

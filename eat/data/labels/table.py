@@ -67,7 +67,14 @@ def error_at(
     )
 
 
-def validate(table: pd.DataFrame, low: float, high: float, source: object) -> pd.DataFrame:
+def validate(
+    table: pd.DataFrame,
+    low: float,
+    high: float,
+    source: object,
+    *,
+    advice: str = "correct it, or rescale the scores if they have another scale",
+) -> pd.DataFrame:
     """Check a label table and give it its dtypes. No row is added, changed or dropped.
 
     Args:
@@ -75,6 +82,7 @@ def validate(table: pd.DataFrame, low: float, high: float, source: object) -> pd
         low: lowest possible score.
         high: highest possible score.
         source: file that messages name.
+        advice: what to do about a score outside of the bounds.
 
     Raises:
         LabelError: a column is missing; there are no rows; an image name, worker or split is not
@@ -100,8 +108,7 @@ def validate(table: pd.DataFrame, low: float, high: float, source: object) -> pd
     _check_votes(table, votes, source)
     outside = (table["score"] < low) | (table["score"] > high)
     if outside.any():
-        raise error_at(source, table, outside, "score", f"{low:g} to {high:g}",
-                       "correct it, or rescale the scores if they have another scale")  # fmt: skip
+        raise error_at(source, table, outside, "score", f"{low:g} to {high:g}", advice)
     check_repeats(table, source)
     return table.reset_index(drop=True)
 

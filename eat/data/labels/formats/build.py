@@ -1,0 +1,90 @@
+"""From the fields of a label file to a checked label table: of scores, votes or ratings."""
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from eat.data.labels.fields import LabelFile
+from eat.data.labels.table import LabelWarning, quote, validate, vote_columns
+
+SNAKE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s\-]+")
+
+
+def snake_case(name: str) -> str:
+    """colorScore_mean -> color_score_mean."""
+    return SNAKE.sub("_", name.strip()).lower()
+
+
+def from_scores(
+    file: LabelFile,
+    image: str,
+    score: str,
+    low: float,
+    high: float,
+    *,
+    scale: float = 1.0,
+    used: tuple[str, ...] = (),
+    columns: Mapping[str, pd.Series] | None = None,
+) -> pd.DataFrame:
+    """A checked table from an image and a score column of a file.
+
+    Args:
+        file: the fields.
+        image: column of the image.
+        score: column of the score.
+        low: lowest score.
+        high: highest score.
+        scale: factor of the scores.
+        used: columns to leave out. All others are kept, their names in snake_case.
+        columns: further columns of the table, by name.
+    """
+    table = {"image": file.text(image), "split": "", "score": file.numbers(score) * scale}
+    rest = file.rest([image, score, *used])
+    table |= {snake_case(name): values for name, values in rest.items()}
+    return validate(pd.DataFrame(table | dict(columns or {})), low, high, file.path)
+
+
+def from_votes(
+    columns: Mapping[str, pd.Series], path: Path, values: NDArray[np.float64]
+) -> pd.DataFrame:
+    """A checked table from image and vote columns.
+
+    Args:
+        columns: image, votes_1..votes_K, and others that are kept.
+        path: the file.
+        values: (K,) the scores that were voted for. An image's score is their mean.
+    """
+    frame = pd.DataFrame(columns)
+    votes = frame[vote_columns(frame)].to_numpy()
+    # The check of the votes refuses an image without any; rounding must not leave the scale.
+    means = votes @ values / np.maximum(votes.sum(axis=1), 1e-12)
+    frame.insert(1, "score", means.clip(values[0], values[-1]))
+    frame.insert(1, "split", "")
+    return validate(frame, values[0], values[-1], path)
+
+
+def from_ratings(
+    file: LabelFile, worker: str, image: str, score: str, low: float, high: float
+) -> pd.DataFrame:
+    """One row per image and worker; repeated ratings become their mean, with a warning."""
+    table = pd.DataFrame(
+        {"image": file.text(image), "worker": file.text(worker), "score": file.numbers(score)}
+    )
+    keys = ["image", "worker"]
+    repeats = table[table.duplicated(keys)]
+    if len(repeats):
+        warnings.warn(
+            f"{file.path}: {len(repeats)} ratings repeat a worker's rating of the same image, such "
+            f"as {quote(repeats['image'])}; the mean of them stands for each",
+            LabelWarning,
+            stacklevel=3,
+        )
+        means = table.groupby(keys, sort=False)["score"].transform("mean")
+        table = table.assign(score=means)[~table.duplicated(keys)]
+    table.insert(1, "split", "")
+    return validate(table, low, high, file.path)

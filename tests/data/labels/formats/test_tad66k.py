@@ -1,0 +1,36 @@
+import pytest
+from label_files import read
+
+from eat.data.labels.formats.tad66k import read_tad66k
+from eat.data.labels.table import LabelError
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", '""\n'])
+def test_an_empty_file_is_refused(tmp_path, content):
+    with pytest.raises(LabelError, match="TAD66K.csv: (the file is empty|found only blank lines)"):
+        path = tmp_path / "TAD66K.csv"
+        path.write_text(content)
+        read_tad66k(path)
+
+
+def test_a_header_without_rows_and_an_absent_file_are_refused(tmp_path):
+    with pytest.raises(LabelError, match="found no rows"):
+        read(tmp_path, "TAD66K", "image,score\n")
+    with pytest.raises(LabelError, match="absent.csv: cannot be read"):
+        read_tad66k(tmp_path / "absent.csv")
+    with pytest.raises(LabelError, match="cannot be read"):
+        read_tad66k(tmp_path)
+
+
+def test_quotes(tmp_path):
+    table = read(tmp_path, "TAD66K", 'image,score\n"a, b.jpg","3"\nc.jpg,4\n')
+    assert table["image"].tolist() == ["a, b.jpg", "c.jpg"]
+    with pytest.raises(LabelError, match="train.csv, line 3: .*quotes"):
+        read(tmp_path, "TAD66K", 'image,score\na.jpg,3\n"c.jpg,4\nd.jpg,5\n')
+
+
+def test_tad66k_theme_comes_from_the_unmerged_folder(tmp_path):
+    path = tmp_path / "unmerge" / "train" / "citysky.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("image,score\r\na.jpg,3.0\r\n")
+    assert read_tad66k(path)["theme"].tolist() == ["citysky"]
