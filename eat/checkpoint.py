@@ -11,13 +11,28 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from eat.data.registry import DATASETS, Dataset
+from eat.data.registry import DATASETS
+from eat.data.scales import ScoreScale
 from eat.data.transforms import Preprocessing
 from eat.models import EAT, WeightsError, create_model, load_weights
 from eat.models.weights import TRAINED_ON
 from eat.system.files import write_atomically
 
 HEADER = "eat"  # key of our JSON in the safetensors header
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Temporary."""
+
+    name: str
+    num_outputs: int
+    img_size: tuple[int, int]
+    settings: dict[str, Any]
+
+    def build(self) -> EAT:
+        """The model with fresh weights."""
+        return create_model(self.name, self.num_outputs, tuple(self.img_size), **self.settings)
 
 
 @dataclass
@@ -34,30 +49,23 @@ class CheckpointInfo:
         splits: for each split of the run its number of images and their fingerprint.
     """
 
-    model: dict[str, Any]
+    model: ModelSpec
     dataset: str
-    preprocessing: dict[str, Any]
+    title: str
+    scale: ScoreScale
+    preprocessing: Preprocessing
     config: dict[str, Any] = field(default_factory=dict)
     epoch: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def build(self) -> EAT:
-        """The model with fresh weights."""
-        model = dict(self.model)
-        return create_model(
-            model["name"], model["num_outputs"], tuple(model["img_size"]), **model["settings"]
-        )
-
-    @property
-    def dataset_row(self) -> Dataset:
-        """The data set's row in the registry."""
-        return DATASETS[self.dataset]
+    score_quantiles: tuple[float, ...] = ()
+    released: bool = False
 
     @property
     def preprocess(self) -> Preprocessing:
-        """The preprocessing as an object."""
-        return Preprocessing(**self.preprocessing)
+        """Temporary."""
+        return self.preprocessing
 
 
 def save_checkpoint(
@@ -96,7 +104,15 @@ def read_info(path: str | Path) -> CheckpointInfo:
             "start a run with --model.weights"
         ) from error
     try:
-        return CheckpointInfo(**json.loads(header[HEADER]))
+        read = json.loads(header[HEADER])
+        read["model"] = ModelSpec(**read["model"])
+        read["preprocessing"] = Preprocessing(**read["preprocessing"])
+        if "scale" in read:
+            read["scale"] = ScoreScale(**read["scale"])
+        else:
+            row = DATASETS[read["dataset"]]
+            read |= {"scale": row.scale, "title": row.title}
+        return CheckpointInfo(**read)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path}: weights without the description that our runs write into them ({error})"
@@ -105,6 +121,8 @@ def read_info(path: str | Path) -> CheckpointInfo:
 
 def read_trained_on(path: str | Path) -> NDArray[np.int64] | None:
     """The training images a checkpoint lists, as ``identity_hashes``; None if it has no list."""
+    if Path(path).suffix == ".pth":
+        return None
     with safe_open(path, framework="np") as file:
         return file.get_tensor(TRAINED_ON) if TRAINED_ON in file.keys() else None
 
@@ -115,7 +133,11 @@ def load_checkpoint(path: str | Path) -> tuple[EAT, CheckpointInfo]:
     Raises:
         WeightsError: the file is absent, damaged or not a checkpoint of ours.
     """
+    if Path(path).suffix == ".pth":
+        from eat.evaluation.released import load_released
+
+        return load_released(path)
     info = read_info(path)
-    model = info.build()
+    model = info.model.build()
     load_weights(model, path, verbose=False)
     return model.eval(), info

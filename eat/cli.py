@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from eat.config import DataConfig, FaultConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from eat.config.commands import EvaluateOptions, PersonalizeOptions
 from eat.signatures import signature_of
 from eat.system.heap import keep_heap
 from eat.system.processes import is_main
@@ -129,35 +130,19 @@ def add_function(parser: Parser, module: str, name: str, skip: Sequence[str] = (
 def add_evaluate_arguments(parser: Parser) -> None:
     """Options of ``eat evaluate``."""
     parser.add_argument("checkpoint", type=str | None, nargs="?", help="a run's checkpoint")
-    parser.add_argument("--released", type=str | None, help="instead: a checkpoint of the authors'")
-    add_function(
-        parser, "eat.evaluation.evaluate", "evaluate_checkpoint", skip=["checkpoint", "released"]
-    )
-    parser.add_argument(
-        "--out",
-        type=str | None,
-        help="folder for the results; default: eval, beside the checkpoints",
-    )
-    parser.add_argument(
-        "--predictions",
-        type=Literal["csv", "parquet"],
-        default="csv",
-        help="format of the predictions",
-    )
+    parser.add_class_arguments(EvaluateOptions)
 
 
 def run_evaluate(options: dict[str, Any]) -> int:
     """Evaluate a checkpoint: metrics on screen, as JSON, CSV and Markdown, and predictions."""
     from eat.evaluation.evaluate import evaluate_checkpoint
 
-    own, released = options.pop("checkpoint"), options.pop("released")
-    if bool(own) == bool(released):
-        raise ValueError("give a run's checkpoint, or --released FILE")
-    beside = Path("eval") if released else Path(own).parent.parent / "eval"
-    out, form = options.pop("out") or beside, options.pop("predictions")
-    evaluation = evaluate_checkpoint(own or released, released=bool(released), **options)
+    checkpoint = options.pop("checkpoint")
+    given = EvaluateOptions(**options)
+    evaluation = evaluate_checkpoint(checkpoint, given)
+    beside = Path("eval") if given.released else Path(checkpoint).parent.parent / "eval"
     print(evaluation.table())
-    print(*evaluation.write(out, form), sep="\n")
+    print(*evaluation.write(given.out or beside, given.predictions), sep="\n")
     return 0
 
 
@@ -226,14 +211,14 @@ def run_prepare(options: dict[str, Any]) -> int:
 def add_personalize_arguments(parser: Parser) -> None:
     """Options of ``eat personalize``."""
     parser.add_argument("checkpoint", type=str, help="the general model")
-    add_function(parser, "eat.personal.protocol", "personalize", skip=["checkpoint"])
+    parser.add_class_arguments(PersonalizeOptions)
 
 
 def run_personalize(options: dict[str, Any]) -> int:
     """Adapt a model to each test worker and print both models' correlations."""
     from eat.personal.protocol import personalize
 
-    result = personalize(**options)
+    result = personalize(options.pop("checkpoint"), PersonalizeOptions(**options))
     print(result.table())
     print(result.markdown())
     return 0

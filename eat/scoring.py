@@ -212,7 +212,7 @@ class Scorer:
         ]
 
     def _to_ten(self, outputs: np.ndarray) -> np.ndarray:
-        dataset = self.info.dataset_row
+        dataset = self.info.scale
         share = (to_scores(outputs, dataset) - dataset.low) / (dataset.high - dataset.low)
         return ONE_TO_TEN[0] + share * (ONE_TO_TEN[1] - ONE_TO_TEN[0])
 

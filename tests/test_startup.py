@@ -23,10 +23,8 @@ HEAVY = (
     "tensorboardX",
 )
 DESCRIBED = [
-    ("eat.evaluation.evaluate", "evaluate_checkpoint"),
     ("eat.scoring", "Scorer"),
     ("eat.data.prepare", "prepare"),
-    ("eat.personal.protocol", "personalize"),
     ("eat.sample.make", "make_sample"),
     ("eat.tuning.results", "best"),
 ]

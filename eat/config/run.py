@@ -35,6 +35,8 @@ class DataConfig:
     name: str = "ava"
     labels: str | None = None
     images: str | None = None
+    low: float | None = None
+    high: float | None = None
     test: str | None = None
     val: str | None = None
     val_fraction: float = 0.0

@@ -17,7 +17,8 @@ from torch.utils.data import Dataset as TorchDataset
 from eat.data.cache import CachedPixels
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError, vote_columns
-from eat.data.registry import DATASETS, Dataset
+from eat.data.registry import DatasetSpec, find_dataset
+from eat.data.scales import ScoreScale
 from eat.data.transforms import ImageError, Preprocessing
 
 TRIES = 100  # images tried in the place of a broken one
@@ -35,7 +36,7 @@ class Splits:
         left_out: images that have a label and no file.
     """
 
-    dataset: Dataset
+    dataset: DatasetSpec
     train: pd.DataFrame
     val: pd.DataFrame | None
     test: pd.DataFrame | None
@@ -57,6 +58,8 @@ def read_splits(
     val_fraction: float = 0.0,
     missing: str = "error",
     seed: int = 0,
+    low: float | None = None,
+    high: float | None = None,
 ) -> Splits:
     """Read label files and hold them against the images on disk.
 
@@ -73,7 +76,7 @@ def read_splits(
     Raises:
         LabelError: a label file is wrong, or labels have no image and ``missing`` is "error".
     """
-    table = read_labels(name, labels, test=test, val=val)
+    table = read_labels(name, labels, test=test, val=val, low=low, high=high)
     table, left_out = with_images(table, images, missing)
     parts = {split: rows.reset_index(drop=True) for split, rows in table.groupby("split")}
     train = parts.get("train", parts.get("", table.iloc[:0]))
@@ -83,7 +86,7 @@ def read_splits(
         count = max(1, round(val_fraction * len(train)))
         held = train.iloc[np.sort(draw[:count])].reset_index(drop=True)
         train = train.iloc[np.sort(draw[count:])].reset_index(drop=True)
-    return Splits(DATASETS[name], train, held, parts.get("test"), left_out)
+    return Splits(find_dataset(name, low, high), train, held, parts.get("test"), left_out)
 
 
 def with_images(
@@ -118,7 +121,7 @@ def with_images(
     return table[here].reset_index(drop=True), absent
 
 
-def targets(table: pd.DataFrame, dataset: Dataset, num_outputs: int) -> Tensor:
+def targets(table: pd.DataFrame, scale: ScoreScale, num_outputs: int) -> Tensor:
     """What a model with ``num_outputs`` outputs is trained on.
 
     Returns:
@@ -129,11 +132,11 @@ def targets(table: pd.DataFrame, dataset: Dataset, num_outputs: int) -> Tensor:
         LabelError: the labels do not have as many vote bins as the model has outputs.
     """
     if num_outputs == 1:
-        return torch.tensor(table["score"].to_numpy() / dataset.target_scale).float()[:, None]
+        return torch.tensor(table["score"].to_numpy() / scale.target_scale).float()[:, None]
     columns = vote_columns(table)
     if len(columns) != num_outputs:
         raise LabelError(
-            f"{dataset.title} has labels with {len(columns)} vote bins, and the model has "
+            f"labels with {len(columns)} vote bins, and the model has "
             f"{num_outputs} outputs; set model.num_outputs to {len(columns) or 1}"
         )
     votes = table[columns].to_numpy(dtype=np.float64)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from eat.data.scales import ScoreScale
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetSpec:
     """A data set, as a row of :data:`DATASETS`.
 
     Attributes:
@@ -44,6 +47,12 @@ class Dataset:
     layouts: tuple[dict[str, str], ...] = ()
     ratings: tuple[str, ...] = ()
 
+    @property
+    def scale(self) -> ScoreScale:
+        """The scale of its scores."""
+        return ScoreScale(self.low, self.high, self.target_scale, self.positive_above,
+                          self.num_votes)  # fmt: skip
+
 
 CSV_SPLITS = {"train": "train.csv", "val": "val.csv?", "test": "test.csv"}
 AADB_LISTS = {
@@ -66,67 +75,74 @@ class Reader:
     name: str
     module: str = "readers"
 
-    def __call__(self, path: str | Path) -> pd.DataFrame:
-        return getattr(import_module(f"eat.data.labels.{self.module}"), self.name)(path)
+    def __call__(self, path: str | Path, **bounds: float) -> pd.DataFrame:
+        return getattr(import_module(f"eat.data.labels.{self.module}"), self.name)(path, **bounds)
 
 
 _ROWS = [
-    Dataset(
+    DatasetSpec(
         "ava", "AVA", 1, 10, 10, 5, Reader("read_ava"), 10,
         {"train": 235528, "test": 20000},
         ({"": "AVA.txt", "test": "generic_test.jpgl"}, CSV_SPLITS, {"": "AVA.txt"},
          {"val": "val.csv?", "test": "test.csv"}),
     ),
-    Dataset(
+    DatasetSpec(
         "tad66k", "TAD66K", 1, 10, 10, 5, Reader("read_tad66k"), 0,
         {"train": 52248, "test": 14079},
         (_inside("merge", CSV_SPLITS), CSV_SPLITS, {"train": "train/*.csv", "test": "test/*.csv"},
          {"": "*.csv"}),
     ),
-    Dataset(
+    DatasetSpec(
         "flickr_aes", "FLICKR-AES", 1, 5, 5, 3, Reader("read_flickr_aes"), 0,
         {"train": 35263, "test": 4737},
         ({"": FLICKR_RATINGS}, {"": "FLICKR-AES_image_score.txt"}),
         (FLICKR_RATINGS,),
     ),
-    Dataset(
+    DatasetSpec(
         "aadb", "AADB", 0, 1, 1, 0.5, Reader("read_aadb"), 0,
         {"train": 8500, "val": 500, "test": 1000},
         (AADB_LISTS, _inside("imgListFiles_label", AADB_LISTS), {"": "AADBinfo.mat"}),
     ),
-    Dataset(
+    DatasetSpec(
         "icaa17k", "ICAA17K", 0, 10, 10, 5, Reader("read_icaa17k"), 0,
         {"train": 15734, "test": 1617},
         ({"train": "1train.csv", "test": "1test.csv"},),
     ),
-    Dataset(
+    DatasetSpec(
         "spaq", "SPAQ", 0, 10, 10, 5, Reader("read_spaq"), 0,
         {"train": 10000, "test": 1125},
         ({"train": "spaqTrain.csv", "test": "spaqTest.csv"},
          {"": "MOS and Image attribute scores.xlsx"}),
     ),
-    Dataset(
+    DatasetSpec(
         "para", "PARA", 1, 5, 5, 3, Reader("read_para"), 9,
         {},
         (_inside("annotation", PARA_SPLITS), PARA_SPLITS),
         ("annotation/PARA-Images.csv", "PARA-Images.csv"),
     ),
-    Dataset(
+    DatasetSpec(
         "table", "your own labels", 1, 10, 10, 5.5, Reader("read_table", "own_table"), 0,
         {},
         (CSV_SPLITS, {"": "labels.csv"}),
         ("ratings.csv",),
     ),
 ]  # fmt: skip
-DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
+DATASETS: dict[str, DatasetSpec] = {row.name: row for row in _ROWS}
 # Drawn by eat.sample.make in AVA's layout; without official counts.
 DATASETS["sample"] = replace(DATASETS["ava"], name="sample", title="sample data", counts={})
 
 
-def find_dataset(name: str) -> Dataset:
+def find_dataset(name: str, low: float | None = None, high: float | None = None) -> DatasetSpec:
     """The data set of a name; raises ValueError naming the nearest one for an unknown name."""
     if name in DATASETS:
-        return DATASETS[name]
+        spec = DATASETS[name]
+        if low is None and high is None:
+            return spec
+        if name != "table":
+            raise ValueError("low and high are for the data set 'table'")
+        low, high = spec.low if low is None else low, spec.high if high is None else high
+        return replace(spec, low=low, high=high, target_scale=high, positive_above=(low + high) / 2,
+                       read=partial(spec.read, low=low, high=high))  # fmt: skip
     nearest = difflib.get_close_matches(str(name).lower(), DATASETS, n=1, cutoff=0)[0]
     raise ValueError(
         f"unknown data set {name!r}: did you mean {nearest!r}? There are {', '.join(DATASETS)}"

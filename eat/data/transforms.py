@@ -140,7 +140,7 @@ class Preprocessing:
             pixels = np.array(read_image(path, upright=self.upright))
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
-    def squeeze(self, photo: Image.Image | Tensor, side: int) -> Tensor:
+    def resize(self, photo: Image.Image | Tensor, side: int) -> Tensor:
         """Resize what ``read`` gave: uint8 (3, side, side), in any layout."""
         if isinstance(photo, Image.Image):
             return to_tensor(photo.resize((side, side), FILTERS[self.interpolation]))
@@ -153,11 +153,11 @@ class Preprocessing:
 
     def evaluation(self, path: str | Path) -> Tensor:
         """Pixels of a file for evaluation: uint8 (3, size, size)."""
-        return packed(self.squeeze(self.read(path), self.size))
+        return packed(self.resize(self.read(path), self.size))
 
     def training(self, path: str | Path, seed: int) -> Tensor:
         """Pixels of a file with augmentation drawn from ``seed``: uint8 (3, size, size)."""
-        return self.augment(self.squeeze(self.read(path), self.side(training=True)), seed)
+        return self.augment(self.resize(self.read(path), self.side(training=True)), seed)
 
     def augment(self, squeezed: Tensor, seed: int) -> Tensor:
         """Flip, then crop, as drawn from ``seed``.

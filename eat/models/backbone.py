@@ -288,6 +288,17 @@ class EAT(nn.Module):
             if isinstance(module, Noisy):
                 module.rows = first, whole
 
+    @property
+    def averages_points(self) -> bool:
+        """Temporary."""
+        return any(getattr(m, "average", False) for m in self.modules())
+
+    def use_own_points(self) -> None:
+        """Temporary."""
+        for module in self.modules():
+            if getattr(module, "average", False):
+                module.average = False
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep only each block's input while training, and compute the rest again backwards.
 

@@ -42,7 +42,7 @@ class RunData:
         self.tables = self.splits.tables()
         self.dataset = self.splits.dataset
         self.outputs = config.model.num_outputs or len(vote_columns(self.splits.train)) or 1
-        targets(self.splits.train.iloc[:1], self.dataset, self.outputs)  # fails early
+        targets(self.splits.train.iloc[:1], self.dataset.scale, self.outputs)  # fails early
         size, passes = config.optim.batch_size, config.run.passes
         if size < processes * passes:
             raise ValueError(
@@ -65,6 +65,8 @@ class RunData:
             val_fraction=data.val_fraction,
             missing=data.missing,
             seed=self.config.run.seed,
+            low=data.low,
+            high=data.high,
         )
         if not len(splits.train):
             raise LabelError(f"{data.labels}: no image is left for the training split")
@@ -92,7 +94,7 @@ class RunData:
             if split != "train":
                 size = min(self.config.optim.batch_size, EVALUATED)
                 batches = rows_in_order(len(table), size, **self.place)
-            target = targets(table, self.dataset, self.outputs)
+            target = targets(table, self.dataset.scale, self.outputs)
             given, pixels = self.config.data, preprocessing
             if given.cache:
                 pixels = CachedPixels(

@@ -2,10 +2,9 @@
 
 import difflib
 import inspect
-from dataclasses import asdict
 from typing import Any
 
-from eat.checkpoint import CheckpointInfo
+from eat.checkpoint import CheckpointInfo, ModelSpec
 from eat.config import TrainConfig
 from eat.data.labels.identity import fingerprint
 from eat.data.transforms import Preprocessing
@@ -39,22 +38,17 @@ def make_model(config: TrainConfig, data: RunData) -> tuple[CheckpointInfo, EAT]
     if model.img_size[0] != model.img_size[1]:
         raise ValueError(f"training takes square images, not {model.img_size}")
     info = CheckpointInfo(
-        model={
-            "name": choice.name,
-            "num_outputs": data.outputs,
-            "img_size": list(model.img_size),
-            "settings": choice.settings,
-        },
+        model=ModelSpec(choice.name, data.outputs, model.img_size, choice.settings),
         dataset=how.name,
-        preprocessing=asdict(
-            Preprocessing(
-                model.img_size[0],
-                how.train_resize,
-                how.interpolation,
-                how.flip,
-                how.upright,
-                how.decode,
-            )
+        title=data.dataset.title,
+        scale=data.dataset.scale,
+        preprocessing=Preprocessing(
+            size=model.img_size[0],
+            train_resize=how.train_resize,
+            interpolation=how.interpolation,
+            flip=how.flip,
+            upright=how.upright,
+            decode=how.decode,
         ),
         config=config.to_dict(),
         splits={

@@ -227,10 +227,10 @@ class Trainer:
         parameters = sum(p.numel() for p in self.learner.bare.parameters()) / 1e6
         log.info(
             "model: %s, %.2f M parameters, %d outputs, %d pixels, on %s in %s",
-            model["name"],
+            model.name,
             parameters,
-            model["num_outputs"],
-            model["img_size"][0],
+            model.num_outputs,
+            model.img_size[0],
             self.accelerator.device,
             self.config.run.precision,
         )
@@ -392,7 +392,7 @@ class Trainer:
         split = self.data.final_split
         best = self.folder / "checkpoints" / "best.safetensors"
         state = from_main(lambda: load_checkpoint(best)[0].state_dict())
-        model = self.info.build()
+        model = self.info.model.build()
         model.load_state_dict(state)
         outputs = self._predict(split, model.to(self.accelerator.device))
         dataset, table = self.data.dataset, self.data.tables[split]

@@ -10,7 +10,7 @@ from eat.data.labels.readers import VOTES, from_votes
 from eat.data.labels.table import LabelError, validate
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
+def read_table(path: str | Path, low: float = 1, high: float = 10) -> pd.DataFrame:
     """Labels of your own: .csv, .tsv, .parquet or .jsonl (one JSON object on a line).
 
     Columns, whatever their case: image (or image_id, path, file, filename); score (or mean, mos)
@@ -47,11 +47,11 @@ def read_table(path: str | Path) -> pd.DataFrame:
         table = from_votes(own, path, np.arange(1, 11))
     else:
         frame = pd.DataFrame({**own, "score": file.numbers(score), "split": ""})
-        table = validate(frame, 1, 10, path)
+        table = validate(frame, low, high, path)
     if split:
         table["split"] = file.text(split).str.lower().to_numpy()
         table.index = file.fields.index
-        table = validate(table, 1, 10, path)
+        table = validate(table, low, high, path)
     head = ["image", "split", "score"]
     return table[head + [name for name in table.columns if name not in head]]
 

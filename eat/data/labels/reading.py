@@ -16,7 +16,7 @@ from eat.data.labels.table import (
     validate,
     vote_columns,
 )
-from eat.data.registry import Dataset, find_dataset
+from eat.data.registry import DatasetSpec, find_dataset
 
 PathLike = str | Path
 PREPARED = "prepared.json"  # marks a folder of labels that eat.data.prepare has cleaned
@@ -29,6 +29,8 @@ def read_labels(
     test: PathLike | None = None,
     val: PathLike | None = None,
     allow_overlap: bool = False,
+    low: float | None = None,
+    high: float | None = None,
 ) -> pd.DataFrame:
     """Read a data set's labels: one row per image, columns as in :mod:`eat.data.labels.table`.
 
@@ -57,7 +59,7 @@ def read_labels(
         ValueError: there is no such data set.
         LabelError: a file is wrong; an image stands in two splits, or twice in one.
     """
-    dataset = find_dataset(name)
+    dataset = find_dataset(name, low, high)
     paths = [labels] if isinstance(labels, str | Path) else labels
     if len(paths) == 1 and (Path(paths[0]) / PREPARED).is_file():
         return _read_prepared(dataset, Path(paths[0]), test, val)
@@ -95,7 +97,7 @@ def read_labels(
 
 
 def _read_prepared(
-    dataset: Dataset, folder: Path, test: PathLike | None, val: PathLike | None
+    dataset: DatasetSpec, folder: Path, test: PathLike | None, val: PathLike | None
 ) -> pd.DataFrame:
     """The cleaned table that ``eat.data.prepare`` wrote into a folder."""
     note = json.loads((folder / PREPARED).read_text())
@@ -166,7 +168,7 @@ def is_id_list(path: PathLike) -> bool:
     return "," not in first and (first.casefold() in ID_HEADERS or ";" not in first)
 
 
-def _published_files(dataset: Dataset, path: Path) -> dict[str, list[Path]]:
+def _published_files(dataset: DatasetSpec, path: Path) -> dict[str, list[Path]]:
     """Label files by split: the file itself, or those of the first layout a folder fits."""
     if not path.is_dir():
         return {"": [path]}
