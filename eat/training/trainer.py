@@ -23,11 +23,10 @@ from eat.checkpoint import load_checkpoint, save_checkpoint
 from eat.config import RunConfig, TrainConfig
 from eat.data.dataset import LoaderError, loaded
 from eat.data.labels.identity import identity_hashes
-from eat.evaluation.evaluate import measure, predict, tabulate
-from eat.evaluation.report import finite
+from eat.evaluation.measure import measure, predict, tabulate
 from eat.models import EAT
 from eat.models.deformable import InterestPoints
-from eat.system.files import append_line, write_atomically
+from eat.system.files import append_line, finite, write_atomically
 from eat.system.processes import from_main, summed
 from eat.system.stops import Interrupted, TrainingError
 from eat.training.faults import Faults
@@ -147,7 +146,7 @@ class Trainer:
         """Metrics of the model as it is, on the split that chooses the best epoch."""
         split = self.data.eval_split
         outputs = self._predict(split, self.learner.result)
-        return measure(outputs, self.data.tables[split], self.data.dataset)
+        return measure(outputs, self.data.tables[split], self.data.dataset.scale)
 
     def _end_epoch(self, metrics: dict[str, float]) -> None:
         """Count the epoch and write its checkpoints, the state last: it vouches for the others."""
@@ -395,11 +394,11 @@ class Trainer:
         model = self.info.model.build()
         model.load_state_dict(state)
         outputs = self._predict(split, model.to(self.accelerator.device))
-        dataset, table = self.data.dataset, self.data.tables[split]
-        metrics = measure(outputs, table, dataset)
+        scale, table = self.data.dataset.scale, self.data.tables[split]
+        metrics = measure(outputs, table, scale)
         if not self.accelerator.is_main_process:
             return metrics
-        predictions = tabulate(outputs, table, dataset, dataset).to_csv(index=False)
+        predictions = tabulate(outputs, table, scale).to_csv(index=False)
         write_atomically(self.folder / "predictions.csv", predictions.encode())
         result = {"split": split, "best_epoch": self.progress.best_epoch, **finite(metrics)}
         write_atomically(self.folder / "result.json", json.dumps(result, indent=2).encode())

@@ -11,17 +11,25 @@ from safetensors.torch import save_file
 
 from eat.checkpoint import read_info
 from eat.cli import main
+from eat.config.commands import EvaluateOptions
 from eat.data.dataset import read_splits
 from eat.data.labels.identity import count_seen, fingerprint, identity_hashes
 from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
 from eat.data.scales import rescale
-from eat.evaluation.evaluate import evaluate_checkpoint, slices
+from eat.evaluation.evaluate import evaluate_checkpoint
 from eat.evaluation.metrics import bootstrap_interval, srcc
+from eat.evaluation.report import Evaluation
+from eat.evaluation.slices import slices
+
+
+def evaluate(checkpoint: Path, **options: object) -> Evaluation:
+    """An evaluation in this process."""
+    return evaluate_checkpoint(checkpoint, EvaluateOptions(**({"workers": 0} | options)))
 
 
 def test_evaluation_repeats_the_runs_own_result(run: Path, checkpoint: Path) -> None:
-    evaluation = evaluate_checkpoint(checkpoint, workers=0)
+    evaluation = evaluate(checkpoint)
     result = json.loads((run / "result.json").read_text())
     for name, value in evaluation.metrics.items():
         assert value == pytest.approx(result[name], abs=1e-5)
@@ -47,15 +55,15 @@ def test_the_command_prints_a_table_and_writes_json_and_csv(
 
 
 def test_batch_size_changes_no_metric_in_the_paper_profile(checkpoint: Path) -> None:
-    one = evaluate_checkpoint(checkpoint, workers=0, batch_size=1)
-    many = evaluate_checkpoint(checkpoint, workers=0, batch_size=16)
+    one = evaluate(checkpoint, batch_size=1)
+    many = evaluate(checkpoint, batch_size=16)
     np.testing.assert_allclose(
         one.predictions["predicted"], many.predictions["predicted"], rtol=1e-5
     )
 
 
 def test_the_training_split_can_be_evaluated(checkpoint: Path) -> None:
-    assert len(evaluate_checkpoint(checkpoint, split="train", workers=0).predictions) == 48
+    assert len(evaluate(checkpoint, split="train").predictions) == 48
 
 
 def test_other_labels_take_the_place_of_the_runs(
@@ -64,15 +72,15 @@ def test_other_labels_take_the_place_of_the_runs(
     table = tmp_path / "own.csv"
     images = sorted(p.name for p in (sample / "images").iterdir())[:5]
     table.write_text("image,score\n" + "".join(f"{n},{i + 2}\n" for i, n in enumerate(images)))
-    evaluation = evaluate_checkpoint(
-        checkpoint, name="table", labels=str(table), images=str(sample / "images"), workers=0
+    evaluation = evaluate(
+        checkpoint, name="table", labels=str(table), images=str(sample / "images")
     )
     assert evaluation.predictions["image"].tolist() == images
     assert evaluation.split == "whole" and "emd" not in evaluation.metrics
 
 
 def test_scores_are_rescaled_bounds_to_bounds() -> None:
-    scores = rescale(np.array([1.0, 5.5, 10.0]), DATASETS["ava"], DATASETS["aadb"])
+    scores = rescale(np.array([1.0, 5.5, 10.0]), DATASETS["ava"].scale, DATASETS["aadb"].scale)
     np.testing.assert_allclose(scores, [0, 0.5, 1])
 
 
@@ -83,7 +91,7 @@ def test_constant_predictions_give_a_warning_and_null(run: Path, tmp_path: Path)
     torch.nn.init.zeros_(model.head.weight)
     save_checkpoint(tmp_path / "flat.safetensors", model, info)
     with pytest.warns(match="SRCC is undefined: all 16 predictions equal"):
-        evaluation = evaluate_checkpoint(tmp_path / "flat.safetensors", workers=0)
+        evaluation = evaluate(tmp_path / "flat.safetensors")
     evaluation.write(tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]["srcc"] is None
 
@@ -134,7 +142,7 @@ def test_a_numeric_column_is_cut_into_quarters() -> None:
 
 
 def test_slices_of_an_evaluation_have_their_own_metrics(checkpoint: Path) -> None:
-    evaluation = evaluate_checkpoint(checkpoint, slice_by=["challenge"], workers=0, samples=20)
+    evaluation = evaluate(checkpoint, slice_by=["challenge"], samples=20)
     rows = evaluation.slices.set_index("slice")
     assert rows["images"].sum() <= 16 and {"srcc", "srcc_low", "plcc"} <= set(rows)
     for value in rows.index:
@@ -144,15 +152,18 @@ def test_slices_of_an_evaluation_have_their_own_metrics(checkpoint: Path) -> Non
 def test_an_evaluation_tells_how_many_test_images_were_trained_on(
     checkpoint: Path, sample: Path
 ) -> None:
-    clean = evaluate_checkpoint(checkpoint, workers=0, samples=0)
+    clean = evaluate(checkpoint, samples=0)
     assert "0 of 16 test images were among the 48 trained on" in clean.table()
     every = sample / "AVA.txt"  # the same photographs, with no test list
-    leaked = evaluate_checkpoint(
-        checkpoint, labels=str(every), images=str(sample / "images"), workers=0, samples=0
+    leaked = evaluate(checkpoint, labels=str(every), images=str(sample / "images"), samples=0)
+    assert (
+        "WARNING: 48 of 64 test images have the file name of one of the 48 training"
+        in leaked.table()
     )
-    assert "WARNING: 48 of 64 test images were among the 48 trained on" in leaked.table()
-    told = evaluate_checkpoint(checkpoint, trained_on=str(every), workers=0, samples=0)
-    assert "WARNING: 16 of 16 test images were among the 64 trained on" in told.table()
+    told = evaluate(checkpoint, trained_on=str(every), samples=0)
+    assert (
+        "WARNING: 16 of 16 test images have the file name of one of the 64 training" in told.table()
+    )
 
 
 def test_images_are_the_same_in_another_folder_and_format(checkpoint: Path) -> None:
@@ -177,12 +188,11 @@ def test_another_scale_is_mapped_and_the_mapping_stated(
     images = sorted(p.name for p in (sample / "images").iterdir())[:6]
     lines = "".join(f"{name} {i / 10}\n" for i, name in enumerate(images))
     (tmp_path / "imgListTestNewRegression_score.txt").write_text(lines)
-    evaluation = evaluate_checkpoint(
+    evaluation = evaluate(
         checkpoint,
         name="aadb",
         labels=str(tmp_path / "imgListTestNewRegression_score.txt"),
         images=str(sample / "images"),
-        workers=0,
         samples=0,
     )
     assert "mapped from sample data's 1..10 to AADB's 0..1" in evaluation.table()
@@ -191,7 +201,7 @@ def test_another_scale_is_mapped_and_the_mapping_stated(
 
 
 def test_predictions_are_written_as_parquet_too(checkpoint: Path, tmp_path: Path) -> None:
-    evaluation = evaluate_checkpoint(checkpoint, workers=0, samples=0)
+    evaluation = evaluate(checkpoint, samples=0)
     evaluation.write(tmp_path, "parquet")
     written = pd.read_parquet(tmp_path / "predictions.parquet")
     np.testing.assert_array_equal(written["predicted"], evaluation.predictions["predicted"])
@@ -203,7 +213,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
     def absent(*args: object, **kwargs: object) -> bytes:
         raise ImportError("no pyarrow")
 
-    evaluation = evaluate_checkpoint(checkpoint, workers=0, samples=0)
+    evaluation = evaluate(checkpoint, samples=0)
     monkeypatch.setattr(pd.DataFrame, "to_parquet", absent)
     with pytest.raises(ValueError, match="Parquet needs pyarrow: pip install"):
         evaluation.write(tmp_path, "parquet")
