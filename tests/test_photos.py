@@ -51,4 +51,4 @@ def test_a_model_of_one_format_is_evaluated_on_another(
     )
     row = DATASETS[target]
     assert evaluation.predictions["predicted"].between(row.low - 1, row.high + 1).all()
-    assert f"scores mapped from {DATASETS[source].title}'s" in evaluation.table()
+    assert f"scores mapped from {DATASETS[source].title} (" in evaluation.table()

@@ -42,7 +42,7 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
     model, info = load_checkpoint(path)
     if options.released and not info.released:
         raise WeightsError(
-            f"{path}: not one of the authors' checkpoints; give it without --released"
+            f"{path}: not one of the released checkpoints, but of a run; give it without --released"
         )
     splits, images = _splits(path, info, options)
     split, table = _chosen(splits, options)
@@ -186,8 +186,8 @@ def _score_notes(
     source, target = info.scale, dataset.scale
     if (source.low, source.high) != (target.low, target.high):
         notes.append(
-            f"scores mapped from {info.title}'s {source.low:g}..{source.high:g} to "
-            f"{dataset.title}'s {target.low:g}..{target.high:g} by the straight line through the "
+            f"scores mapped from {info.title} ({source.low:g}..{source.high:g}) to "
+            f"{dataset.title} ({target.low:g}..{target.high:g}) by the straight line through the "
             "bounds"
         )
     if model.averages_points:
