@@ -1,5 +1,8 @@
 """Evaluators: a model and a loader to outputs, outputs and labels to named numbers."""
 
+from collections.abc import Sized
+from typing import cast
+
 import numpy as np
 import pandas as pd
 import torch
@@ -27,7 +30,7 @@ def predict(
     Rows of the data set that the loader leaves out are NaN.
     """
     model.eval()
-    outputs = np.full((len(loader.dataset), model.num_outputs), np.nan)
+    outputs = np.full((len(cast(Sized, loader.dataset)), model.num_outputs), np.nan)
     bar = tqdm(total=len(outputs), desc="evaluate", unit="image", disable=None)
     # One autocast region for all batches casts the weights once; inference mode would cast them
     # for each.
@@ -88,11 +91,11 @@ def tabulate(
     outputs: Array, table: pd.DataFrame, scale: ScoreScale, source: ScoreScale | None = None
 ) -> pd.DataFrame:
     """Predictions beside labels: image, score, predicted, and p1..pK for vote shares."""
-    columns = {"image": table["image"], "score": table["score"]}
-    columns["predicted"] = mean_scores(outputs, scale, source)
+    predictions = table[["image", "score"]].copy()
+    predictions["predicted"] = mean_scores(outputs, scale, source)
     if outputs.shape[1] > 1:
-        columns |= {f"p{k + 1}": outputs[:, k] for k in range(outputs.shape[1])}
-    return pd.DataFrame(columns)
+        predictions[[f"p{k + 1}" for k in range(outputs.shape[1])]] = outputs
+    return predictions
 
 
 def _vectors(

@@ -31,9 +31,8 @@ def slices(table: pd.DataFrame, column: str) -> dict[str, Rows]:
         )
     rows: dict[str, set[int]] = {}
     for name in names:
-        texts = _texts(table[name])
-        for value, members in texts.groupby(texts.to_numpy()).indices.items():
-            rows.setdefault(value, set()).update(members.tolist())
+        for row, value in enumerate(_texts(table[name])):
+            rows.setdefault(value, set()).add(row)
     rows.pop("", None)
     if not rows:
         raise LabelError(f"column {column!r} is empty: there is nothing to slice by")
@@ -43,11 +42,11 @@ def slices(table: pd.DataFrame, column: str) -> dict[str, Rows]:
     return {value: np.array(sorted(rows[value])) for value in order}
 
 
-def _texts(values: pd.Series) -> pd.Series:
+def _texts(values: pd.Series) -> list[str]:
     """A column's values as text, "" for none."""
     if pd.api.types.is_numeric_dtype(values) and values.nunique() > MANY_VALUES:
         values = pd.qcut(values, 4, duplicates="drop")
-    return values.astype(str).where(values.notna(), "")
+    return values.astype(str).where(values.notna(), "").tolist()
 
 
 def slice_metrics(

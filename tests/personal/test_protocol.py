@@ -96,6 +96,12 @@ def run(general: Path, data: Path, labels: Path, **options) -> Personalization:
     return personalize(str(general), given(data, labels, **options))
 
 
+@pytest.fixture(scope="module")
+def found(general: Path, data: Path, few: Path) -> Personalization:
+    """Results of that form in one process."""
+    return run(general, data, few)
+
+
 def rater(data: Path, worker: str, count: int) -> Rater:
     """The first images of a worker, by name."""
     table = read_ratings("flickr_aes", data / "flickr_aes")
@@ -131,19 +137,23 @@ def test_draws_differ_by_seed_worker_k_and_repeat_alone() -> None:
     assert all((other.shots != first.shots).any() for other in others)
 
 
-def test_a_worker_does_not_depend_on_the_others(general: Path, data: Path, few: Path) -> None:
-    everyone = run(general, data, few).results
+def test_a_worker_does_not_depend_on_the_others(
+    found: Personalization, general: Path, data: Path, few: Path
+) -> None:
     alone = run(general, data, few, test_workers=["B002"]).results
-    assert alone == [everyone[1]]
+    assert alone == [found.results[1]]
 
 
-def test_two_processes_give_the_same_numbers(general: Path, data: Path, few: Path) -> None:
-    results = run(general, data, few).results
-    assert run(general, data, few, processes=2).results == results
+def test_two_processes_give_the_same_numbers(
+    found: Personalization, general: Path, data: Path, few: Path
+) -> None:
+    assert run(general, data, few, processes=2).results == found.results
 
 
-def test_the_general_model_is_measured_on_the_rest(general: Path, data: Path, few: Path) -> None:
-    result = run(general, data, few).results[2]
+def test_the_general_model_is_measured_on_the_rest(
+    found: Personalization, general: Path, data: Path, few: Path
+) -> None:
+    result = found.results[2]
     assert result.images == 11
     ours = rater(data, "B003", 150)
     table = read_ratings("flickr_aes", few)
