@@ -23,6 +23,7 @@ from eat.evaluation.metrics import UndefinedMetricWarning, srcc
 from eat.models import create_model
 from eat.models.deformable import InterestPoints
 from eat.personal.adaptation import Adapter, Rater, RaterImages, draw_shots, mean_scores
+from eat.personal.journal import Journal
 from eat.personal.protocol import personalize
 from eat.personal.report import Personalization, WorkerResult
 from eat.sample.make import make_sample, make_workers
@@ -446,3 +447,12 @@ def test_an_option_out_of_range_is_named(
 def test_workers_are_listed_or_drawn_not_both(general: Path, data: Path, few: Path) -> None:
     with pytest.raises(ValueError, match="give test_workers or num_test_workers, not both"):
         run(general, data, few, test_workers=["B001"], num_test_workers=1)
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    (tmp_path / "workers.jsonl").write_text('{"worker": "W1"}\n')
+    with pytest.raises(ValueError, match="workers.jsonl, line 1: damaged .*remove the line"):
+        Journal(str(tmp_path), {"shots": 4})
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match="settings.json: damaged .*another --out"):
+        Journal(str(tmp_path), {"shots": 4})
