@@ -160,21 +160,12 @@ def run_train(config: TrainConfig) -> int:
     return 0
 
 
-def keywords(options: Any, *others: str) -> dict[str, Any]:
-    """The options of a function that still takes keywords."""
-    found = {name: value for name, value in asdict(options).items() if name not in others}
-    return {name: value for name, value in found.items() if name not in ("low", "high")}
-
-
 def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
     """Evaluate a checkpoint: metrics on screen, as JSON, CSV and Markdown, and predictions."""
     from eat.evaluation.evaluate import evaluate_checkpoint
 
-    if bool(checkpoint) == bool(options.released):
-        raise ValueError("give a checkpoint, or --released FILE")
-    path = checkpoint or str(options.released)
-    evaluation = evaluate_checkpoint(path, **keywords(options, "out", "predictions"))
-    folder = Path(path).parent
+    evaluation = evaluate_checkpoint(checkpoint, options)
+    folder = Path(evaluation.checkpoint).parent
     beside = (folder.parent if folder.name == "checkpoints" else Path()) / "eval"
     print(evaluation.table())
     print(*evaluation.write(options.out or beside, options.predictions), sep="\n")
@@ -238,7 +229,7 @@ def run_personalize(checkpoint: str, options: PersonalizeOptions) -> int:
     """Adapt a model to each test worker and print both models' correlations."""
     from eat.personal.protocol import personalize
 
-    result = personalize(checkpoint, **keywords(options))
+    result = personalize(checkpoint, options)
     print(result.table())
     print(result.markdown())
     return 0

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import small_run
 
+from eat.config.commands import EvaluateOptions
 from eat.data.registry import DATASETS
 from eat.evaluation.evaluate import evaluate_checkpoint
 from eat.training.trainer import train
@@ -31,7 +32,7 @@ def runs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 
 @pytest.mark.parametrize("name", list(SIZES))
 def test_a_format_trains_and_evaluates(runs: dict[str, Path], name: str) -> None:
-    evaluation = evaluate_checkpoint(runs[name], workers=0, samples=20)
+    evaluation = evaluate_checkpoint(runs[name], EvaluateOptions(workers=0, samples=20))
     assert len(evaluation.predictions) == SIZES[name][1]
     assert f"0 of 120 test images were among the {SIZES[name][0]} trained on" in evaluation.table()
     assert ("emd" in evaluation.metrics) == (DATASETS[name].num_votes > 0)
@@ -41,14 +42,14 @@ def test_a_format_trains_and_evaluates(runs: dict[str, Path], name: str) -> None
 def test_a_model_of_one_format_is_evaluated_on_another(
     runs: dict[str, Path], photos: Path, source: str, target: str
 ) -> None:
-    evaluation = evaluate_checkpoint(
-        runs[source],
+    options = EvaluateOptions(
         name=target,
         labels=str(photos / target),
         images=str(photos / "images"),
         workers=0,
         samples=0,
     )
+    evaluation = evaluate_checkpoint(runs[source], options)
     row = DATASETS[target]
     assert evaluation.predictions["predicted"].between(row.low - 1, row.high + 1).all()
-    assert f"scores mapped from {DATASETS[source].title}'s" in evaluation.table()
+    assert f"scores mapped from {DATASETS[source].title} (" in evaluation.table()

@@ -37,8 +37,8 @@ def _correlation(name: str, predicted: ArrayLike, target: ArrayLike) -> float:
             return _undefined(name, f"{np.count_nonzero(~np.isfinite(values))} {what} not finite")
         if (values == values[0]).all():
             return _undefined(name, f"all {p.size} {what} equal {values[0]:g}")
-    correlation = stats.spearmanr if name == "SRCC" else stats.pearsonr
-    return float(correlation(p, t).statistic)
+    found = stats.spearmanr(p, t) if name == "SRCC" else stats.pearsonr(p, t)
+    return float(found.statistic)
 
 
 def srcc(predicted: ArrayLike, target: ArrayLike) -> float:

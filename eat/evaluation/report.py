@@ -1,21 +1,75 @@
-"""What an evaluation found, for a terminal, a program and a paper."""
+"""An evaluation's findings for a terminal, a program and a paper."""
 
 import json
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from eat.system.files import write_atomically
+from eat.data.labels.identity import count_seen, identity_hashes
+from eat.system.files import finite, write_atomically
 
 RATIO_NOTE = "ratio = SRCC / accuracy, as in the paper's tables; it is not an accuracy"
 
 
-def finite(metrics: dict[str, float]) -> dict[str, float | None]:
-    """NaN as None, which JSON has."""
-    return {name: None if math.isnan(value) else value for name, value in metrics.items()}
+def markdown_table(cells: dict[str, str]) -> str:
+    """A table of one row, to paste into a paper: the keys are its head."""
+    rows = [cells.keys(), ["---"] * len(cells), cells.values()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def write_report(folder: str | Path, files: dict[str, dict[str, Any] | str | bytes]) -> list[Path]:
+    """Write the files of a report into a folder, which is made if it is not there.
+
+    Args:
+        folder: of the files.
+        files: contents by file name; a dict becomes JSON, with null for NaN.
+
+    Returns:
+        The paths of the files.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        if isinstance(content, dict):
+            content = json.dumps(finite(content), indent=2) + "\n"
+        if isinstance(content, str):
+            content = content.encode()
+        write_atomically(folder / name, content)
+    return [folder / name for name in files]
+
+
+def with_bounds(
+    metrics: dict[str, float], intervals: dict[str, tuple[float, float]]
+) -> dict[str, float]:
+    """Metrics, and their intervals as ``NAME_low`` and ``NAME_high``, in one row."""
+    bounds = {
+        f"{name}_{side}": bound
+        for name, interval in intervals.items()
+        for side, bound in zip(("low", "high"), interval, strict=True)
+    }
+    return metrics | bounds
+
+
+def seen_note(table: pd.DataFrame, trained_on: NDArray[np.int64], images: str) -> str:
+    """A remark on the images of a table that have the file name of a training image.
+
+    Args:
+        table: of images that should be new to the model.
+        trained_on: ``identity_hashes`` of the training images.
+        images: what the table's images are called.
+    """
+    seen, count = count_seen(table, trained_on), len(identity_hashes(table))
+    if not seen:
+        return f"0 of {count} {images} were among the {len(trained_on)} trained on"
+    return (
+        f"WARNING: {seen} of {count} {images} have the file name of one of the {len(trained_on)} "
+        "training images; if they are the same photographs, these metrics do not tell how the "
+        "model generalises"
+    )
 
 
 def as_parquet(table: pd.DataFrame) -> bytes:
@@ -41,15 +95,15 @@ class Evaluation:
         model: its name.
         trained_on: title of the data set that it was trained on.
         dataset: title of the data set evaluated on.
-        split: which split.
+        split: train, val or test, or whole for labels without splits.
         fingerprint: of the images evaluated on.
-        metrics: named numbers, as ``eat.evaluation.evaluate.measure`` gives them.
+        metrics: named numbers, as ``eat.evaluation.measure.measure`` gives them.
         intervals: 95% bootstrap interval of each.
-        published: what the authors report for it, if anything.
-        slices: one row per slice: column, slice, images, the metrics and their intervals.
         predictions: columns image, score (rated), predicted, and p1..pK for vote shares.
+        slices: one row per slice: column, slice, images, the metrics and their intervals.
+        published: metrics that the authors report for the checkpoint, if any.
         left_out: labelled images without a file.
-        notes: what a reader of the numbers should know.
+        notes: remarks that the numbers must be read with.
     """
 
     checkpoint: str
@@ -60,11 +114,11 @@ class Evaluation:
     fingerprint: str
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
-    published: dict[str, float]
-    slices: pd.DataFrame
     predictions: pd.DataFrame
-    left_out: list[str]
-    notes: list[str]
+    slices: pd.DataFrame = field(default_factory=pd.DataFrame)
+    published: dict[str, float] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def table(self) -> str:
         """The metrics as text for a terminal."""
@@ -91,16 +145,15 @@ class Evaluation:
         return "\n".join([*lines, *(f"  {note}" for note in [*self.notes, RATIO_NOTE])])
 
     def markdown(self) -> str:
-        """A table head and one row, to paste into a paper."""
+        """The metrics as a table of one row."""
         cells = {"model": self.model, "trained on": self.trained_on, "tested on": self.dataset}
         cells["images"] = str(len(self.predictions))
         for name, value in self.metrics.items():
             cells[name.upper() if name not in ("accuracy", "ratio") else name] = f"{value:.3f}"
-        rows = [cells.keys(), ["---"] * len(cells), cells.values()]
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        return markdown_table(cells)
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the predictions, as JSON takes it."""
+        """Everything but the predictions, as plain values."""
         return {
             "checkpoint": self.checkpoint,
             "model": self.model,
@@ -109,21 +162,22 @@ class Evaluation:
             "split": self.split,
             "images": len(self.predictions),
             "fingerprint": self.fingerprint,
-            "metrics": finite(self.metrics),
-            "intervals": {k: [None if math.isnan(x) else x for x in v]
-                          for k, v in self.intervals.items()},
+            "metrics": self.metrics,
+            "intervals": self.intervals,
             "published": self.published,
-            "slices": json.loads(self.slices.to_json(orient="records")),
+            "slices": self.slices.to_dict("records"),
             "left_out": self.left_out,
             "notes": self.notes,
-        }  # fmt: skip
+        }
 
-    def write(self, folder: str | Path, predictions: str = "csv") -> list[Path]:
+    def write(
+        self, folder: str | Path, predictions: Literal["csv", "parquet"] = "csv"
+    ) -> list[Path]:
         """Write metrics.json, metrics.csv, metrics.md and the predictions into a folder.
 
         Args:
             folder: made if it is not there.
-            predictions: csv or parquet (which needs pyarrow).
+            predictions: format of the predictions; parquet needs pyarrow.
 
         Returns:
             The paths of the files.
@@ -131,22 +185,17 @@ class Evaluation:
         Raises:
             ValueError: Parquet is wanted and pyarrow is not installed.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        whole = {"column": "", "slice": "", "images": len(self.predictions), **self.metrics}
-        for name, (low, high) in self.intervals.items():
-            whole |= {f"{name}_low": low, f"{name}_high": high}
-        rows = pd.concat([pd.DataFrame([whole]), self.slices], ignore_index=True)
-        if predictions == "parquet":
-            table = as_parquet(self.predictions)
-        else:
-            table = self.predictions.to_csv(index=False).encode()
-        files = {
-            "metrics.json": (json.dumps(self.summary(), indent=2) + "\n").encode(),
-            "metrics.csv": rows.to_csv(index=False).encode(),
-            "metrics.md": (self.markdown() + "\n").encode(),
-            f"predictions.{predictions}": table,
-        }
-        for name, content in files.items():
-            write_atomically(folder / name, content)
-        return [folder / name for name in files]
+        split = {"column": "", "slice": "", "images": len(self.predictions)}
+        row = split | with_bounds(self.metrics, self.intervals)
+        rows = pd.concat([pd.DataFrame([row]), self.slices], ignore_index=True)
+        parquet = predictions == "parquet"
+        table = as_parquet(self.predictions) if parquet else self.predictions.to_csv(index=False)
+        return write_report(
+            folder,
+            {
+                "metrics.json": self.summary(),
+                "metrics.csv": rows.to_csv(index=False),
+                "metrics.md": self.markdown() + "\n",
+                f"predictions.{predictions}": table,
+            },
+        )

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,44 +12,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eat.checkpoint import load_checkpoint
-from eat.data.registry import DATASETS
+from eat.config.commands import PersonalizeOptions
+from eat.data.registry import find_dataset
 from eat.data.scales import ScoreScale, rescale
 from eat.data.transforms import Preprocessing, normalise, packed
 from eat.evaluation.metrics import UndefinedMetricWarning, srcc
-from eat.models import EAT
 from eat.personal.report import WorkerResult
 from eat.system.device import autocast, pick_device
 
-KEPT_BYTES = 2**30  # decoded pixels that a process keeps of the worker in hand
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a general model is adapted and tested; arguments as of ``personalize``."""
-
-    shots: int = 10
-    repeats: int = 10
-    seed: int = 0
-    epochs: int = 20
-    lr: float = 1e-5
-    head_lr: float | None = None
-    scope: Literal["all", "head"] = "all"
-    select: Literal["last", "best_on_test"] = "last"
-    batch_size: int = 16
-    precision: Literal["fp32", "bf16"] = "fp32"
-
-    def __post_init__(self) -> None:
-        for name in ("shots", "repeats", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
-        for name in ("seed", "lr", "head_lr"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected at least 0")
+KEPT_BYTES = 2**30  # decoded pixels of the present worker that a process keeps
 
 
 @dataclass(frozen=True)
 class Rater:
-    """A test worker: ``images``, sorted, and the worker's rating of each, on the data's scale."""
+    """A test worker: ``images``, sorted, and the rating of each on the data set's scale."""
 
     worker: str
     images: tuple[str, ...]
@@ -59,7 +34,7 @@ class Rater:
 
 @dataclass(frozen=True)
 class Draw:
-    """One repeat's draw: the rows adapted on, the rows tested on, and seeds of the adaptation.
+    """The draw of one repeat: rows to adapt on, rows to test on, and seeds of the adaptation.
 
     Attributes:
         shots: (k,) rows, in increasing order.
@@ -74,19 +49,19 @@ class Draw:
     torch_seed: int
 
 
-def draw_shots(worker: str, count: int, repeat: int, protocol: Protocol) -> Draw:
+def draw_shots(worker: str, count: int, repeat: int, options: PersonalizeOptions) -> Draw:
     """Draw exactly k of a worker's ``count`` images.
 
-    The draw hangs on seed, worker, k, repeat and ``count`` alone: not on other workers, their
+    The draw depends on seed, worker, k, repeat and ``count`` alone: not on other workers, their
     order, or the number of processes.
     """
     key = int.from_bytes(hashlib.blake2b(worker.encode(), digest_size=8).digest(), "big")
-    generator = np.random.default_rng([protocol.seed, key, protocol.shots, repeat])
+    generator = np.random.default_rng([options.seed, key, options.shots, repeat])
     order = generator.permutation(count)
     torch_seed = int(generator.integers(2**63))
-    seeds = generator.integers(2**63, size=(protocol.epochs, protocol.shots))
-    return Draw(np.sort(order[: protocol.shots]), np.sort(order[protocol.shots :]), seeds,
-                torch_seed)  # fmt: skip
+    seeds = generator.integers(2**63, size=(options.epochs, options.shots))
+    shots, rest = order[: options.shots], order[options.shots :]
+    return Draw(np.sort(shots), np.sort(rest), seeds, torch_seed)
 
 
 def mean_scores(outputs: Tensor, source: ScoreScale, target: ScoreScale) -> Tensor:
@@ -95,8 +70,8 @@ def mean_scores(outputs: Tensor, source: ScoreScale, target: ScoreScale) -> Tens
     Args:
         outputs: (N, K) vote shares from ``source.low`` to ``source.high``, taken as they are, or
             (N, 1) scores over ``source.target_scale``.
-        source: the data set that the model was trained on.
-        target: the data set of the ratings.
+        source: the scale that the model was trained on.
+        target: the scale of the ratings.
 
     Returns:
         (N,) float32.
@@ -115,22 +90,23 @@ class RaterImages:
 
     Args:
         paths: of the images.
-        preprocessing: with ``train_resize`` set.
+        preprocessing: its ``train_resize`` is the side before the random crop.
     """
 
     def __init__(self, paths: list[Path], preprocessing: Preprocessing) -> None:
         self.paths = paths
         self.preprocessing = preprocessing
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
-        sides = preprocessing.size, preprocessing.train_resize
-        self.room = KEPT_BYTES // (3 * sum(side * side for side in sides))
+        self.sides = preprocessing.size, preprocessing.side(training=True)
+        self.room = KEPT_BYTES // (3 * sum(side * side for side in self.sides))
 
     def _decode(self, row: int) -> tuple[Tensor, Tensor]:
         if row in self.kept:
             return self.kept[row]
-        how = self.preprocessing
-        image = how.read(self.paths[row])
-        pair = tuple(packed(how.squeeze(image, s)) for s in (how.size, how.train_resize))
+        preprocessing = self.preprocessing
+        image = preprocessing.read(self.paths[row])
+        small, large = (packed(preprocessing.resize(image, side)) for side in self.sides)
+        pair = small, large
         if len(self.kept) < self.room:
             self.kept[row] = pair
         return pair
@@ -147,69 +123,56 @@ class RaterImages:
 class Adapter:
     """One working copy of the general model, adapted to one rater after the other.
 
-    After each adaptation the parameters that changed are restored from the one kept state.
+    After each adaptation the changed parameters are restored from the one copy that is kept.
 
     Args:
         checkpoint: the general model.
-        released: it is one of the two that the authors published.
-        name: data set of the ratings.
-        images: folder of the images.
-        protocol: what to do.
-        device: auto or cpu.
+        options: of the protocol.
 
     Raises:
         WeightsError: the checkpoint cannot be read.
     """
 
-    def __init__(
-        self,
-        checkpoint: str,
-        released: bool,
-        name: str,
-        images: str,
-        protocol: Protocol,
-        device: str,
-    ) -> None:
+    def __init__(self, checkpoint: str, options: PersonalizeOptions) -> None:
+        self.options = options
+        self.device = pick_device(options.device)
         model, info = load_checkpoint(checkpoint)
         model.use_own_points()
         model.set_epoch(1, 1)  # the model's training is over: Eq. 9 leaves no rotation
-        self.device = pick_device(device)
-        self.model: EAT = model.to(self.device)
-        self.source, self.target = info.scale, DATASETS[name].scale
-        self.folder, self.protocol = Path(images), protocol
-        size = info.preprocessing.size
-        self.preprocessing = replace(
-            info.preprocessing, train_resize=round(size * 256 / 224), flip=True
-        )
-        head = list(model.head.parameters())
-        known = {id(p) for p in head}
-        body = [p for p in model.parameters() if id(p) not in known]
-        if protocol.scope == "head":
+        self.model = model.to(self.device)
+        self.source, self.target = info.scale, find_dataset(options.name).scale
+        side = round(info.preprocessing.size * 256 / 224)
+        self.preprocessing = replace(info.preprocessing, train_resize=side, flip=True)
+        head = list(model.get_submodule("head").parameters())
+        body = [p for p in model.parameters() if all(p is not other for other in head)]
+        if options.scope == "head":
             for parameter in body:
                 parameter.requires_grad_(False)
             body = []
-        head_lr = protocol.lr if protocol.head_lr is None else protocol.head_lr
+        head_lr = options.lr if options.head_lr is None else options.head_lr
         self.groups = [{"params": head, "lr": head_lr}]
-        self.groups += [{"params": body, "lr": protocol.lr}] if body else []
+        self.groups += [{"params": body, "lr": options.lr}] if body else []
         self.changing = head + body
         self.general = [parameter.detach().clone() for parameter in self.changing]
 
     def __call__(self, rater: Rater) -> WorkerResult:
-        """All repeats for one rater.
+        """Carry out all repeats for one rater.
 
         Raises:
             ImageError: an image cannot be read.
             ValueError: the loss became infinite or NaN.
         """
-        images = RaterImages([self.folder / name for name in rater.images], self.preprocessing)
+        images = RaterImages(
+            [Path(self.options.images) / name for name in rater.images], self.preprocessing
+        )
         ratings = np.array(rater.ratings)
         result = WorkerResult(rater.worker, len(ratings), [], [])
         with warnings.catch_warnings():
-            # whoever collects the results tells it once, with worker and repeat
+            # The caller warns once for each worker, naming the repeats.
             warnings.simplefilter("ignore", UndefinedMetricWarning)
             before = self._predict(images)
-            for repeat in range(self.protocol.repeats):
-                draw = draw_shots(rater.worker, len(ratings), repeat, self.protocol)
+            for repeat in range(self.options.repeats):
+                draw = draw_shots(rater.worker, len(ratings), repeat, self.options)
                 try:
                     adapted = self._adapt(images, ratings, draw)
                 except FloatingPointError as error:
@@ -232,7 +195,7 @@ class Adapter:
             torch.manual_seed(draw.torch_seed)
             for seeds in draw.seeds:
                 self._step(optimizer, images, ratings, draw.shots, seeds)
-                if self.protocol.select == "best_on_test":
+                if self.options.select == "best_on_test":
                     found.append(srcc(self._predict(images)[draw.rest], ratings[draw.rest]))
         if found:
             return float(np.nanmax(found)) if np.isfinite(found).any() else float("nan")
@@ -246,12 +209,13 @@ class Adapter:
         shots: NDArray[np.int64],
         seeds: NDArray[np.int64],
     ) -> None:
-        """One step on all k images; their gradients are summed over parts of ``batch_size``."""
-        self.model.train(self.protocol.scope == "all")  # no drop path in a body that stays
+        """Take one step on all k images; gradients are accumulated over micro-batches."""
+        self.model.train(self.options.scope == "all")  # no drop path in a frozen body
         optimizer.zero_grad(set_to_none=True)
         scale, loss = self.target.target_scale, 0.0
-        for rows, part in zip(self._parts(shots), self._parts(seeds), strict=True):
-            pixels = [images.training(row, seed) for row, seed in zip(rows, part, strict=True)]
+        for batch in self._micro_batches(len(shots)):
+            rows = shots[batch]
+            pixels = [images.training(row, s) for row, s in zip(rows, seeds[batch], strict=True)]
             scores = mean_scores(self._forward(torch.stack(pixels)), self.source, self.target)
             wanted = torch.as_tensor(ratings[rows], dtype=torch.float32, device=self.device)
             share = ((scores - wanted) / scale).square().sum() / len(shots)
@@ -261,23 +225,24 @@ class Adapter:
             raise FloatingPointError(f"the loss became {loss}")
         optimizer.step()
 
-    def _parts(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        size = self.protocol.batch_size
-        return (rows[start : start + size] for start in range(0, len(rows), size))
+    def _micro_batches(self, count: int) -> Iterator[slice]:
+        size = self.options.batch_size
+        return (slice(start, start + size) for start in range(0, count, size))
 
     def _forward(self, pixels: Tensor) -> Tensor:
-        with autocast(self.device, self.protocol.precision):
+        with autocast(self.device, self.options.precision):
             return self.model(normalise(pixels.to(self.device)))
 
     @torch.no_grad()
     def _predict(self, images: RaterImages) -> NDArray[np.float64]:
         """Mean scores (N,) of all the images, in the same batches for both models."""
         self.model.eval()
-        scores = []
-        with autocast(self.device, self.protocol.precision):  # one region casts the weights once
-            for rows in self._parts(np.arange(len(images.paths))):
-                outputs = self._forward(torch.stack([images.evaluation(row) for row in rows]))
-                scores.append(mean_scores(outputs, self.source, self.target))
+        scores, rows = [], range(len(images.paths))
+        # One autocast region casts the weights once.
+        with autocast(self.device, self.options.precision):
+            for batch in self._micro_batches(len(rows)):
+                pixels = torch.stack([images.evaluation(row) for row in rows[batch]])
+                scores.append(mean_scores(self._forward(pixels), self.source, self.target))
         return torch.cat(scores).double().cpu().numpy()
 
     @torch.no_grad()

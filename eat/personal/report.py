@@ -1,8 +1,7 @@
-"""What the k-shot protocol found: its statistics, its text, and its journal of finished workers."""
+"""Findings of the k-shot protocol: statistics, text and files."""
 
-import json
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from eat.evaluation.metrics import bootstrap_interval
-from eat.evaluation.report import finite
-from eat.system.files import write_atomically
+from eat.evaluation.report import markdown_table, write_report
 
-PATHS = ("checkpoint", "labels", "images")  # settings that may change between two calls
+NAMES = ("personalised", "general", "difference")
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class WorkerResult:
 
 
 def _texts(row: dict[str, float], digits: int, sign: str) -> tuple[str, str]:
-    """Mean with deviation, and interval; without what is undefined."""
+    """Mean with deviation, and interval; those that are undefined are left out."""
     text = {k: "" if np.isnan(value) else f"{value:.{digits}f}" for k, value in row.items()}
     spread = f" {sign} {text['deviation']}" if text["deviation"] else ""
     between = f"{text['low']} to {text['high']}" if text["low"] else ""
@@ -44,16 +42,16 @@ def _texts(row: dict[str, float], digits: int, sign: str) -> tuple[str, str]:
 
 @dataclass
 class Personalization:
-    """What the k-shot protocol found.
+    """Findings of the k-shot protocol.
 
     A repeat in which either model's SRCC is undefined is left out of all the means.
 
     Attributes:
         title: data set and protocol in a line.
-        settings: everything that the numbers hang on.
+        settings: everything that the numbers depend on.
         results: one per worker, sorted by id.
         skipped: rated images of the workers with too few of them.
-        notes: what a reader of the numbers should know.
+        notes: remarks that the numbers must be read with.
     """
 
     title: str
@@ -91,7 +89,7 @@ class Personalization:
         keys = ("mean", "deviation", "low", "high")
         return {
             name: dict(zip(keys, map(float, column), strict=True))
-            for name, column in zip(("personalised", "general", "difference"), columns, strict=True)
+            for name, column in zip(NAMES, columns, strict=True)
         }
 
     @property
@@ -106,8 +104,7 @@ class Personalization:
             defined = values[~np.isnan(values[:, 0])]
             means = defined.mean(axis=0) if len(defined) else np.full(3, np.nan)
             rows.append((result.worker, len(defined), result.images, *means))
-        names = ["worker", "repeats", "images", "personalised", "general", "difference"]
-        return pd.DataFrame(rows, columns=names)
+        return pd.DataFrame(rows, columns=["worker", "repeats", "images", *NAMES])
 
     def table(self) -> str:
         """The statistics as text for a terminal."""
@@ -131,20 +128,19 @@ class Personalization:
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def markdown(self) -> str:
-        """A table head and one row, to paste into a paper."""
+        """The statistics as a table of one row."""
         cells = {"protocol": self.title, "workers": str(len(self.results))}
         for name, row in self.statistics().items():
             spread, between = _texts(row, 3, "±")
             cells[name] = f"{spread} ({between})" if between else spread
-        rows = [cells.keys(), ["---"] * len(cells), cells.values()]
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        return markdown_table(cells)
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the single workers, as JSON takes it."""
+        """Everything but the single workers, as plain values."""
         return {
             "title": self.title,
             "workers": len(self.results),
-            "srcc": {name: finite(row) for name, row in self.statistics().items()},
+            "srcc": self.statistics(),
             "undefined": self.undefined,
             "skipped": self.skipped,
             "notes": self.notes,
@@ -153,70 +149,11 @@ class Personalization:
 
     def write(self, folder: str | Path) -> list[Path]:
         """Write summary.json, summary.md and workers.csv into a folder and return their paths."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        files = {
-            "summary.json": json.dumps(self.summary(), indent=2) + "\n",
-            "summary.md": self.markdown() + "\n",
-            "workers.csv": self.per_worker().to_csv(index=False),
-        }
-        for name, content in files.items():
-            write_atomically(folder / name, content.encode())
-        return [folder / name for name in files]
-
-
-class Journal:
-    """Finished workers in ``workers.jsonl`` of a folder, beside the settings they belong to.
-
-    Args:
-        folder: made if it is not there; None keeps nothing.
-        settings: of this call.
-
-    Raises:
-        ValueError: the folder holds results with other settings.
-    """
-
-    def __init__(self, folder: str | None, settings: dict[str, Any]) -> None:
-        self.folder = Path(folder) if folder else None
-        self.done: dict[str, WorkerResult] = {}
-        if self.folder is None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        written = self.folder / "settings.json"
-        settings = json.loads(json.dumps(settings))
-        if written.exists():
-            self._check(json.loads(written.read_text()), settings)
-        else:
-            write_atomically(written, (json.dumps(settings, indent=2) + "\n").encode())
-        self._read()
-
-    def _check(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        names = [n for n in now if n not in PATHS and before.get(n) != now[n]]
-        if names:
-            found = (f"{n} (was {str(before.get(n))[:60]}, now {str(now[n])[:60]})" for n in names)
-            raise ValueError(
-                f"{self.folder} holds results with other settings: {', '.join(found)}; take the "
-                "same ones to continue, or another --out"
-            )
-
-    def _read(self) -> None:
-        path = self.folder / "workers.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        whole = [line for line in lines if line.endswith("\n")]  # a call may die while it writes
-        if len(whole) < len(lines):
-            write_atomically(path, "".join(whole).encode())
-        for row in map(json.loads, whole):
-            for name in ("personalised", "general"):
-                row[name] = [float("nan") if value is None else value for value in row[name]]
-            self.done[row["worker"]] = WorkerResult(**row)
-
-    def add(self, result: WorkerResult) -> None:
-        """Note a finished worker, on disk at once."""
-        self.done[result.worker] = result
-        if self.folder is None:
-            return
-        row = asdict(result)
-        for name in ("personalised", "general"):
-            row[name] = [None if np.isnan(value) else value for value in row[name]]
-        with (self.folder / "workers.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        return write_report(
+            folder,
+            {
+                "summary.json": self.summary(),
+                "summary.md": self.markdown() + "\n",
+                "workers.csv": self.per_worker().to_csv(index=False),
+            },
+        )

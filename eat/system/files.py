@@ -1,10 +1,11 @@
 """Files that appear whole or not at all."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextmanager
@@ -65,3 +66,12 @@ def append_line(path: str | Path, line: str) -> None:
         except OSError:
             file.truncate(size)
             raise
+
+
+def finite(value: Any) -> Any:
+    """A value as JSON takes it: NaN and infinities become None, in dicts and lists too."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,27 +1,42 @@
 """Evaluating a checkpoint: numbers, files, mistakes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import small_run
 from safetensors.torch import save_file
 
-from eat.checkpoint import read_info
+from eat.checkpoint import load_checkpoint, read_info, save_checkpoint
 from eat.cli import main
+from eat.config.commands import EvaluateOptions
+from eat.data.dataset import read_splits
 from eat.data.labels.identity import count_seen, fingerprint, identity_hashes
 from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
 from eat.data.scales import rescale
-from eat.data.splits import read_splits
-from eat.evaluation.evaluate import evaluate_checkpoint, slices
+from eat.evaluation.evaluate import evaluate_checkpoint
+from eat.evaluation.measure import intervals, measure
 from eat.evaluation.metrics import bootstrap_interval, srcc
+from eat.evaluation.report import Evaluation
+from eat.evaluation.slices import slices
+from eat.models import WeightsError
+from eat.training.trainer import train
+
+
+def evaluate(checkpoint: Path, **options: object) -> Evaluation:
+    """An evaluation in this process, with few resamples."""
+    return evaluate_checkpoint(
+        checkpoint, EvaluateOptions(**({"workers": 0, "samples": 20} | options))
+    )
 
 
 def test_evaluation_repeats_the_runs_own_result(run: Path, checkpoint: Path) -> None:
-    evaluation = evaluate_checkpoint(checkpoint, workers=0)
+    evaluation = evaluate(checkpoint)
     result = json.loads((run / "result.json").read_text())
     for name, value in evaluation.metrics.items():
         assert value == pytest.approx(result[name], abs=1e-5)
@@ -47,15 +62,15 @@ def test_the_command_prints_a_table_and_writes_json_and_csv(
 
 
 def test_batch_size_changes_no_metric_in_the_paper_profile(checkpoint: Path) -> None:
-    one = evaluate_checkpoint(checkpoint, workers=0, batch_size=1)
-    many = evaluate_checkpoint(checkpoint, workers=0, batch_size=16)
+    one = evaluate(checkpoint, batch_size=1)
+    many = evaluate(checkpoint, batch_size=16)
     np.testing.assert_allclose(
         one.predictions["predicted"], many.predictions["predicted"], rtol=1e-5
     )
 
 
 def test_the_training_split_can_be_evaluated(checkpoint: Path) -> None:
-    assert len(evaluate_checkpoint(checkpoint, split="train", workers=0).predictions) == 48
+    assert len(evaluate(checkpoint, split="train").predictions) == 48
 
 
 def test_other_labels_take_the_place_of_the_runs(
@@ -64,8 +79,8 @@ def test_other_labels_take_the_place_of_the_runs(
     table = tmp_path / "own.csv"
     images = sorted(p.name for p in (sample / "images").iterdir())[:5]
     table.write_text("image,score\n" + "".join(f"{n},{i + 2}\n" for i, n in enumerate(images)))
-    evaluation = evaluate_checkpoint(
-        checkpoint, name="table", labels=str(table), images=str(sample / "images"), workers=0
+    evaluation = evaluate(
+        checkpoint, name="table", labels=str(table), images=str(sample / "images")
     )
     assert evaluation.predictions["image"].tolist() == images
     assert evaluation.split == "whole" and "emd" not in evaluation.metrics
@@ -77,13 +92,11 @@ def test_scores_are_rescaled_bounds_to_bounds() -> None:
 
 
 def test_constant_predictions_give_a_warning_and_null(run: Path, tmp_path: Path) -> None:
-    from eat.checkpoint import load_checkpoint, save_checkpoint
-
     model, info = load_checkpoint(run / "checkpoints" / "best.safetensors")
     torch.nn.init.zeros_(model.head.weight)
     save_checkpoint(tmp_path / "flat.safetensors", model, info)
     with pytest.warns(match="SRCC is undefined: all 16 predictions equal"):
-        evaluation = evaluate_checkpoint(tmp_path / "flat.safetensors", workers=0)
+        evaluation = evaluate(tmp_path / "flat.safetensors")
     evaluation.write(tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]["srcc"] is None
 
@@ -134,7 +147,7 @@ def test_a_numeric_column_is_cut_into_quarters() -> None:
 
 
 def test_slices_of_an_evaluation_have_their_own_metrics(checkpoint: Path) -> None:
-    evaluation = evaluate_checkpoint(checkpoint, slice_by=["challenge"], workers=0, samples=20)
+    evaluation = evaluate(checkpoint, slice_by=["challenge"], samples=20)
     rows = evaluation.slices.set_index("slice")
     assert rows["images"].sum() <= 16 and {"srcc", "srcc_low", "plcc"} <= set(rows)
     for value in rows.index:
@@ -144,15 +157,19 @@ def test_slices_of_an_evaluation_have_their_own_metrics(checkpoint: Path) -> Non
 def test_an_evaluation_tells_how_many_test_images_were_trained_on(
     checkpoint: Path, sample: Path
 ) -> None:
-    clean = evaluate_checkpoint(checkpoint, workers=0, samples=0)
+    clean = evaluate(checkpoint)
     assert "0 of 16 test images were among the 48 trained on" in clean.table()
     every = sample / "AVA.txt"  # the same photographs, with no test list
-    leaked = evaluate_checkpoint(
-        checkpoint, labels=str(every), images=str(sample / "images"), workers=0, samples=0
+    leaked = evaluate(checkpoint, labels=str(every), images=str(sample / "images"))
+    assert (
+        "WARNING: 48 of 64 test images have the file name of one of the 48 training"
+        in leaked.table()
     )
-    assert "WARNING: 48 of 64 test images were among the 48 trained on" in leaked.table()
-    told = evaluate_checkpoint(checkpoint, trained_on=str(every), workers=0, samples=0)
-    assert "WARNING: 16 of 16 test images were among the 64 trained on" in told.table()
+    named = evaluate(checkpoint, trained_on=str(every))
+    assert (
+        "WARNING: 16 of 16 test images have the file name of one of the 64 training"
+        in named.table()
+    )
 
 
 def test_images_are_the_same_in_another_folder_and_format(checkpoint: Path) -> None:
@@ -177,21 +194,19 @@ def test_another_scale_is_mapped_and_the_mapping_stated(
     images = sorted(p.name for p in (sample / "images").iterdir())[:6]
     lines = "".join(f"{name} {i / 10}\n" for i, name in enumerate(images))
     (tmp_path / "imgListTestNewRegression_score.txt").write_text(lines)
-    evaluation = evaluate_checkpoint(
+    evaluation = evaluate(
         checkpoint,
         name="aadb",
         labels=str(tmp_path / "imgListTestNewRegression_score.txt"),
         images=str(sample / "images"),
-        workers=0,
-        samples=0,
     )
-    assert "mapped from sample data's 1..10 to AADB's 0..1" in evaluation.table()
+    assert "mapped from sample data (1..10) to AADB (0..1)" in evaluation.table()
     assert evaluation.predictions["predicted"].between(0, 1).all()
     assert "6 images; the official test split of AADB has 1000" in evaluation.table()
 
 
 def test_predictions_are_written_as_parquet_too(checkpoint: Path, tmp_path: Path) -> None:
-    evaluation = evaluate_checkpoint(checkpoint, workers=0, samples=0)
+    evaluation = evaluate(checkpoint)
     evaluation.write(tmp_path, "parquet")
     written = pd.read_parquet(tmp_path / "predictions.parquet")
     np.testing.assert_array_equal(written["predicted"], evaluation.predictions["predicted"])
@@ -203,8 +218,126 @@ def test_parquet_without_pyarrow_says_what_to_install(
     def absent(*args: object, **kwargs: object) -> bytes:
         raise ImportError("no pyarrow")
 
-    evaluation = evaluate_checkpoint(checkpoint, workers=0, samples=0)
+    evaluation = evaluate(checkpoint)
     monkeypatch.setattr(pd.DataFrame, "to_parquet", absent)
     with pytest.raises(ValueError, match="Parquet needs pyarrow: pip install"):
         evaluation.write(tmp_path, "parquet")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_table_on_another_scale_is_trained_and_evaluated_on_it(
+    sample: Path, tmp_path: Path
+) -> None:
+    images = sorted(p.name for p in (sample / "images").iterdir())[:24]
+    rows = [f"{n},{4 * i + 2},{'test' if i % 3 == 0 else 'train'}" for i, n in enumerate(images)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,score,split", *rows]) + "\n")
+    config = small_run(sample, tmp_path / "run")
+    config.data.name, config.data.labels = "table", str(tmp_path / "labels.csv")
+    config.data.low, config.data.high, config.optim.epochs = 0, 100, 1
+    folder, metrics = train(config)
+    evaluation = evaluate(folder / "checkpoints" / "best.safetensors")
+    assert evaluation.metrics == pytest.approx(metrics, abs=1e-5)
+    predicted, rated = evaluation.predictions["predicted"], evaluation.predictions["score"]
+    assert rated.tolist() == [12 * i + 2 for i in range(8)]
+    assert evaluation.metrics["mse"] == pytest.approx(((predicted - rated) ** 2).mean() / 100**2)
+    assert evaluation.metrics["accuracy"] == ((predicted > 50) == (rated > 50)).mean()
+    assert "mapped" not in evaluation.table()
+
+
+def test_a_table_on_another_scale_takes_its_bounds_from_the_options(
+    checkpoint: Path, sample: Path, tmp_path: Path
+) -> None:
+    images = sorted(p.name for p in (sample / "images").iterdir())[:5]
+    (tmp_path / "own.csv").write_text(
+        "image,score\n" + "".join(f"{n},{20 * i}\n" for i, n in enumerate(images))
+    )
+    given = {"name": "table", "labels": str(tmp_path / "own.csv")}
+    evaluation = evaluate(checkpoint, low=0.0, high=100.0, **given)
+    assert "mapped from sample data (1..10) to your own labels (0..100)" in evaluation.table()
+    own = evaluate(checkpoint, split="train").predictions.set_index("image")["predicted"]
+    expected = [(own[name] - 1) / 9 * 100 for name in images]
+    np.testing.assert_allclose(evaluation.predictions["predicted"], expected, rtol=1e-5)
+    with pytest.raises(LabelError, match="expected 1 to 10"):
+        evaluate(checkpoint, **given)
+
+
+def test_a_model_of_an_unregistered_data_set_says_to_register_it(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, info = load_checkpoint(checkpoint)
+    path = tmp_path / "mine.safetensors"
+    save_checkpoint(path, model, replace(info, dataset="mine", title="My photographs"))
+    message = f"{path}: was trained on the data set 'mine', .* not registered .* --name"
+    with pytest.raises(LabelError, match=message):
+        evaluate(path)
+    expected = evaluate(checkpoint)
+    named = evaluate(path, name="sample")
+    assert named.trained_on == "My photographs" and named.metrics == expected.metrics
+    monkeypatch.setitem(DATASETS, "mine", replace(DATASETS["sample"], name="mine"))
+    assert evaluate(path).metrics == expected.metrics
+
+
+def test_exactly_one_checkpoint_is_given_and_released_ones_are_the_authors(
+    checkpoint: Path,
+) -> None:
+    for own, released in ((None, None), (checkpoint, str(checkpoint))):
+        with pytest.raises(ValueError, match="give a run's checkpoint, or --released FILE"):
+            evaluate_checkpoint(own, EvaluateOptions(released=released))
+    with pytest.raises(WeightsError, match="not one of the released checkpoints"):
+        evaluate_checkpoint(None, EvaluateOptions(released=str(checkpoint)))
+
+
+def test_a_split_that_is_not_there_is_an_error(
+    checkpoint: Path, sample: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(LabelError, match="no image of the val split, only of train, test"):
+        evaluate(checkpoint, split="val")
+    images = sorted(p.name for p in (sample / "images").iterdir())[:4]
+    (tmp_path / "own.csv").write_text(
+        "image,score,split\n" + "".join(f"{n},{i + 2},train\n" for i, n in enumerate(images))
+    )
+    with pytest.raises(LabelError, match="no image of the test split, only of train; give --test"):
+        evaluate(checkpoint, name="table", labels=str(tmp_path / "own.csv"))
+
+
+def test_rows_without_a_value_are_in_no_slice() -> None:
+    table = pd.DataFrame({"light": [np.nan, 1.0, 1.0, 2.0], "place": [None, "a", "", "a"]})
+    table["nothing"] = np.nan
+    assert {k: v.tolist() for k, v in slices(table, "light").items()} == {"1.0": [1, 2], "2.0": [3]}
+    assert {k: v.tolist() for k, v in slices(table, "place").items()} == {"a": [1, 3]}
+    many = pd.DataFrame({"light": [*range(100), np.nan]})
+    assert sorted(map(len, slices(many, "light").values())) == [25, 25, 25, 25]
+    with pytest.raises(LabelError, match="column 'nothing' is empty"):
+        slices(table, "nothing")
+
+
+def test_every_nan_of_an_evaluation_is_null_in_json(tmp_path: Path) -> None:
+    nan = float("nan")
+    evaluation = Evaluation(
+        "c", "eat_nano", "A", "B", "test", "", {"srcc": nan, "mse": 0.25}, {"srcc": (nan, nan)},
+        pd.DataFrame({"image": ["1.jpg"]}),
+        slices=pd.DataFrame([{"column": "tag", "slice": "Sky", "images": 2, "srcc": nan}]),
+    )  # fmt: skip
+    evaluation.write(tmp_path)
+    found = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert found["metrics"] == {"srcc": None, "mse": 0.25}
+    assert found["intervals"] == {"srcc": [None, None]}
+    assert found["slices"] == [{"column": "tag", "slice": "Sky", "images": 2, "srcc": None}]
+
+
+def test_intervals_are_those_of_whole_rows() -> None:
+    """Against the metrics of resampled tables, which is the slow and obvious way."""
+    draw = np.random.default_rng(0)
+    outputs = draw.dirichlet(np.ones(10), 30)
+    votes = {f"votes_{k}": draw.integers(1, 9, 30).astype(float) for k in range(1, 11)}
+    table = pd.DataFrame({"image": "", "score": draw.uniform(1, 10, 30), **votes})
+    scale = DATASETS["ava"].scale
+    low, high = bootstrap_interval(
+        lambda rows: list(measure(outputs[rows], table.iloc[rows], scale).values()),
+        np.arange(30),
+        samples=50,
+    )
+    found = intervals(outputs, table, scale, samples=50)
+    assert list(found) == ["srcc", "plcc", "accuracy", "ratio", "mse", "emd"]
+    # A matrix product may round a repeated row in two ways, which then is no tie.
+    np.testing.assert_allclose(list(found.values()), np.stack([low, high], axis=1), atol=1e-4)

@@ -13,6 +13,7 @@ from conftest import SMALL, small_run
 
 import eat.personal.adaptation
 from eat.checkpoint import CheckpointInfo, ModelSpec, load_checkpoint, save_checkpoint
+from eat.config.commands import PersonalizeOptions
 from eat.data.labels.reading import read_ratings
 from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
@@ -21,13 +22,28 @@ from eat.data.transforms import Preprocessing, normalise
 from eat.evaluation.metrics import UndefinedMetricWarning, srcc
 from eat.models import create_model
 from eat.models.deformable import InterestPoints
-from eat.personal.adaptation import Adapter, Protocol, Rater, RaterImages, draw_shots, mean_scores
+from eat.personal.adaptation import Adapter, Rater, RaterImages, draw_shots, mean_scores
+from eat.personal.journal import Journal
 from eat.personal.protocol import personalize
 from eat.personal.report import Personalization, WorkerResult
 from eat.sample.make import make_sample, make_workers
 from eat.training.trainer import train
 
 SHORT = {"shots": 4, "repeats": 2, "epochs": 2, "lr": 1e-3, "device": "cpu", "progress": False}
+PIXELS = Preprocessing(
+    size=64, train_resize=None, interpolation="bicubic", flip=True, upright=True, decode="exact"
+)
+
+
+def given(data: Path, labels: Path | None = None, **options: object) -> PersonalizeOptions:
+    """Options of the protocol in its shortest form."""
+    ratings = {"labels": str(labels or data), "images": str(data / "images")}
+    return PersonalizeOptions(**({"name": "flickr_aes"} | ratings | SHORT | options))
+
+
+def default(**options: object) -> PersonalizeOptions:
+    """The protocol's own options, without ratings."""
+    return PersonalizeOptions("flickr_aes", "", "", **options)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +74,13 @@ def write_model(path: Path, dataset: str = "flickr_aes", outputs: int = 1, **set
     with torch.no_grad():
         model.head.weight.mul_(20)
         model.head.bias.fill_(0.6 if outputs == 1 else 0)
+    row = DATASETS[dataset]
     info = CheckpointInfo(
-        ModelSpec("eat_nano", outputs, (64, 64), SMALL | settings),
-        dataset,
-        DATASETS[dataset].title,
-        DATASETS[dataset].scale,
-        Preprocessing(size=64),
+        model=ModelSpec("eat_nano", outputs, (64, 64), SMALL | settings),
+        dataset=dataset,
+        title=row.title,
+        scale=row.scale,
+        preprocessing=PIXELS,
     )
     save_checkpoint(path, model, info)
     return path
@@ -77,8 +94,13 @@ def general(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(general: Path, data: Path, labels: Path, **options) -> Personalization:
     """The protocol in its shortest form."""
-    given = {"name": "flickr_aes", "labels": str(labels), "images": str(data / "images")}
-    return personalize(str(general), **(given | SHORT | options))
+    return personalize(str(general), given(data, labels, **options))
+
+
+@pytest.fixture(scope="module")
+def found(general: Path, data: Path, few: Path) -> Personalization:
+    """Results of that form in one process."""
+    return run(general, data, few)
 
 
 def rater(data: Path, worker: str, count: int) -> Rater:
@@ -90,22 +112,21 @@ def rater(data: Path, worker: str, count: int) -> Rater:
 
 def make_adapter(general: Path, data: Path, **options) -> Adapter:
     """An adapter of the short protocol."""
-    protocol = Protocol(**({"shots": 4, "repeats": 2, "epochs": 2, "lr": 1e-3} | options))
-    return Adapter(str(general), False, "flickr_aes", str(data / "images"), protocol, "cpu")
+    return Adapter(str(general), given(data, **options))
 
 
 @pytest.mark.parametrize("shots", [10, 100])
 @pytest.mark.parametrize("count", [105, 137, 171])
 def test_exactly_k_are_drawn_and_the_rest_is_all_others(shots: int, count: int) -> None:
     for repeat in range(10):
-        draw = draw_shots("A2SH", count, repeat, Protocol(shots=shots))
+        draw = draw_shots("A2SH", count, repeat, default(shots=shots))
         assert len(set(draw.shots)) == shots
         assert sorted([*draw.shots, *draw.rest]) == list(range(count))
         assert draw.seeds.shape == (20, shots)
 
 
 def test_draws_differ_by_seed_worker_k_and_repeat_alone() -> None:
-    protocol = Protocol()
+    protocol = default()
     first = draw_shots("W1", 60, 0, protocol)
     assert (draw_shots("W1", 60, 0, replace(protocol, epochs=3, lr=1.0)).shots == first.shots).all()
     assert first.shots.tolist() == [2, 7, 17, 18, 20, 29, 31, 48, 51, 56]  # on any machine
@@ -117,19 +138,23 @@ def test_draws_differ_by_seed_worker_k_and_repeat_alone() -> None:
     assert all((other.shots != first.shots).any() for other in others)
 
 
-def test_a_worker_does_not_hang_on_the_others(general: Path, data: Path, few: Path) -> None:
-    together = run(general, data, few).results
+def test_a_worker_does_not_depend_on_the_others(
+    found: Personalization, general: Path, data: Path, few: Path
+) -> None:
     alone = run(general, data, few, test_workers=["B002"]).results
-    assert alone == [together[1]]
+    assert alone == [found.results[1]]
 
 
-def test_two_processes_give_the_same_numbers(general: Path, data: Path, few: Path) -> None:
-    results = run(general, data, few).results
-    assert run(general, data, few, processes=2).results == results
+def test_two_processes_give_the_same_numbers(
+    found: Personalization, general: Path, data: Path, few: Path
+) -> None:
+    assert run(general, data, few, processes=2).results == found.results
 
 
-def test_the_general_model_is_measured_on_the_rest(general: Path, data: Path, few: Path) -> None:
-    result = run(general, data, few).results[2]
+def test_the_general_model_is_measured_on_the_rest(
+    found: Personalization, general: Path, data: Path, few: Path
+) -> None:
+    result = found.results[2]
     assert result.images == 11
     ours = rater(data, "B003", 150)
     table = read_ratings("flickr_aes", few)
@@ -141,7 +166,7 @@ def test_the_general_model_is_measured_on_the_rest(general: Path, data: Path, fe
     with torch.inference_mode():
         scores = model(normalise(pixels))[:, 0].numpy() * 5
     for repeat in range(2):
-        rest = draw_shots("B003", 11, repeat, Protocol(shots=4)).rest
+        rest = draw_shots("B003", 11, repeat, default(shots=4)).rest
         assert len(rest) == 7
         expected = srcc(scores[rest], rows["score"].to_numpy()[rest])
         assert result.general[repeat] == pytest.approx(expected, abs=1e-9)
@@ -163,7 +188,7 @@ def test_adaptation_fits_the_shots_and_leaves_the_model_unchanged(
 
     def measure_first() -> None:
         images = RaterImages([data / "images" / i for i in someone.images], adapter.preprocessing)
-        draw = draw_shots("B001", 8, len(errors), adapter.protocol)
+        draw = draw_shots("B001", 8, len(errors), adapter.options)
         errors.append(np.mean((adapter._predict(images) - ratings)[draw.shots] ** 2))
         assert any((v != before[n]).any() for n, v in adapter.model.state_dict().items())
         restore()
@@ -173,7 +198,7 @@ def test_adaptation_fits_the_shots_and_leaves_the_model_unchanged(
     adapter._restore = measure_first
     adapter(someone)
     for repeat, error in enumerate(errors):
-        shots = draw_shots("B001", 8, repeat, adapter.protocol).shots
+        shots = draw_shots("B001", 8, repeat, adapter.options).shots
         assert error < 0.5 * np.mean((general_scores - ratings)[shots] ** 2)
     for name, value in adapter.model.state_dict().items():
         assert torch.equal(value, before[name])
@@ -191,7 +216,7 @@ def test_head_scope_changes_the_head_alone(general: Path, data: Path) -> None:
     assert changed == {"head.weight", "head.bias"}
 
 
-def test_parts_of_a_batch_make_the_same_step(general: Path, data: Path) -> None:
+def test_micro_batches_make_the_same_step(general: Path, data: Path) -> None:
     someone, states = rater(data, "B001", 8), []
     for batch_size in (3, 16):
         adapter = make_adapter(general, data, batch_size=batch_size, lr=1e-4, repeats=1)
@@ -281,7 +306,7 @@ def test_test_workers_are_listed_or_drawn(general: Path, data: Path, few: Path, 
     assert "drawn by the seed" in drawn.table()
 
 
-def test_constant_ratings_are_left_out_and_told(
+def test_constant_ratings_are_left_out_with_a_warning(
     general: Path, data: Path, few: Path, tmp_path: Path
 ) -> None:
     table = pd.read_csv(few)
@@ -315,8 +340,8 @@ def test_vote_shares_are_adapted_by_their_mean_score(data: Path, few: Path, tmp_
     path = write_model(tmp_path / "votes.safetensors", "ava", 10)
     adapter = make_adapter(path, data, epochs=10, lr=1e-2)
     outputs = torch.rand(6, 10)
-    source, target = DATASETS["ava"].scale, DATASETS["flickr_aes"].scale
-    expected = rescale(to_scores(outputs, source), source, target)
+    ava, flickr = DATASETS["ava"].scale, DATASETS["flickr_aes"].scale
+    expected = rescale(to_scores(outputs.numpy(), ava), ava, flickr)
     scores = mean_scores(outputs, adapter.source, adapter.target)
     assert np.allclose(scores.numpy(), expected, atol=1e-5)
     result = run(path, data, few, epochs=10, lr=1e-2).results[0]
@@ -331,7 +356,7 @@ def test_batch_averaged_points_are_each_images_own(data: Path, tmp_path: Path) -
 
 
 def test_kept_pixels_are_those_of_the_preprocessing(data: Path, monkeypatch) -> None:
-    how = Preprocessing(64, train_resize=73)
+    how = replace(PIXELS, train_resize=73)
     paths = sorted((data / "images").glob("5*.jpg"))[:3]
     for kept in (2**30, 40_000):
         monkeypatch.setattr(eat.personal.adaptation, "KEPT_BYTES", kept)
@@ -344,7 +369,7 @@ def test_kept_pixels_are_those_of_the_preprocessing(data: Path, monkeypatch) -> 
 
 
 def test_training_images_are_resized_to_256_of_224(general: Path, data: Path) -> None:
-    assert make_adapter(general, data).preprocessing == Preprocessing(64, train_resize=73)
+    assert make_adapter(general, data).preprocessing == replace(PIXELS, train_resize=73)
 
 
 def test_a_diverging_adaptation_stops(general: Path, data: Path) -> None:
@@ -371,7 +396,7 @@ def test_personal_models_beat_the_general_one(tmp_path: Path) -> None:
     options = {"shots": 100, "repeats": 1, "epochs": 20, "lr": 0.02, "scope": "head"}
     result = run(model, data, labels, **options)
     assert result.statistics()["difference"]["mean"] > 0.05
-    assert "0 of the test workers' 150 images were among the" in result.table()
+    assert "0 of 150 images of the test workers were among the" in result.table()
 
 
 def test_statistics_are_those_of_the_protocol() -> None:
@@ -390,3 +415,44 @@ def test_statistics_are_those_of_the_protocol() -> None:
     assert found.per_worker()["repeats"].tolist() == [2, 2, 1]
     lines = found.markdown().splitlines()
     assert len({line.count("|") for line in lines}) == 1 and "0.467 ± " in lines[2]
+
+
+def test_a_folder_of_version_0_1_is_continued(
+    general: Path, data: Path, few: Path, tmp_path: Path
+) -> None:
+    expected = run(general, data, few, out=str(tmp_path))
+    settings = json.loads((tmp_path / "settings.json").read_text()) | {"released": False}
+    assert set(settings) == {
+        "checkpoint", "weights", "released", "name", "labels", "images", "ratings", "shots",
+        "repeats", "seed", "epochs", "lr", "head_lr", "scope", "select", "batch_size", "precision",
+        "min_rest", "skip_small", "test_workers", "left_out",
+    }  # fmt: skip
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Adapter, "__call__", lambda self, rater: pytest.fail("adapted anew"))
+        assert run(general, data, few, out=str(tmp_path)).results == expected.results
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "lowest"),
+    [("shots", 0, 1), ("processes", 0, 1), ("min_rest", 1, 2), ("lr", -1.0, 0), ("seed", -1, 0)],
+)
+def test_an_option_out_of_range_is_named(
+    general: Path, data: Path, few: Path, option: str, value: float, lowest: int
+) -> None:
+    with pytest.raises(ValueError, match=f"{option} is {value}: expected at least {lowest}"):
+        run(general, data, few, **{option: value})
+
+
+def test_workers_are_listed_or_drawn_not_both(general: Path, data: Path, few: Path) -> None:
+    with pytest.raises(ValueError, match="give test_workers or num_test_workers, not both"):
+        run(general, data, few, test_workers=["B001"], num_test_workers=1)
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    (tmp_path / "workers.jsonl").write_text('{"worker": "W1"}\n')
+    with pytest.raises(ValueError, match="workers.jsonl, line 1: damaged .*remove the line"):
+        Journal(str(tmp_path), {"shots": 4})
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match="settings.json: damaged .*another --out"):
+        Journal(str(tmp_path), {"shots": 4})

@@ -1,0 +1,79 @@
+"""Finished workers of an interrupted call, on disk."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from eat.personal.report import WorkerResult
+from eat.system.files import append_line, finite, write_atomically
+
+PATHS = ("checkpoint", "labels", "images")  # settings that may change between two calls
+
+
+class Journal:
+    """Finished workers in ``workers.jsonl`` of a folder, beside the settings they belong to.
+
+    Args:
+        folder: made if it is not there; None keeps nothing.
+        settings: of this call, as JSON takes them.
+
+    Attributes:
+        done: results by worker, those of earlier calls included.
+
+    Raises:
+        ValueError: the folder holds results with other settings, or is damaged.
+    """
+
+    def __init__(self, folder: str | None, settings: dict[str, Any]) -> None:
+        self.done: dict[str, WorkerResult] = {}
+        self.path = Path(folder) / "workers.jsonl" if folder else None
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _keep_settings(self.path.with_name("settings.json"), settings)
+        if self.path.exists():
+            self._read(self.path)
+
+    def _read(self, path: Path) -> None:
+        lines = path.read_text().splitlines(keepends=True)
+        complete = [line for line in lines if line.endswith("\n")]  # a call may die in a line
+        if len(complete) < len(lines):
+            write_atomically(path, "".join(complete).encode())
+        for number, line in enumerate(complete, start=1):
+            try:
+                row = json.loads(line)
+                for name in ("personalised", "general"):
+                    row[name] = [math.nan if value is None else value for value in row[name]]
+                self.done[row["worker"]] = WorkerResult(**row)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{path}, line {number}: damaged ({error}); remove the line, and its worker is "
+                    "adapted again"
+                ) from error
+
+    def add(self, result: WorkerResult) -> None:
+        """Record a finished worker, on disk at once."""
+        self.done[result.worker] = result
+        if self.path is not None:
+            append_line(self.path, json.dumps(finite(asdict(result))))
+
+
+def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Write the settings beside the results, or hold them against those that are there."""
+    text = json.dumps(settings, indent=2) + "\n"
+    if not path.exists():
+        write_atomically(path, text.encode())
+        return
+    try:
+        before, now = json.loads(path.read_text()), json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); take another --out") from error
+    names = [n for n in now if n not in PATHS and before.get(n) != now[n]]
+    if names:
+        found = (f"{n} (was {str(before.get(n))[:60]}, now {str(now[n])[:60]})" for n in names)
+        raise ValueError(
+            f"{path.parent} holds results with other settings: {', '.join(found)}; take the same "
+            "ones to continue, or another --out"
+        )
