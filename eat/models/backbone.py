@@ -259,6 +259,10 @@ class EAT(nn.Module):
         """The head, under timm's name."""
         return self.head
 
+    def no_weight_decay(self) -> set[str]:
+        """Parameters, beside biases and norms, that weight decay leaves alone: bias tables."""
+        return {name for name, _ in self.named_parameters() if name.endswith("bias_table")}
+
     def reset_classifier(self, num_outputs: int) -> None:
         """Replace the head by a new one for ``num_outputs`` outputs."""
         self.head = nn.Linear(self.num_features, num_outputs)
