@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from eat.data.registry import DATASETS, Dataset
+from eat.data.scales import ScoreScale
 from eat.data.transforms import Preprocessing
 from eat.models import EAT, WeightsError, create_model, load_weights
 from eat.models.weights import TRAINED_ON
@@ -20,44 +21,48 @@ from eat.system.files import write_atomically
 HEADER = "eat"  # key of our JSON in the safetensors header
 
 
+@dataclass(frozen=True)
+class ModelSpec:
+    """Temporary."""
+
+    name: str
+    num_outputs: int
+    img_size: tuple[int, int]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def build(self) -> EAT:
+        return create_model(self.name, self.num_outputs, tuple(self.img_size), **self.settings)
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+
 @dataclass
 class CheckpointInfo:
-    """What a checkpoint says of itself.
+    """Temporary."""
 
-    Attributes:
-        model: name, num_outputs, img_size and settings, as ``create_model`` takes them.
-        dataset: the row of the data set registry that the model was trained on.
-        preprocessing: of the photographs.
-        config: the run's whole configuration.
-        epoch: finished epochs.
-        metrics: of that epoch.
-        splits: for each split of the run its number of images and their fingerprint.
-    """
-
-    model: dict[str, Any]
+    model: ModelSpec
     dataset: str
-    preprocessing: dict[str, Any]
+    title: str
+    scale: ScoreScale
+    preprocessing: Preprocessing
     config: dict[str, Any] = field(default_factory=dict)
     epoch: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    score_quantiles: tuple[float, ...] = ()
+    released: bool = False
 
     def build(self) -> EAT:
-        """The model with fresh weights."""
-        model = dict(self.model)
-        return create_model(
-            model["name"], model["num_outputs"], tuple(model["img_size"]), **model["settings"]
-        )
+        return self.model.build()
 
     @property
     def dataset_row(self) -> Dataset:
-        """The data set's row in the registry."""
         return DATASETS[self.dataset]
 
     @property
     def preprocess(self) -> Preprocessing:
-        """The preprocessing as an object."""
-        return Preprocessing(**self.preprocessing)
+        return self.preprocessing
 
 
 def save_checkpoint(
@@ -96,7 +101,14 @@ def read_info(path: str | Path) -> CheckpointInfo:
             "start a run with --model.weights"
         ) from error
     try:
-        return CheckpointInfo(**json.loads(header[HEADER]))
+        said = json.loads(header[HEADER])
+        row = DATASETS[said["dataset"]]
+        said["model"]["img_size"] = tuple(said["model"]["img_size"])
+        known = {"title": row.title, "scale": asdict(row.scale)} | said
+        known["model"] = ModelSpec(**known["model"])
+        known["scale"] = ScoreScale(**known["scale"])
+        known["preprocessing"] = Preprocessing(**known["preprocessing"])
+        return CheckpointInfo(**known)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path}: weights without the description that our runs write into them ({error})"
@@ -116,6 +128,6 @@ def load_checkpoint(path: str | Path) -> tuple[EAT, CheckpointInfo]:
         WeightsError: the file is absent, damaged or not a checkpoint of ours.
     """
     info = read_info(path)
-    model = info.build()
+    model = info.model.build()
     load_weights(model, path, verbose=False)
     return model.eval(), info

@@ -57,6 +57,8 @@ def read_splits(
     val_fraction: float = 0.0,
     missing: str = "error",
     seed: int = 0,
+    low: float | None = None,
+    high: float | None = None,
 ) -> Splits:
     """Read label files and hold them against the images on disk.
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+    from eat.data.scales import ScoreScale
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -43,6 +45,14 @@ class Dataset:
     counts: dict[str, int] = field(default_factory=dict)
     layouts: tuple[dict[str, str], ...] = ()
     ratings: tuple[str, ...] = ()
+
+    @property
+    def scale(self) -> ScoreScale:
+        from eat.data.scales import ScoreScale
+
+        return ScoreScale(
+            self.low, self.high, self.target_scale, self.positive_above, self.num_votes
+        )
 
 
 CSV_SPLITS = {"train": "train.csv", "val": "val.csv?", "test": "test.csv"}

@@ -1,8 +1,21 @@
 """Scores on the scales of the data sets."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from eat.data.registry import Dataset
+
+
+@dataclass(frozen=True)
+class ScoreScale:
+    """Temporary."""
+
+    low: float
+    high: float
+    target_scale: float
+    positive_above: float
+    num_votes: int = 0
 
 
 def to_scores(outputs: np.ndarray, dataset: Dataset) -> np.ndarray:

@@ -3,10 +3,11 @@
 Which of them a file is, its head tells: 10 outputs for AVA, 1 for TAD66K.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from eat.checkpoint import CheckpointInfo
+from eat.checkpoint import CheckpointInfo, ModelSpec
+from eat.data.registry import DATASETS
 from eat.data.transforms import Preprocessing
 from eat.models import EAT, WeightsError, create_model, load_weights
 from eat.models.weights import read_state
@@ -77,14 +78,11 @@ def load_released(path: str | Path) -> tuple[EAT, CheckpointInfo]:
     model = create_model("eat_base_released", len(head))
     load_weights(model, path, verbose=False)
     info = CheckpointInfo(
-        model={
-            "name": "eat_base_released",
-            "num_outputs": len(head),
-            "img_size": list(model.img_size),
-            "settings": {},
-        },
+        model=ModelSpec("eat_base_released", len(head), model.img_size),
         dataset=dataset,
-        preprocessing=asdict(RELEASED[dataset].preprocessing),
+        title=DATASETS[dataset].title,
+        scale=DATASETS[dataset].scale,
+        preprocessing=RELEASED[dataset].preprocessing,
         metrics=RELEASED[dataset].metrics,
     )
     return model.eval(), info
