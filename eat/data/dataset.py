@@ -135,7 +135,7 @@ def targets(table: pd.DataFrame, dataset: Dataset, num_outputs: int) -> Tensor:
     columns = vote_columns(table)
     if len(columns) != num_outputs:
         raise LabelError(
-            f"{dataset.title} has labels with {len(columns)} vote bins, and the model has "
+            f"the table has labels with {len(columns)} vote bins, and the model has "
             f"{num_outputs} outputs; set model.num_outputs to {len(columns) or 1}"
         )
     votes = table[columns].to_numpy(dtype=np.float64)

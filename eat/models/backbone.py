@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from eat.models.attention import WindowAttention
+from eat.models.base import AestheticModel
 from eat.models.deformable import DeformableAttention
 from eat.models.linear import Linear
 from eat.models.noise import DropPath, Noisy
@@ -97,7 +98,7 @@ class Stage(nn.Module):
         return x
 
 
-class EAT(nn.Module):
+class EAT(AestheticModel):
     """Swin-like backbone whose later stages attend to interest points; with a rating head.
 
     The defaults are the paper's EAT-Base. Named settings live in ``eat.models.variants``.
@@ -258,6 +259,13 @@ class EAT(nn.Module):
     def get_classifier(self) -> nn.Linear:
         """The head, under timm's name."""
         return self.head
+
+    @property
+    def averages_points(self) -> bool:
+        return any(getattr(module, "average", False) for module in self.modules())
+
+    def set_batch_slice(self, first: int, total: int) -> None:
+        self.set_rows(first, total)
 
     def no_weight_decay(self) -> set[str]:
         """Parameters, beside biases and norms, that weight decay leaves alone: bias tables."""
