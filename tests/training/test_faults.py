@@ -16,7 +16,7 @@ from conftest import small_run
 
 from eat.checkpoint import load_checkpoint
 from eat.config import TrainConfig
-from eat.data.dataset import LoaderError, loaded
+from eat.data.loading import LoaderError, loaded
 from eat.data.transforms import ImageError
 from eat.sample.make import make_sample
 from eat.system.stops import TrainingError
@@ -55,9 +55,7 @@ def break_images(sample: Path, count: int) -> list[str]:
 
 def test_a_broken_image_stops_the_run_and_is_named(own_sample: Path, tmp_path: Path) -> None:
     (name,) = break_images(own_sample, 1)
-    with pytest.raises(
-        TrainingError, match=rf"{name}: damaged or truncated.*--faults.images replace"
-    ):
+    with pytest.raises(TrainingError, match=rf"{name}: damaged or truncated.*--faults.images 10"):
         train(small_run(own_sample, tmp_path / "run"))
     (fault,) = faults(tmp_path / "run")
     assert fault["kind"] == "broken image" and name in fault["what"] and fault["epoch"] == 1
@@ -68,7 +66,7 @@ def test_broken_images_are_replaced_the_same_by_any_number_of_workers(
 ) -> None:
     names = break_images(own_sample, 2)
     config = small_run(own_sample, tmp_path / "none")
-    config.faults.images = "replace"
+    config.faults.images = 10
     train(config)
     config.run.folder, config.data.workers = str(tmp_path / "two"), 2
     folder, _ = train(config)
@@ -83,7 +81,7 @@ def test_broken_images_are_replaced_the_same_by_any_number_of_workers(
 def test_more_broken_images_than_allowed_stop_the_run(own_sample: Path, tmp_path: Path) -> None:
     break_images(own_sample, 3)
     config = small_run(own_sample, tmp_path / "run")
-    config.faults.images, config.faults.max_images = "replace", 2
+    config.faults.images = 2
     with pytest.raises(TrainingError, match="more than 2 images of an epoch cannot be read"):
         train(config)
 
@@ -92,24 +90,24 @@ def test_a_broken_test_image_is_named_without_a_traceback(own_sample: Path, tmp_
     name = (own_sample / "generic_test.jpgl").read_text().split()[0] + ".jpg"
     (own_sample / "images" / name).write_bytes(b"")
     config = small_run(own_sample, tmp_path / "run")
-    config.faults.images, config.data.workers = "replace", 1
+    config.faults.images, config.data.workers = 10, 1
     with pytest.raises(ImageError) as error:
         train(config)
     assert str(error.value) == f"{own_sample / 'images' / name}: an empty file"
 
 
 def test_a_step_without_a_finite_loss_is_skipped_if_told_so(config: TrainConfig) -> None:
-    config.faults.steps, config.faults.max_steps, config.optim.epochs = "skip", 2, 1
+    config.faults.steps, config.optim.epochs = 2, 1
     trainer = Trainer(config)
-    start = {name: value.clone() for name, value in trainer.learner.bare.state_dict().items()}
-    terms = trainer.learner.loss.terms
+    start = {name: value.clone() for name, value in trainer.step.raw_model.state_dict().items()}
+    terms = trainer.step.loss.terms
     seen = []
 
     def broken_at_first(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        seen.append(equal(start, trainer.learner.bare.state_dict()))
+        seen.append(equal(start, trainer.step.raw_model.state_dict()))
         return terms(outputs, target) * (float("nan") if len(seen) < 3 else 1)
 
-    trainer.learner.loss = Loss(broken_at_first, root=True)
+    trainer.step.loss = Loss(broken_at_first, root=True)
     trainer.fit()
     assert seen == [True, True, True]  # weights before each of the three steps
     line = json.loads((trainer.folder / "metrics.jsonl").read_text())
@@ -120,10 +118,12 @@ def test_a_step_without_a_finite_loss_is_skipped_if_told_so(config: TrainConfig)
 
 
 def test_more_skipped_steps_than_allowed_stop_the_run(config: TrainConfig) -> None:
-    config.faults.steps, config.faults.max_steps = "skip", 1
+    config.faults.steps = 1
     trainer = Trainer(config)
-    trainer.learner.loss = Loss(lambda outputs, target: outputs.sum(dim=1) * float("inf"))
-    with pytest.raises(TrainingError, match="became inf after 1 steps: that is more than 1 skipp"):
+    trainer.step.loss = Loss(lambda outputs, target: outputs.sum(dim=1) * float("inf"))
+    with pytest.raises(
+        TrainingError, match="became inf after 1 steps, on the images .*, with 1 such steps allowed"
+    ):
         trainer.fit()
 
 
@@ -144,7 +144,7 @@ def kill_a_worker_in(trainer: Trainer, step: int) -> None:
     def step_and_kill(*args: object) -> None:
         take_step(*args)
         if trainer.progress.step == step:
-            loader = trainer.data.loader("train", trainer.info.preprocess)
+            loader = trainer.data.loader("train")
             os.kill(loader._iterator._workers[0].pid, signal.SIGKILL)
 
     trainer._step = step_and_kill
@@ -156,14 +156,14 @@ def test_a_dead_worker_is_named_or_replaced_without_a_trace(
     config.optim.epochs, config.optim.batch_size = 1, 4
     config.data.workers = 2
     whole, _ = train(config)
-    config.run.folder, config.faults.workers = str(tmp_path / "restart"), "restart"
+    config.run.folder, config.faults.workers = str(tmp_path / "restart"), 1
     trainer = Trainer(config)
     kill_a_worker_in(trainer, 2)
     trainer.fit()
     assert equal(weights(whole), weights(trainer.folder))
     (fault,) = faults(trainer.folder)
     assert fault["kind"] == "dead worker" and len(fault["images"]) >= 4
-    config.run.folder, config.faults.workers = str(tmp_path / "fail"), "fail"
+    config.run.folder, config.faults.workers = str(tmp_path / "fail"), 0
     trainer = Trainer(config)
     kill_a_worker_in(trainer, 2)
     with pytest.raises(TrainingError, match="a process that loads images died .*faults.jsonl"):

@@ -1,4 +1,4 @@
-"""Several processes, and several passes, do together what one does in one."""
+"""Several processes and micro-batches train as one process with one batch."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from conftest import small_run
 
 from eat.checkpoint import load_checkpoint
 from eat.config import TrainConfig
-from eat.data.dataset import TrainBatches, rows_in_order
+from eat.data.loading import TrainBatches, rows_in_order
 from eat.training.state import state_files
 from eat.training.trainer import train
 
@@ -68,11 +68,11 @@ def config(sample: Path, tmp_path: Path) -> TrainConfig:
     return config
 
 
-def test_two_processes_of_two_passes_train_and_evaluate_as_one(
+def test_two_processes_of_two_micro_batches_train_and_evaluate_as_one(
     config: TrainConfig, tmp_path: Path
 ) -> None:
     one, _ = train(config)
-    config.run.folder, config.run.passes = str(tmp_path / "two"), 2
+    config.run.folder, config.run.accumulation_steps = str(tmp_path / "two"), 2
     process = start(config)
     output, _ = process.communicate()
     assert process.returncode == 0, output
@@ -87,9 +87,9 @@ def test_two_processes_of_two_passes_train_and_evaluate_as_one(
     assert begun["processes"] == 2 and begun["seed"] == 0 and begun["packages"]["torch"]
 
 
-def test_passes_add_up_to_one(config: TrainConfig, tmp_path: Path) -> None:
+def test_micro_batches_add_up_to_one_batch(config: TrainConfig, tmp_path: Path) -> None:
     one, _ = train(config)
-    config.run.folder, config.run.passes = str(tmp_path / "passes"), 4
+    config.run.folder, config.run.accumulation_steps = str(tmp_path / "accumulated"), 4
     assert_same(one, train(config)[0])
 
 
@@ -119,22 +119,24 @@ def test_two_processes_told_to_stop_continue_as_one(config: TrainConfig, tmp_pat
 
 
 def test_a_step_smaller_than_its_parts_is_refused(config: TrainConfig) -> None:
-    config.run.passes = 9
+    config.run.accumulation_steps = 9
     train(config)
-    config.run.passes, config.optim.batch_size = 5, 4
-    with pytest.raises(ValueError, match="run.passes is 5: expected 1 to 4"):
+    config.run.accumulation_steps, config.optim.batch_size = 5, 4
+    with pytest.raises(ValueError, match="run.accumulation_steps is 5: expected 1 to 4"):
         train(config)
 
 
 @pytest.mark.parametrize(
-    "size, batch, processes, passes", [(48, 9, 2, 2), (7, 3, 3, 1), (5, 8, 2, 4)]
+    "size, batch, processes, micro_batches", [(48, 9, 2, 2), (7, 3, 3, 1), (5, 8, 2, 4)]
 )
 def test_the_parts_of_all_processes_are_the_batches_of_one(
-    size: int, batch: int, processes: int, passes: int
+    size: int, batch: int, processes: int, micro_batches: int
 ) -> None:
     whole = list(TrainBatches(size, batch, seed=3))
     shares = [
-        TrainBatches(size, batch, 3, passes=passes, processes=processes, process=p)
+        TrainBatches(
+            size, batch, 3, accumulation_steps=micro_batches, processes=processes, process=p
+        )
         for p in range(processes)
     ]
     loaded = [list(share) for share in shares]
@@ -142,8 +144,8 @@ def test_the_parts_of_all_processes_are_the_batches_of_one(
     for step, expected in enumerate(whole):
         met: list[tuple[int, tuple[int, int]]] = []
         for share, parts in zip(shares, loaded, strict=True):
-            mine = parts[step * passes : (step + 1) * passes]
-            for (first, count), keys in zip(share.parts(step), mine, strict=True):
+            mine = parts[step * micro_batches : (step + 1) * micro_batches]
+            for (first, count), keys in zip(share.micro_batches(step), mine, strict=True):
                 assert len(keys) == max(count, 1) and keys[0] == expected[first]
                 met += enumerate(keys[:count], start=first)
         assert [key for _, key in sorted(met)] == expected

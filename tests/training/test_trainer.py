@@ -125,13 +125,13 @@ def test_a_compiled_run_ends_as_one_that_is_not(
 def test_the_average_of_the_weights_is_what_is_kept(config: TrainConfig) -> None:
     config.optim.ema, config.optim.epochs, config.optim.batch_size = 0.75, 1, 16
     trainer = Trainer(config)
-    update, seen = trainer.learner.update, []
+    update, seen = trainer.step.update, []
 
     def update_and_look() -> None:
         update()
-        seen.append(trainer.learner.bare.head.weight.detach().clone())
+        seen.append(trainer.step.raw_model.head.weight.detach().clone())
 
-    trainer.learner.update = update_and_look
+    trainer.step.update = update_and_look
     trainer.fit()
     assert len(seen) == 3
     mean = 0.75 * (0.75 * seen[0] + 0.25 * seen[1]) + 0.25 * seen[2]
@@ -193,7 +193,7 @@ def test_an_infinite_loss_stops_the_run_and_names_the_images(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = Trainer(config)
-    trainer.learner.loss = Loss(lambda outputs, target: outputs.sum(dim=1) * math.nan)
+    trainer.step.loss = Loss(lambda outputs, target: outputs.sum(dim=1) * math.nan)
     with pytest.raises(
         TrainingError, match=r"loss became nan after 0 steps, on the images \d+\.jpg"
     ):
@@ -219,7 +219,7 @@ def test_weights_of_a_run_start_another(config: TrainConfig, checkpoint: Path) -
     config.model.weights = str(checkpoint)
     trainer = Trainer(config)
     model, _ = load_checkpoint(checkpoint)
-    start = trainer.learner.bare.state_dict()
+    start = trainer.step.raw_model.state_dict()
     assert all(torch.equal(start[name], value) for name, value in model.state_dict().items())
 
 
