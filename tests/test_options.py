@@ -36,11 +36,33 @@ def test_the_command_line_wins_over_the_file_and_the_search_over_both() -> None:
 
 
 def search_spaces() -> dict[str, dict]:
-    spaces = {"search_space.json": json.loads((ROOT / "search_space.json").read_text())}
-    for name in ("config.yml", "config_gpu.yml", "config_remote.yml"):
-        config = yaml.safe_load((ROOT / name).read_text())
-        spaces[name] = config.get("searchSpace") or spaces[config["searchSpaceFile"]]
-    return spaces
+    return {path.name: json.loads(path.read_text()) for path in ROOT.glob("search_space*.json")}
+
+
+def test_each_search_names_its_space() -> None:
+    named = {
+        path.name: yaml.safe_load(path.read_text())["searchSpaceFile"]
+        for path in ROOT.glob("config*.yml")
+    }
+    assert named == {
+        "config.yml": "search_space.json",
+        "config_gpu.yml": "search_space_authors.json",
+        "config_remote.yml": "search_space_authors.json",
+    }
+    authors = search_spaces()["search_space_authors.json"]
+    assert authors["batch_size"]["_value"] == [16, 24, 32]
+    assert authors["init_lr"]["_value"] == [1e-5, 1e-6]
+
+
+def test_there_is_a_config_for_each_data_set_and_size_of_the_paper() -> None:
+    found = {
+        (config.data.name, config.data.size or 224)
+        for path in CONFIGS
+        if "paper" in path.stem
+        for config in [parse_train(["--config", str(path)])]
+    }
+    sizes = {("ava", 512), ("ava", 640)}
+    assert found == {(name, 224) for name in ("ava", "tad66k", "flickr_aes", "aadb")} | sizes
 
 
 @pytest.mark.parametrize("name", search_spaces())

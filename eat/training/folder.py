@@ -4,6 +4,7 @@ import json
 import os
 import platform
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,23 @@ FREE |= {"data.labels", "data.images", "data.cache", "data.workers"}
 PATIENCE = 30.0  # seconds that a run that continues waits for the one before it to end
 
 
+def close_copies(path: Path) -> None:
+    """Close a lock file in a forked process, such as one that loads images.
+
+    It would hold the lock for as long as it lives, even after the process that took it is gone.
+    """
+    try:
+        lock = path.stat()
+    except OSError:
+        return
+    for name in os.listdir("/dev/fd"):
+        try:
+            if os.path.samestat(os.fstat(int(name)), lock):
+                os.close(int(name))
+        except OSError:  # the descriptor that listed the folder is closed already
+            continue
+
+
 class FolderLock:
     """Keeps other processes out of a run folder until it is closed, or this process ends.
 
@@ -35,8 +53,8 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, patience: float = 0) -> None:
-        self.path = folder / ".lock"
-        self._lock = filelock.FileLock(self.path)
+        path = folder / ".lock"
+        self._lock = filelock.FileLock(path)
         owner = folder / ".lock.owner"  # beside the lock, which Windows lets nobody else read
         try:
             self._lock.acquire(timeout=patience, poll_interval=0.1)
@@ -48,23 +66,7 @@ class FolderLock:
             ) from None
         owner.write_text(f"process {os.getpid()} on {platform.node()}\n")
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._close_copies)
-
-    def _close_copies(self) -> None:
-        """Close the lock file in a forked process, such as one that loads images.
-
-        It would hold the lock for as long as it lives, even after this process is gone.
-        """
-        try:
-            mine = self.path.stat()
-        except OSError:
-            return
-        for name in os.listdir("/dev/fd"):
-            try:
-                if os.path.samestat(os.fstat(int(name)), mine):
-                    os.close(int(name))
-            except OSError:  # the descriptor that listed the folder is closed already
-                continue
+            os.register_at_fork(after_in_child=partial(close_copies, path))
 
     def close(self) -> None:
         """Let others in."""

@@ -20,7 +20,7 @@ from eat.data.loading import LoaderError, loaded
 from eat.data.transforms import ImageError
 from eat.sample.make import make_sample
 from eat.system.stops import TrainingError
-from eat.training.folder import FolderLock
+from eat.training.folder import FolderLock, open_folder
 from eat.training.losses import Loss
 from eat.training.state import load_state
 from eat.training.trainer import Trainer, train
@@ -220,6 +220,40 @@ def test_a_second_writer_is_refused_and_told_who_is_there(config: TrainConfig) -
     child.kill()  # a dead process holds nothing
     child.wait()
     FolderLock(folder).close()
+
+
+def test_a_process_that_a_killed_writer_has_forked_does_not_keep_the_folder(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from eat.training.folder import FolderLock\n"
+        "lock = FolderLock(Path(sys.argv[1])); child = os.fork()\n"
+        "if child: print(child, flush=True)\n"
+        "time.sleep(600)"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE)
+    forked = int(writer.stdout.readline())
+    try:
+        with pytest.raises(FileExistsError, match=f"process {writer.pid} on "):
+            FolderLock(tmp_path)
+        writer.kill()
+        writer.wait()
+        os.kill(forked, 0)  # it lives
+        FolderLock(tmp_path, patience=5).close()
+    finally:
+        writer.kill()
+        os.kill(forked, signal.SIGKILL)
+
+
+def test_what_killed_writers_left_of_files_is_removed(config: TrainConfig) -> None:
+    folder = Path(config.run.folder)
+    (folder / "checkpoints").mkdir(parents=True)
+    left = [folder / ".result.json.4711", folder / "checkpoints" / ".last.safetensors.4711"]
+    kept = [folder / ".notes", folder / "notes.4711"]
+    for path in left + kept:
+        path.write_text("x")
+    _, lock = open_folder(config, [])
+    lock.close()
+    assert not any(path.exists() for path in left) and all(path.exists() for path in kept)
 
 
 def test_a_state_with_code_in_it_is_not_loaded(tmp_path: Path) -> None:

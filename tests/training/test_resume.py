@@ -100,6 +100,7 @@ def test_a_signal_saves_the_state_and_the_run_continues_bit_for_bit(
     with pytest.raises(Interrupted, match="stopped by SIGTERM.*--run.resume auto") as stop:
         trainer.fit()
     assert stop.value.exit_code == 143
+    trainer.close()
     config.run.resume = "auto"
     train(config)
     stopped = weights()
