@@ -13,16 +13,18 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from conftest import SMALL
 from tensorboardX.proto.event_pb2 import Event
 
 from eat.checkpoint import load_checkpoint, read_info
 from eat.cli import parse_train
-from eat.config import OptimConfig, TrainConfig
+from eat.config import ModelConfig, OptimConfig, TrainConfig
 from eat.evaluation.metrics import srcc
-from eat.models import EAT
+from eat.models import EAT, WeightsError
 from eat.system.provenance import git_revision
 from eat.system.stops import TrainingError
 from eat.training.losses import Loss
+from eat.training.setup import resolve_model
 from eat.training.step import schedule_factor
 from eat.training.trainer import Trainer, train
 
@@ -221,6 +223,92 @@ def test_weights_of_a_run_start_another(config: TrainConfig, checkpoint: Path) -
     model, _ = load_checkpoint(checkpoint)
     start = trainer.step.raw_model.state_dict()
     assert all(torch.equal(start[name], value) for name, value in model.state_dict().items())
+
+
+def test_weights_of_a_run_bring_their_model_size_and_settings(
+    config: TrainConfig, checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config.model = ModelConfig(weights=str(checkpoint), settings={"eta": 0.5}, num_outputs=1)
+    config.data.size, config.optim.epochs = None, 1
+    folder, _ = train(config)
+    info = read_info(folder / "checkpoints" / "last.safetensors")
+    assert (info.model.name, info.model.img_size, info.model.num_outputs) == (
+        "eat_nano",
+        (64, 64),
+        1,
+    )
+    assert info.model.settings == SMALL | {"eta": 0.5}
+    assert (
+        f"{checkpoint} (eat)" in caplog.text
+        and "missing 2 (head.weight, head.bias)" in caplog.text
+    )
+    written = parse_train(["--config", str(folder / "config.yaml")])
+    assert (written.model.name, written.data.size) == ("eat_nano", 64)
+
+
+def test_another_model_than_that_of_the_weights_is_refused_with_what_to_take(
+    config: TrainConfig, checkpoint: Path
+) -> None:
+    config.model.weights, config.model.settings = str(checkpoint), {}
+    with pytest.raises(WeightsError, match=r"are those of eat_nano with .*--model.name null"):
+        train(config)
+
+
+def test_a_model_without_a_name_or_weights_of_a_run_is_the_papers() -> None:
+    assert resolve_model(TrainConfig()).model.name == "eat_base"
+    weights = ModelConfig(weights="dat_base_in1k_224.pth")
+    assert resolve_model(TrainConfig(model=weights)).model.name == "eat_base"
+
+
+def test_norms_biases_and_bias_tables_do_not_decay(config: TrainConfig) -> None:
+    config.optim.weight_decay = 0.1
+    step = Trainer(config).step
+    names = {parameter: name for name, parameter in step.raw_model.named_parameters()}
+    groups = {
+        g["weight_decay"]: {names[p] for p in g["params"]} for g in step.optimizer.param_groups
+    }
+    assert set(groups) == {0.0, 0.1} and groups[0.0] | groups[0.1] == set(names.values())
+    matrices = {n for p, n in names.items() if p.ndim > 1 and not n.endswith("bias_table")}
+    assert groups[0.1] == matrices
+    assert sum(name.endswith("bias_table") for name in groups[0.0]) == 5
+
+
+def test_decay_of_all_parameters_is_one_group(config: TrainConfig) -> None:
+    config.optim.weight_decay, config.optim.decay = 0.1, "all"
+    (group,) = Trainer(config).step.optimizer.param_groups
+    assert group["weight_decay"] == 0.1
+
+
+def test_a_checkpoint_knows_the_percentiles_of_its_scores(run: Path) -> None:
+    scores = pd.read_csv(run / "predictions.csv")["predicted"]
+    quantiles = read_info(run / "checkpoints" / "best.safetensors").score_quantiles
+    np.testing.assert_allclose(quantiles, np.quantile(scores, np.linspace(0, 1, 101)), rtol=1e-6)
+
+
+def test_the_log_says_which_split_chooses_the_epoch(
+    config: TrainConfig, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "srcc on the test split chooses the best epoch" in (run / "train.log").read_text()
+    config.data.val_fraction, config.optim.epochs = 0.25, 1
+    train(config)
+    assert "data: sample data, 36 training, 12 validation, 16 test images" in caplog.text
+    assert "srcc on the validation split chooses the best epoch" in caplog.text
+    assert "epoch 1: loss" in caplog.text and ", validation: srcc" in caplog.text
+    assert "test split, best epoch: srcc" in caplog.text
+
+
+def test_scores_on_a_scale_of_ones_own(config: TrainConfig, sample: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (sample / "images").iterdir())
+    rows = [
+        f"{n},{100 * i / len(names)},{'test' if i % 4 else 'train'}" for i, n in enumerate(names)
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,score,split", *rows]))
+    config.data.name, config.data.labels = "table", str(tmp_path / "labels.csv")
+    config.data.low, config.data.high, config.optim.epochs = 0, 100, 1
+    folder, metrics = train(config)
+    info = read_info(folder / "checkpoints" / "last.safetensors")
+    assert (info.scale.low, info.scale.high, info.scale.target_scale) == (0, 100, 100)
+    assert math.isfinite(metrics["srcc"])
 
 
 def test_schedules_by_hand() -> None:
