@@ -1,4 +1,4 @@
-"""What a run says: its log, and for each epoch a line of numbers and a point of every curve."""
+"""Log, metrics and curves of a run."""
 
 import json
 import logging

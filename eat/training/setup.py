@@ -188,22 +188,23 @@ class RunData:
         """This process's share of a split. Made once, and anew after ``drop``."""
         if split not in self._loaders:
             table, data, training = self.tables[split], self.config.data, split == "train"
-            size = min(self.config.optim.batch_size, MAX_EVAL_BATCH)
             self._loaders[split] = make_loader(
                 table,
                 str(data.images),
                 targets(table, self.info.scale, self.info.model.num_outputs),
                 self.info.preprocessing,
-                self.batches if training else self._rows(len(table), size),
+                self.batches if training else self._rows(split),
                 data.workers,
                 cache=data.cache,
                 training=training,
             )
         return self._loaders[split]
 
-    def _rows(self, count: int, batch_size: int) -> list[list[int]]:
-        place = {"processes": self.processes, "process": self.process}
-        return rows_in_order(count, batch_size, **place)
+    def _rows(self, split: str) -> list[list[int]]:
+        """The rows of each batch that this process evaluates."""
+        size = min(self.config.optim.batch_size, MAX_EVAL_BATCH)
+        count = len(self.tables[split])
+        return rows_in_order(count, size, processes=self.processes, process=self.process)
 
     def drop(self, split: str) -> None:
         """Give up a loader whose processes have died."""
@@ -211,7 +212,7 @@ class RunData:
 
     def own_rows(self, split: str, outputs: torch.Tensor) -> torch.Tensor:
         """Outputs (N, K) of this process, with zeros in the rows that others compute."""
-        mine = [row for batch in self._loaders[split].batch_sampler for row in batch]
+        own = [row for rows in self._rows(split) for row in rows]
         kept = torch.zeros_like(outputs)
-        kept[mine] = outputs[mine]
+        kept[own] = outputs[own]
         return kept

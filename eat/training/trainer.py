@@ -63,7 +63,7 @@ class Trainer:
 
     Args:
         config: the run's options.
-        report: told the metrics of every epoch, and at the end those of the best.
+        report: called with the metrics of every epoch, and at the end with those of the best.
 
     Raises:
         ValueError: an option is out of range.
@@ -128,7 +128,7 @@ class Trainer:
                 if self.is_main:
                     self.report(metrics, False)
                 flags = torch.tensor(self.stop.flags(), device=self.accelerator.device)
-                self._stop_if_told(summed(flags).tolist())
+                self._stop_if_signalled(summed(flags).tolist())
         if done.best_epoch == 0:
             raise TrainingError(
                 f"{self.config.run.metric} was undefined after every epoch, so there is no best "
@@ -239,14 +239,14 @@ class Trainer:
         done.step, done.batch = done.step + 1, done.batch + 1
         if any(stops) or self._is_time_to_save():
             self._save_state()
-        self._stop_if_told(stops)
+        self._stop_if_signalled(stops)
 
     def _is_time_to_save(self) -> bool:
         run, minutes = self.config.run, (time.monotonic() - self.saved_at) / 60
         by_steps = bool(run.save_steps) and self.progress.step % (run.save_steps or 1) == 0
         return by_steps or bool(run.save_minutes and minutes > run.save_minutes)
 
-    def _stop_if_told(self, processes: Sequence[float]) -> None:
+    def _stop_if_signalled(self, processes: Sequence[float]) -> None:
         """Stop if any process got one of the STOP_SIGNALS; the state has been saved.
 
         Args:

@@ -59,19 +59,28 @@ def assert_same(one: Path, other: Path) -> None:
         torch.testing.assert_close(weights[name], others[name], rtol=0, atol=2e-4)
 
 
-@pytest.fixture
-def config(sample: Path, tmp_path: Path) -> TrainConfig:
-    """Batches of 9 images of 48, so that the last has 3: less than there are parts."""
-    config = small_run(sample, tmp_path / "one")
+def uneven_run(sample: Path, folder: Path) -> TrainConfig:
+    """Batches of 9 images of 48, so that the last has 3: fewer than there are micro-batches."""
+    config = small_run(sample, folder)
     config.optim.batch_size, config.optim.clip_norm, config.optim.ema = 9, 1.0, 0.9
     config.model.settings = config.model.settings | {"drop_path_rate": 0.3}
     return config
 
 
+@pytest.fixture
+def config(sample: Path, tmp_path: Path) -> TrainConfig:
+    return uneven_run(sample, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def one(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that run by one process with one micro-batch a step."""
+    return train(uneven_run(sample, tmp_path_factory.mktemp("one") / "run"))[0]
+
+
 def test_two_processes_of_two_micro_batches_train_and_evaluate_as_one(
-    config: TrainConfig, tmp_path: Path
+    config: TrainConfig, one: Path, tmp_path: Path
 ) -> None:
-    one, _ = train(config)
     config.run.folder, config.run.accumulation_steps = str(tmp_path / "two"), 2
     process = start(config)
     output, _ = process.communicate()
@@ -87,14 +96,14 @@ def test_two_processes_of_two_micro_batches_train_and_evaluate_as_one(
     assert begun["processes"] == 2 and begun["seed"] == 0 and begun["packages"]["torch"]
 
 
-def test_micro_batches_add_up_to_one_batch(config: TrainConfig, tmp_path: Path) -> None:
-    one, _ = train(config)
+def test_micro_batches_add_up_to_one_batch(config: TrainConfig, one: Path, tmp_path: Path) -> None:
     config.run.folder, config.run.accumulation_steps = str(tmp_path / "accumulated"), 4
     assert_same(one, train(config)[0])
 
 
-def test_checkpointed_gradients_train_the_same(config: TrainConfig, tmp_path: Path) -> None:
-    one, _ = train(config)
+def test_checkpointed_gradients_train_the_same(
+    config: TrainConfig, one: Path, tmp_path: Path
+) -> None:
     config.run.folder, config.run.grad_checkpointing = str(tmp_path / "less"), True
     assert_same(one, train(config)[0])
 
@@ -119,7 +128,7 @@ def test_two_processes_told_to_stop_continue_as_one(config: TrainConfig, tmp_pat
 
 
 def test_a_step_smaller_than_its_parts_is_refused(config: TrainConfig) -> None:
-    config.run.accumulation_steps = 9
+    config.run.accumulation_steps, config.optim.epochs = 9, 1
     train(config)
     config.run.accumulation_steps, config.optim.batch_size = 5, 4
     with pytest.raises(ValueError, match="run.accumulation_steps is 5: expected 1 to 4"):
