@@ -1,28 +1,20 @@
-"""One training run, alone or as a trial of nni.
+"""One training run, alone or as a trial of nni; ``eat train`` is the same.
 
     python main_nni.py --config configs/sample.yaml --optim.lr 1e-4
     nnictl create --config config.yml
 
-Within an nni experiment the trial's parameters win over the command line: any option under its
-dotted name, and ``batch_size`` and ``init_lr`` as in the authors' search space.
+The way from here, each step a function to read:
+
+1. ``eat.cli.parse_train``: YAML file and command line to a ``TrainConfig`` (eat/config/run.py).
+2. ``eat.tuning.trial.parameters``: in an nni experiment the trial's parameters win over both. They
+   are any options under their dotted names, and ``batch_size`` and ``init_lr`` as in the authors'
+   search space. The run is written to nni's folder, and continues if nni starts the trial again.
+3. ``eat.training.trainer.train``: the run. Each epoch's metrics go to nni.
 """
 
-from eat.cli import guarded, parse_train, run_train
-from eat.system.heap import keep_heap
-from eat.system.processes import count, from_main, meet
-from eat.system.stops import leave
-from eat.tuning import trial as tuning
+import sys
 
-
-def main() -> int:
-    """Parse, merge nni's parameters, train; returns the exit code."""
-    tuning.end_with_parent()
-    keep_heap()
-    if count() > 1:
-        meet(cpu=parse_train(None).run.device == "cpu")
-    config = parse_train(None, from_main(tuning.parameters))
-    return guarded(lambda: run_train(config), "main_nni.py")
-
+from eat.cli import train_main
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(train_main())

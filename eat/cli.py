@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from eat.config import DataConfig, FaultConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from eat.config.commands import (
@@ -21,10 +22,12 @@ from eat.config.commands import (
     SampleOptions,
     ScoreOptions,
 )
+from eat.config.legacy import is_legacy, translate
 from eat.system.heap import keep_heap
-from eat.system.processes import is_main
-from eat.system.stops import Interrupted, TrainingError, interruptible
+from eat.system.processes import from_main, init_distributed, is_main, world_size
+from eat.system.stops import Interrupted, TrainingError, exit_with_signal, interruptible
 from eat.system.words import nearest
+from eat.tuning import trial as tuning
 from eat.version import __version__
 
 if TYPE_CHECKING:
@@ -88,9 +91,24 @@ class Parser(ArgumentParser):
         return f"\n{self.prog} --help explains every option."
 
 
+class TrainFile(ActionConfigFile):
+    """``--config FILE``: options of a run, those of version 0.1 under their present names."""
+
+    @staticmethod
+    def apply_config(parser: ArgumentParser, cfg: Namespace, dest: str, value: str) -> None:
+        """Lay a file's options over those before it."""
+        path = Path(value)
+        content = yaml.safe_load(path.read_text()) if path.is_file() else None
+        if isinstance(content, dict) and is_legacy(content):
+            if is_main():
+                sys.stderr.write(f"{parser.prog}: {path}: options of version 0.1, translated\n")
+            value = yaml.safe_dump(translate(content))
+        ActionConfigFile.apply_config(parser, cfg, dest, value)
+
+
 def add_train_arguments(parser: Parser) -> None:
     """The options of a training run: a YAML file, and every field of TrainConfig by dotted name."""
-    parser.add_argument("--config", action="config", help="YAML file of options; later ones win.")
+    parser.add_argument("--config", action=TrainFile, help="YAML file of options; later ones win.")
     parser.add_class_arguments(DataConfig, "data")
     parser.add_class_arguments(ModelConfig, "model")
     parser.add_class_arguments(OptimConfig, "optim")
@@ -99,9 +117,18 @@ def add_train_arguments(parser: Parser) -> None:
 
 
 def train_config(parser: Parser, options: Namespace) -> TrainConfig:
-    """Parsed options as a TrainConfig."""
+    """Parsed options as a TrainConfig, with settings that fit the signature of EAT."""
     made = parser.instantiate_classes(options)
-    return TrainConfig(made.data, made.model, made.optim, made.run, made.faults)
+    config = TrainConfig(made.data, made.model, made.optim, made.run, made.faults)
+    if config.model.settings:
+        from eat.models import EAT
+
+        settings = Parser(prog=parser.prog)
+        settings.add_class_arguments(EAT, "model.settings", skip={"num_outputs", "img_size"})
+        found = settings.parse_object({"model": {"settings": config.model.settings}})
+        typed = found.model.settings.as_dict()
+        config.model.settings = {name: typed[name] for name in config.model.settings}
+    return config
 
 
 def parse_train(
@@ -131,14 +158,28 @@ def parse_train(
     return train_config(parser, parser.parse_args(argv))
 
 
-def run_train(config: TrainConfig) -> int:
-    """Train, tell nni where there is one, and say where the results lie."""
-    from eat.pictures.curves import draw_curves, draw_predictions
-    from eat.training.trainer import train
-    from eat.tuning import trial as tuning
+def train_main(argv: Sequence[str] | None = None, prog: str = "main_nni.py") -> int:
+    """Train, alone or as a trial of nni: the way of ``main_nni.py`` and of ``eat train``.
 
+    Returns:
+        The exit code; a run that a signal has stopped ends by that signal instead.
+    """
+    tuning.end_with_parent()
+    keep_heap()
+    if world_size() > 1:
+        init_distributed(cpu=parse_train(argv, prog=prog).run.device == "cpu")
+    config = parse_train(argv, from_main(tuning.parameters), prog)
     if tuning.in_experiment():  # a trial that nni starts again continues
         config.run.folder, config.run.resume = tuning.trial_folder(), "auto"
+    code = guarded(lambda: run_train(config), prog)
+    exit_with_signal(code)
+    return code
+
+
+def run_train(config: TrainConfig) -> int:
+    """Train, report to nni where there is one, and print where the results are."""
+    from eat.pictures.curves import draw_curves, draw_predictions
+    from eat.training.trainer import train
 
     def report(metrics: dict[str, float], final: bool) -> None:
         tuning.report(metrics, config.run.metric, final=final)
@@ -395,8 +436,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     prog = f"eat {name}"
     if name == "train":
-        config = parse_train(rest, prog=prog)
-        return guarded(lambda: run_train(config), prog)
+        return train_main(rest, prog)
     command = COMMANDS[name]
     positional, options = parse(prog, command, rest)
     return guarded(lambda: command.run(positional, options), prog)

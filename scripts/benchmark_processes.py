@@ -23,7 +23,7 @@ from eat.config import OptimConfig, RunConfig
 from eat.data.loading import share
 from eat.models import create_model
 from eat.training.losses import LOSSES
-from eat.training.step import Learner, Part
+from eat.training.step import MicroBatch, TrainStep
 from eat.training.trainer import make_accelerator
 
 ROOT = Path(__file__).parents[1]
@@ -38,16 +38,16 @@ def work(args: argparse.Namespace) -> None:
     model = create_model(args.model, 10, args.size)
     images = torch.randint(0, 256, (args.batch, 3, args.size, args.size), dtype=torch.uint8)
     votes = torch.rand(args.batch, 10).softmax(-1)
-    learner = Learner(model, LOSSES["emd"], OptimConfig(lr=1e-4), run, accelerator, args.steps)
+    trained = TrainStep(model, LOSSES["emd"], OptimConfig(lr=1e-4), run, accelerator, args.steps)
     first, count = share(args.batch, accelerator.num_processes, accelerator.process_index)
     rows = slice(first, first + count)
-    learner.model.train()
+    trained.model.train()
     losses, times = [], []
     for step in range(args.steps):
         start = time.perf_counter()
-        part = Part(images[rows], votes[rows], first, count)
-        losses.append(learner.gradients([part], args.batch, seed=step).loss)
-        learner.update()
+        micro_batch = MicroBatch(images[rows], votes[rows], first, count)
+        losses.append(trained.gradients([micro_batch], args.batch, seed=step).loss)
+        trained.update()
         times.append(time.perf_counter() - start)
     if accelerator.is_main_process:
         seconds = statistics.median(times[1:])

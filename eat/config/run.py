@@ -1,4 +1,4 @@
-"""Everything that a run can be told, with its default. YAML, command line and nni fill these."""
+"""The options of a training run, with their defaults. YAML, command line and nni fill these."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -10,18 +10,19 @@ class DataConfig:
 
     Attributes:
         name: data set, a row of eat.data.registry.DATASETS; "table" is a file of your own.
+        low: lowest score of the data set `table`; null takes 1.
+        high: highest score of the data set `table`; null takes 10.
         labels: label file, or the folder that holds the published files.
         images: folder that the image paths in the labels are relative to.
         test: label file, or list of image ids, of the test split, if `labels` does not tell.
         val: the same for the validation split, on which the best epoch is chosen.
         val_fraction: share of the training images, in [0, 1), drawn as validation split when there
-            is no other. With no validation split the best epoch is chosen on the test split, as
-            the field does.
+            is no other. Without a validation split the best epoch is chosen on the test split.
         missing: what to do about labels without an image: "error", or "leave_out" and record them.
         size: side in pixels that images are resized to; null takes the model's.
         train_resize: side that training images are resized to before a random crop of `size`;
             null takes `size`, so that nothing is cropped.
-        interpolation: PIL filter of the resize.
+        interpolation: filter of the resizing, as PIL's.
         flip: flip training images horizontally, every other time.
         upright: turn images by their EXIF orientation first. The released recipe does not.
         decode: how images are decoded and resized: "exact" is PIL, as in the released recipe;
@@ -33,6 +34,8 @@ class DataConfig:
     """
 
     name: str = "ava"
+    low: float | None = None
+    high: float | None = None
     labels: str | None = None
     images: str | None = None
     test: str | None = None
@@ -54,14 +57,16 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        name: a named model, such as eat_base or eat_base_released.
+        name: a named model, such as eat_base or eat_base_released. Null takes name, `settings` and
+            `data.size` of the run that wrote `weights`, where these options do not say otherwise;
+            eat_base if no run of ours did.
         weights: weights to start from: ours, the authors', DAT's or timm's Swin.
         num_outputs: width of the head; null takes one output per vote bin where the labels have
             votes, else 1.
         settings: keywords of eat.models.EAT that replace the named model's.
     """
 
-    name: str = "eat_base"
+    name: str | None = None
     weights: str | None = None
     num_outputs: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -72,13 +77,15 @@ class OptimConfig:
     """How the network learns.
 
     Attributes:
-        epochs: passes over the training split, E in Eq. 9.
-        batch_size: images a step, of all processes together.
+        epochs: times that the training split is seen, E in Eq. 9.
+        batch_size: images a step, over all processes.
         lr: learning rate (nni's `init_lr`).
         optimizer: Adam, or AdamW with decoupled weight decay.
         weight_decay: of the optimizer.
-        loss: emd (one root a batch, as released), emd_per_image (NIMA) or mse; null takes emd for
-            vote distributions and mse for scores.
+        decay: parameters that decay: matrices, so neither biases, norms nor bias tables; or all.
+        loss: emd (one root a batch), emd_per_image (NIMA) or mse. "released" takes emd for vote
+            distributions and mse for scores, as the authors' code; null takes the same for models
+            named *_released, and for others emd_per_image and mse.
         schedule: constant (the paper), step (times `step_factor` every `step_epochs`) or cosine.
         step_epochs: epochs between two steps of the schedule.
         step_factor: factor of one step.
@@ -93,7 +100,8 @@ class OptimConfig:
     lr: float = 1e-5
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: float = 0.0
-    loss: Literal["emd", "emd_per_image", "mse"] | None = None
+    decay: Literal["matrices", "all"] = "matrices"
+    loss: Literal["emd", "emd_per_image", "mse", "released"] | None = None
     schedule: Literal["constant", "step", "cosine"] = "constant"
     step_epochs: int = 5
     step_factor: float = 0.1
@@ -111,8 +119,8 @@ class RunConfig:
         seed: of weights, data order, augmentation and rotation angles.
         device: auto (a GPU if there is one) or cpu.
         precision: of the forward pass: fp32, or autocast to bf16 or fp16 (on a GPU).
-        passes: forward passes that each process splits a step's images into, to need less memory;
-            the gradients add up to those of one pass.
+        accumulation_steps: micro-batches that each process splits a step's images into, to need
+            less memory. Their gradients add up to those of the undivided batch.
         compile: compile the model, which takes minutes at the start and makes steps faster.
         grad_checkpointing: compute blocks twice instead of keeping what they compute: less memory.
         metric: the metric that chooses the best epoch and that nni maximises.
@@ -128,7 +136,7 @@ class RunConfig:
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    passes: int = 1
+    accumulation_steps: int = 1
     compile: bool = False
     grad_checkpointing: bool = False
     metric: Literal["srcc", "plcc", "accuracy"] = "srcc"
@@ -140,27 +148,22 @@ class RunConfig:
 
 @dataclass
 class FaultConfig:
-    """What to do when something breaks. Each fault is recorded in the run's faults.jsonl.
+    """How many faults a run survives. Each is recorded in the run's faults.jsonl.
 
     Attributes:
-        images: training images that cannot be read: "fail", or "replace" each by another, drawn
-            from the seed.
-        max_images: most images replaced in an epoch.
-        steps: a loss or gradients that are NaN, infinite or larger than `max_norm`: "fail", or
-            "skip" the step, which leaves the weights as they are.
-        max_steps: most steps skipped in a run.
+        images: training images an epoch that cannot be read and are replaced, each by another
+            drawn from the seed; one more stops the run.
+        steps: steps of the run that are skipped, which leaves the weights as they are, because
+            loss or gradients are NaN, infinite or larger than `max_norm`; one more stops it.
         max_norm: norm above which gradients count as exploded; null for infinite ones alone.
-        workers: a loading process that dies: "fail", or "restart" it at the same batch.
-        max_workers: most restarts in a run.
+        workers: loading processes that die and are restarted at the same batch; one more stops
+            the run.
     """
 
-    images: Literal["fail", "replace"] = "fail"
-    max_images: int = 10
-    steps: Literal["fail", "skip"] = "fail"
-    max_steps: int = 10
+    images: int = 0
+    steps: int = 0
     max_norm: float | None = None
-    workers: Literal["fail", "restart"] = "fail"
-    max_workers: int = 3
+    workers: int = 0
 
 
 @dataclass
@@ -174,11 +177,11 @@ class TrainConfig:
     faults: FaultConfig = field(default_factory=FaultConfig)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, as in a YAML file."""
+        """The options as nested plain values, as in a YAML file."""
         return asdict(self)
 
     def check(self) -> None:
-        """Refuse values that no run can be carried out with.
+        """Refuse values that are out of range.
 
         Raises:
             ValueError: naming the option, what was found and what is expected.
@@ -196,12 +199,12 @@ class TrainConfig:
             ("optim.lr", self.optim.lr, 0, 1e3),
             ("optim.ema", self.optim.ema, 0, 1),
             ("optim.clip_norm", self.optim.clip_norm, 0, 1e30),
-            ("run.passes", self.run.passes, 1, self.optim.batch_size),
+            ("run.accumulation_steps", self.run.accumulation_steps, 1, self.optim.batch_size),
             ("run.save_minutes", self.run.save_minutes, 0, 1e9),
             ("faults.max_norm", self.faults.max_norm, 0, 1e30),
-            ("faults.max_images", self.faults.max_images, 0, 1e9),
-            ("faults.max_steps", self.faults.max_steps, 0, 1e9),
-            ("faults.max_workers", self.faults.max_workers, 0, 1e9),
+            ("faults.images", self.faults.images, 0, 1e9),
+            ("faults.steps", self.faults.steps, 0, 1e9),
+            ("faults.workers", self.faults.workers, 0, 1e9),
             ("run.save_steps", self.run.save_steps, 1, 1e9),
             ("run.keep", self.run.keep, 1, 1e6),
             ("optim.step_epochs", self.optim.step_epochs, 1, 1e6),

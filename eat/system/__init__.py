@@ -1,0 +1,4 @@
+"""Files, processes, signals and devices: what has nothing to do with photographs.
+
+Any room may import this one, which imports none of them.
+"""

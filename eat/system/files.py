@@ -1,11 +1,14 @@
-"""Files that appear whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+PARTIAL = re.compile(r"\..+\.\d+")  # the neighbour that a file is written to, with a process id
 
 
 @contextmanager
@@ -23,7 +26,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def appearing_whole(path: str | Path, partial: str | Path | None = None) -> Iterator[BinaryIO]:
-    """A file open for writing that takes its place, synced, when all went well, or never appears.
+    """Open a file that takes its place, synced, at the end of the context; after an error, never.
 
     Args:
         path: the file.
@@ -45,13 +48,20 @@ def appearing_whole(path: str | Path, partial: str | Path | None = None) -> Iter
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a neighbour, synced, then renamed."""
+    """Write a file completely or not at all: to a neighbour, synced, then renamed."""
     with appearing_whole(path) as file:
         file.write(content)
 
 
+def remove_partial(folder: str | Path) -> None:
+    """Remove what killed processes left of files in a folder that no other process writes into."""
+    for path in Path(folder).glob(".*"):
+        if PARTIAL.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def append_line(path: str | Path, line: str) -> None:
-    """Append a line to a text file, whole or not at all.
+    """Append a line to a text file, completely or not at all.
 
     Raises:
         OSError: naming the file; the disk may be full.

@@ -1,4 +1,4 @@
-"""Memory that a process frees and soon wants again."""
+"""The C library's heap."""
 
 import ctypes
 import platform
@@ -7,10 +7,10 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # names that glibc's mallopt takes
 
 
 def keep_heap() -> None:
-    """Have this process keep the memory that it frees, for its next tensors.
+    """Keep freed memory in this process for its next tensors.
 
-    By default glibc hands large blocks back to the system, and every page of the next tensor is
-    faulted in and zeroed anew: a fifth of a forward pass on a CPU. The peak stays what it was.
+    By default glibc returns large blocks to the system, and every page of the next tensor is
+    faulted in and zeroed anew: a fifth of a forward pass on a CPU. The peak does not change.
     Without glibc this does nothing.
     """
     if platform.libc_ver()[0] != "glibc":

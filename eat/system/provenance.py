@@ -1,4 +1,4 @@
-"""What a run was carried out with: program, libraries, machine."""
+"""Provenance of a run: program, libraries, machine."""
 
 import os
 import platform
@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from eat.system.processes import world_size
 from eat.version import __version__
 
-PACKAGES = ("torch", "numpy", "pandas", "pillow", "simplejpeg", "accelerate", "nni")
+PACKAGES = ("torch", "timm", "numpy", "pandas", "pillow", "simplejpeg", "accelerate", "nni")
 
 
 def git_revision(folder: Path) -> str | None:
@@ -48,7 +49,7 @@ def _processor() -> str:
 
 
 def describe() -> dict[str, Any]:
-    """The start of a run in this process, as JSON values."""
+    """Program, libraries and machine of this process, as JSON values."""
     gpus = range(torch.cuda.device_count())
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -65,6 +66,6 @@ def describe() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in gpus],
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "processes": world_size(),
         "pid": os.getpid(),
     }

@@ -1,4 +1,4 @@
-"""Why work may end early, and how."""
+"""Signals and errors that end work early."""
 
 import os
 import signal
@@ -6,9 +6,11 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from types import FrameType
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class TrainingError(RuntimeError):
@@ -16,7 +18,7 @@ class TrainingError(RuntimeError):
 
 
 class Interrupted(Exception):
-    """A run was told to stop by a signal, and has saved its state.
+    """A run was stopped by a signal, and has saved its state.
 
     Args:
         number: the signal's.
@@ -33,8 +35,37 @@ class Interrupted(Exception):
         )
 
 
+class StopSignals:
+    """Within its context, STOP_SIGNALS are remembered instead of ending the process.
+
+    Outside the main thread, which alone gets signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {
+                number: signal.signal(number, self._remember) for number in STOP_SIGNALS
+            }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+
+    def flags(self) -> list[float]:
+        """For each of STOP_SIGNALS, 1 if it was the last one received, else 0."""
+        return [float(number == self.received) for number in STOP_SIGNALS]
+
+
 def interruptible(items: Iterable[T]) -> Iterator[T]:
-    """The items, with Ctrl-C (SIGINT) raised between them; the second time at once.
+    """Yield the items, with Ctrl-C (SIGINT) raised between them; the second time at once.
 
     Raised anywhere, it may strike where a thread pool has just taken a lock, which nobody would
     ever give back.
@@ -61,14 +92,13 @@ def interruptible(items: Iterable[T]) -> Iterator[T]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def leave(code: int) -> NoReturn:
-    """End the process with an exit code; if a signal stopped it, by that signal.
+def exit_with_signal(code: int) -> None:
+    """End the process by the signal that an exit code stands for, if it stands for one.
 
-    Whoever sent the signal then sees that it was heeded; nni counts such a trial as cancelled, and
+    The sender of the signal then sees that it was obeyed: nni counts such a trial as cancelled, and
     one with an exit code as failed.
     """
     if code > 128:
         sys.stdout.flush()
         signal.signal(code - 128, signal.SIG_DFL)
         os.kill(os.getpid(), code - 128)
-    sys.exit(code)

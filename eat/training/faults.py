@@ -1,4 +1,4 @@
-"""What a run does when something breaks: record it, then go on or stop, as its options say."""
+"""Faults of a run: each is recorded; the run goes on while its budget lasts."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from eat.data.loading import LoaderError
 from eat.system.files import append_line
 from eat.system.stops import TrainingError
 from eat.training.state import Progress
-from eat.training.step import Gradients
+from eat.training.step import StepStatistics
 
 log = logging.getLogger("eat")
 
@@ -21,7 +21,7 @@ class Faults:
     """The faults of a run, counted in its progress and written to ``faults.jsonl``.
 
     Args:
-        config: what to do about each kind.
+        config: budget of each kind.
         folder: the run's.
         progress: the run's.
     """
@@ -35,14 +35,14 @@ class Faults:
         """Record images that this process could not read.
 
         Raises:
-            TrainingError: they must not be replaced.
+            TrainingError: none may be replaced.
         """
         for error in errors:
             self._record("broken image", error)
-            if self.config.images == "fail":
+            if self.config.images == 0:
                 raise TrainingError(
-                    f"{error}; mend or remove the file (eat prepare finds all such), or go on "
-                    "without it by --faults.images replace"
+                    f"{error}; mend or remove the file (eat prepare finds all such), or replace up "
+                    "to 10 such images an epoch by --faults.images 10"
                 )
             log.warning("replaced by another image: %s", error)
 
@@ -53,70 +53,72 @@ class Faults:
             TrainingError: there are too many in this epoch.
         """
         self.progress.replaced += count
-        if self.progress.replaced > self.config.max_images:
+        if self.progress.replaced > self.config.images:
             raise TrainingError(
-                f"more than {self.config.max_images} images of an epoch cannot be read (see "
-                f"{self.file}); mend them (eat prepare finds all), or raise --faults.max_images"
+                f"more than {self.config.images} images of an epoch cannot be read (see "
+                f"{self.file}); mend them (eat prepare finds all), or raise --faults.images"
             )
 
-    def sound(self, step: Gradients, images: Sequence[str], record: bool) -> bool:
-        """Whether the weights may be changed by a step.
+    def is_sound(self, step: StepStatistics, images: Sequence[str], record: bool) -> bool:
+        """Whether a step may change the weights.
 
         Args:
-            step: what it computed.
-            images: its whole batch.
+            step: its statistics.
+            images: its batch, of all processes.
             record: write the fault down; for one of several processes.
 
         Raises:
-            TrainingError: they may not, and the run must not go on so.
+            TrainingError: it may not, and no more steps may be skipped.
         """
         if step.overflow:
             self.progress.overflows += 1
             return True  # accelerate leaves the weights alone, and lowers the scale
+        fault = self._fault(step)
+        if fault is None:
+            return True
+        fault += f" after {self.progress.step} steps"
+        if record:
+            self._record("bad step", fault, images=list(images))
+        shown = ", ".join(images[:3]) + (", ..." if len(images) > 3 else "")
+        self.progress.skipped += 1
+        if self.progress.skipped > self.config.steps:
+            raise TrainingError(
+                f"{fault}, on the images {shown} (all in {self.file}), with {self.config.steps} "
+                "such steps allowed; a lower --optim.lr, --optim.clip_norm 1 or --run.precision "
+                "fp32 may help, and a larger --faults.steps skips such steps"
+            )
+        log.warning("skipped a step: %s, on the images %s", fault, shown)
+        return False
+
+    def _fault(self, step: StepStatistics) -> str | None:
         limit = self.config.max_norm or math.inf
         if not math.isfinite(step.loss):
-            what = f"the loss became {step.loss}"
-        elif not math.isfinite(step.norm) or step.norm > limit:
-            what = f"the norm of the gradients became {step.norm:g}"
-            what += f" (--faults.max_norm is {limit:g})" if math.isfinite(step.norm) else ""
-        else:
-            return True
-        what += f" after {self.progress.step} steps"
-        if record:
-            self._record("bad step", what, images=list(images))
-        shown = ", ".join(images[:3]) + (", ..." if len(images) > 3 else "")
-        if self.config.steps == "fail":
-            raise TrainingError(
-                f"{what}, on the images {shown} (all in {self.file}); a lower --optim.lr, "
-                "--optim.clip_norm 1 or --run.precision fp32 may help, and --faults.steps skip "
-                "goes on without such steps"
+            return f"the loss became {step.loss}"
+        if not math.isfinite(step.norm):
+            return f"the norm of the gradients became {step.norm:g}"
+        if step.norm > limit:
+            return (
+                f"the norm of the gradients became {step.norm:g} (--faults.max_norm is {limit:g})"
             )
-        self.progress.skipped += 1
-        if self.progress.skipped > self.config.max_steps:
-            raise TrainingError(
-                f"{what}: that is more than {self.config.max_steps} skipped steps (see "
-                f"{self.file}); mend the cause, or raise --faults.max_steps"
-            )
-        log.warning("skipped a step: %s, on the images %s", what, shown)
-        return False
+        return None
 
     def dead_worker(self, error: LoaderError, images: Sequence[str]) -> None:
         """Record that a loading process died.
 
         Args:
-            error: what became of it.
+            error: how it died.
             images: those that were being loaded.
 
         Raises:
-            TrainingError: it must not be replaced by another.
+            TrainingError: it may not be restarted.
         """
         self._record("dead worker", str(error), images=list(images))
         self.progress.restarts += 1
-        if self.config.workers == "fail" or self.progress.restarts > self.config.max_workers:
+        if self.progress.restarts > self.config.workers:
             raise TrainingError(
                 f"{error}; the images that were being loaded are in {self.file}; "
-                "--data.workers 0 loads without such processes, and --faults.workers restart "
-                f"replaces them, up to --faults.max_workers {self.config.max_workers} times"
+                "--data.workers 0 loads without such processes, and a --faults.workers above "
+                f"{self.config.workers} restarts them that often"
             ) from error
         log.warning("%s; loading starts again at the same batch", error)
 

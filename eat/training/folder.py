@@ -1,32 +1,44 @@
 """The folder of a run: made for a new one, found again for one that continues."""
 
-import fcntl
 import json
-import logging
 import os
 import platform
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import filelock
 import yaml
 
 from eat.config import TrainConfig
-from eat.system.files import append_line, write_atomically
-from eat.system.processes import is_main
+from eat.config.legacy import translate
+from eat.system.files import append_line, remove_partial, write_atomically
 from eat.system.provenance import describe
 
-log = logging.getLogger("eat")
 # Options that leave a run's results as they are.
-FREE = {"run.folder", "run.resume", "run.save_steps", "run.save_minutes", "run.keep", "run.passes"}
-FREE |= {"run.compile", "run.grad_checkpointing", "data.workers", "data.labels"}
-FREE |= {"data.images", "data.cache"}
+FREE = {"run.folder", "run.resume", "run.save_steps", "run.save_minutes", "run.keep"}
+FREE |= {"run.accumulation_steps", "run.compile", "run.grad_checkpointing"}
+FREE |= {"data.labels", "data.images", "data.cache", "data.workers"}
 
-PATIENCE = 30.0  # seconds that a run that continues waits for the one before it to leave
+PATIENCE = 30.0  # seconds that a run that continues waits for the one before it to end
+
+
+def close_copies(path: Path) -> None:
+    """Close a lock file in a forked process, such as one that loads images.
+
+    It would hold the lock for as long as it lives, even after the process that took it is gone.
+    """
+    try:
+        lock = path.stat()
+    except OSError:
+        return
+    for name in os.listdir("/dev/fd"):
+        try:
+            if os.path.samestat(os.fstat(int(name)), lock):
+                os.close(int(name))
+        except OSError:  # the descriptor that listed the folder is closed already
+            continue
 
 
 class FolderLock:
@@ -41,39 +53,30 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, patience: float = 0) -> None:
-        self.file = (folder / ".lock").open("a+")
-        end = time.monotonic() + patience
-        while not self._taken():
-            if time.monotonic() >= end:
-                self.file.seek(0)
-                owner = self.file.read().strip() or "another process"
-                self.file.close()
-                raise FileExistsError(
-                    f"{folder} is being written by {owner}: wait for it, stop it, or choose "
-                    "another --run.folder"
-                )
-            time.sleep(0.1)
-        self.file.truncate(0)
-        self.file.write(f"process {os.getpid()} on {platform.node()}\n")
-        self.file.flush()
-
-    def _taken(self) -> bool:
+        path = folder / ".lock"
+        self._lock = filelock.FileLock(path)
+        owner = folder / ".lock.owner"  # beside the lock, which Windows lets nobody else read
         try:
-            # Unlike flock's, this lock is not inherited by processes that load images.
-            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+            self._lock.acquire(timeout=patience, poll_interval=0.1)
+        except filelock.Timeout:
+            name = owner.read_text().strip() if owner.exists() else "another process"
+            raise FileExistsError(
+                f"{folder} is being written by {name}: wait for it, stop it, or choose "
+                "another --run.folder"
+            ) from None
+        owner.write_text(f"process {os.getpid()} on {platform.node()}\n")
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=partial(close_copies, path))
 
     def close(self) -> None:
         """Let others in."""
-        self.file.close()
+        self._lock.release()
 
 
 def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderLock]:
-    """A fresh run folder, or with ``resume`` the one of the same run, left unfinished.
+    """Make a run folder, or with ``resume`` open the one of the same run, left unfinished.
 
-    What the run starts with is added to ``starts.jsonl``.
+    Program, libraries and machine are added to ``starts.jsonl``.
 
     Args:
         config: the run's options, written to ``config.yaml``.
@@ -89,8 +92,8 @@ def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderL
     """
     name = f"{config.data.name}-{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(config.run.folder or Path("runs") / name)
-    folder.mkdir(parents=True, exist_ok=True)
-    # Who was told to stop, and is to be continued, may still be saving.
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    # The run before this one may still be saving its state.
     lock = FolderLock(folder, PATIENCE if config.run.resume == "auto" else 0)
     try:
         _fill(folder, config, left_out)
@@ -107,10 +110,11 @@ def _fill(folder: Path, config: TrainConfig, left_out: list[str]) -> None:
             f"{folder} holds a run already: choose another --run.folder, or continue it with "
             "--run.resume auto"
         )
+    for place in (folder, folder / "checkpoints"):
+        remove_partial(place)
     if written.exists():
         check_same_run(yaml.safe_load(written.read_text()), config.to_dict(), folder)
     else:
-        (folder / "checkpoints").mkdir(exist_ok=True)
         if left_out:
             lines = "".join(f"{image}\n" for image in left_out)
             write_atomically(folder / "left_out.txt", lines.encode())
@@ -125,34 +129,17 @@ def check_same_run(written: dict[str, Any], wanted: dict[str, Any], folder: Path
     Raises:
         ValueError: naming the options that differ.
     """
+    before = translate(written)
     differing = [
-        f"{group}.{key} (was {written.get(group, {}).get(key)!r}, now {value!r})"
+        f"{group}.{key} (was {before.get(group, {}).get(key)!r}, now {value!r})"
         for group, options in wanted.items()
         for key, value in options.items()
         if group != "faults"
         and f"{group}.{key}" not in FREE
-        and written.get(group, {}).get(key) != value
+        and before.get(group, {}).get(key) != value
     ]
     if differing:
         raise ValueError(
             f"{folder} holds a run with other options: {', '.join(differing)}; take the same ones "
             "to continue it, or another --run.folder"
         )
-
-
-@contextmanager
-def logging_to(folder: Path) -> Iterator[None]:
-    """Log to the terminal and to train.log in a run's folder; in other processes, nowhere."""
-    handlers: list[logging.Handler] = [logging.NullHandler()]
-    if is_main():
-        handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(folder / "train.log")]
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            log.removeHandler(handler)
-            handler.close()

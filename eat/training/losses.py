@@ -10,11 +10,11 @@ from torch import Tensor
 class Loss:
     """A loss that is a mean over a batch's images, or the root of one.
 
-    Said so, because a batch may be computed in parts: the mean is taken over all of them, and the
-    root's derivative is the same factor for each.
+    This form allows micro-batches: the mean is taken over all of them, and the derivative of the
+    root is the same factor for each.
 
     Attributes:
-        terms: predictions and targets, (B, K) each, to one term an image, (B,).
+        terms: maps predictions and targets, (B, K) each, to one term an image, (B,).
         root: take the square root of the terms' mean.
     """
 
@@ -22,7 +22,7 @@ class Loss:
     root: bool = False
 
     def __call__(self, predicted: Tensor, target: Tensor) -> Tensor:
-        """The loss of a whole batch, a scalar."""
+        """The loss of a batch, a scalar."""
         return self.of_mean(self.terms(predicted, target).mean())
 
     def of_mean(self, mean: Tensor) -> Tensor:
@@ -71,28 +71,16 @@ LOSSES = {
 }
 
 
-def emd_loss(predicted: Tensor, target: Tensor, *, per_image: bool = False) -> Tensor:
-    """Earth mover's distance between vote distributions, with squared differences.
+def choose_loss(option: str | None, model: str, num_outputs: int) -> Loss:
+    """The loss of a run.
 
     Args:
-        predicted: (B, K) shares of the K scores.
-        target: (B, K) shares, each row summing to 1.
-        per_image: take the square root of each image's mean and average the roots (NIMA); by
-            default one root is taken of the mean over the batch, as the authors' release does.
-
-    Returns:
-        A scalar, 0 or more.
-
-    Raises:
-        ValueError: the shapes differ.
+        option: ``optim.loss``; None and "released" choose by the other arguments.
+        model: name of the model.
+        num_outputs: 1 for a score, more for a vote distribution.
     """
-    return LOSSES["emd_per_image" if per_image else "emd"](predicted, target)
-
-
-def mse_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of scores (B, 1) or (B,) on the target's scale.
-
-    Raises:
-        ValueError: the numbers of scores differ.
-    """
-    return LOSSES["mse"](predicted, target)
+    if option is None and not model.endswith("_released"):
+        option = "emd_per_image" if num_outputs > 1 else "mse"
+    elif option in (None, "released"):
+        option = "emd" if num_outputs > 1 else "mse"
+    return LOSSES[str(option)]

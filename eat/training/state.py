@@ -19,7 +19,7 @@ NAME = re.compile(r"state-(\d{9})-([0-9a-f]{16})\.pt")
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
         step: finished steps of the whole run.
@@ -53,7 +53,7 @@ def save_state(folder: str | Path, progress: Progress, parts: dict[str, Any], ke
 
     Args:
         folder: the run's checkpoint folder.
-        progress: how far it is.
+        progress: the run's.
         parts: state dicts by name.
         keep: states kept, at least 1.
 
@@ -90,7 +90,7 @@ def load_state(folder: str | Path) -> tuple[Progress, dict[str, Any]] | None:
     """
     for path in state_files(folder):
         content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest()[:16] != NAME.fullmatch(path.name)[2]:
+        if hashlib.sha256(content).hexdigest()[:16] != path.stem.rpartition("-")[2]:
             log.warning("%s is damaged (its checksum differs); trying the one before it", path)
             continue
         try:

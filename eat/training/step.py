@@ -1,11 +1,11 @@
-"""A model that learns: its optimizer, schedule, precision and average, in one process or many."""
+"""One training step: forward, backward, optimizer, schedule and average, in one process or many."""
 
 import math
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from eat.config import OptimConfig, RunConfig
 from eat.data.transforms import normalise
-from eat.models import EAT
+from eat.models import AestheticModel
 from eat.system.device import check_compiler
 from eat.system.processes import summed
 from eat.training.losses import Loss
@@ -26,8 +26,8 @@ SMALLEST_SCALE = 1.0  # of fp16; gradients that overflow even so are no matter o
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one process computes of a step's batch in one pass.
+class MicroBatch:
+    """Images of a step that one process computes in one forward and backward pass.
 
     Attributes:
         pixels: (B, 3, H, W) uint8.
@@ -43,24 +43,24 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Gradients:
-    """What came out of a step's forward and backward passes, all processes together.
+class StepStatistics:
+    """Numbers of a step's forward and backward passes, over all processes.
 
     Attributes:
-        loss: of the whole batch.
+        loss: of the batch.
         norm: of the gradients, before clipping; NaN or infinite if any of them is.
         overflow: infinite only because of fp16's scale, which the next step lowers.
-        notes: sums of what the processes had to tell.
+        sums: of the processes' local sums.
     """
 
     loss: float
     norm: float
     overflow: bool
-    notes: list[float]
+    sums: list[float]
 
 
 def schedule_factor(step: int, steps_per_epoch: int, optim: OptimConfig) -> float:
-    """Learning rate over its setting, at a step counted from 0 over the whole run."""
+    """Learning rate over ``optim.lr``, at a step counted from 0 over the whole run."""
     epoch = step / steps_per_epoch
     if epoch < optim.warmup_epochs:
         return (step + 1) / (optim.warmup_epochs * steps_per_epoch)
@@ -72,27 +72,40 @@ def schedule_factor(step: int, steps_per_epoch: int, optim: OptimConfig) -> floa
     return 1.0
 
 
-class Learner:
-    """A model, and all that a step changes or needs.
+def make_optimizer(model: AestheticModel, optim: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer, with one parameter group, or two where some parameters do not decay."""
+    parameters: Any = model.parameters()
+    if optim.weight_decay and optim.decay == "matrices":
+        from timm.optim import param_groups_weight_decay
+
+        parameters = param_groups_weight_decay(
+            model, optim.weight_decay, no_weight_decay_list=model.no_weight_decay()
+        )
+    kind = OPTIMIZERS[optim.optimizer]
+    return kind(parameters, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
+
+
+class TrainStep:
+    """A model, and all that a training step changes or needs.
 
     A step is ``gradients``, then ``update`` or ``skip``.
 
     Args:
         model: on any device; it is moved.
         loss: of a batch.
-        optim: how it learns.
-        run: device, precision and passes.
+        optim: optimizer, schedule, clipping and average.
+        run: device, precision, compilation and checkpointing.
         accelerator: of this process.
-        steps_per_epoch: which the schedule counts in.
+        steps_per_epoch: unit of the schedule.
 
     Attributes:
         model: the model as a step calls it, with what accelerate wraps around it.
-        bare: the model itself.
+        raw_model: the model itself.
     """
 
     def __init__(
         self,
-        model: EAT,
+        model: AestheticModel,
         loss: Loss,
         optim: OptimConfig,
         run: RunConfig,
@@ -102,8 +115,8 @@ class Learner:
         self.loss = loss
         self.accelerator = accelerator
         self.clip_norm = optim.clip_norm
-        self.bare = model
-        self.average = None
+        self.raw_model = model
+        self.average: AveragedModel | None = None
         if optim.ema is not None:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema))
             self.average.to(accelerator.device)
@@ -111,13 +124,10 @@ class Learner:
         if run.compile:
             check_compiler()
             model.compile()
-        optimizer = OPTIMIZERS[optim.optimizer](
-            model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay, fused=True
-        )
         with warnings.catch_warnings():
             # The name that PyTorch wants instead is not known to the older ones.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            self.model, self.optimizer = accelerator.prepare(model, optimizer)
+            self.model, self.optimizer = accelerator.prepare(model, make_optimizer(model, optim))
         # Of kernels with one input channel, whose strides mean nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self.schedule = LambdaLR(
@@ -125,9 +135,11 @@ class Learner:
         )
 
     @property
-    def result(self) -> EAT:
+    def eval_model(self) -> AestheticModel:
         """The model to evaluate and keep: the average if there is one."""
-        return self.average.module if self.average is not None else self.bare
+        if self.average is None:
+            return self.raw_model
+        return cast(AestheticModel, self.average.module)
 
     @property
     def lr(self) -> float:
@@ -135,64 +147,68 @@ class Learner:
         return self.optimizer.param_groups[0]["lr"]
 
     def gradients(
-        self, parts: Sequence[Part], whole: int, seed: int, notes: Sequence[float] = ()
-    ) -> Gradients:
+        self,
+        micro_batches: Sequence[MicroBatch],
+        batch_size: int,
+        seed: int,
+        local_sums: Sequence[float] = (),
+    ) -> StepStatistics:
         """Forward and backward passes of a step.
 
         Args:
-            parts: this process's share of the batch, one a pass.
-            whole: images in the batch of all processes.
-            seed: of drop path and rotation angles, the same in every process and pass.
-            notes: numbers to be summed over the processes on the way.
+            micro_batches: this process's share of the batch.
+            batch_size: images in the batch of all processes.
+            seed: of drop path and rotation angles, the same for every process and micro-batch.
+            local_sums: numbers to sum over the processes on the way.
         """
         device, processes = self.accelerator.device, self.accelerator.num_processes
+        accumulate = len(micro_batches) > 1
         self.optimizer.zero_grad(set_to_none=True)
-        told = torch.zeros(1 + len(notes), dtype=torch.float64)
-        told[1:] = torch.tensor(notes)
-        told = told.to(device, non_blocking=True)
-        for i, part in enumerate(parts):
+        sums = torch.tensor([0.0, *local_sums], dtype=torch.float64).to(device, non_blocking=True)
+        for i, micro in enumerate(micro_batches):
             torch.manual_seed(seed)
-            self.bare.set_batch_slice(part.first, whole)
-            last = i == len(parts) - 1
+            self.raw_model.set_batch_slice(micro.first, batch_size)
+            last = i == len(micro_batches) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast():
-                    pixels = normalise(part.pixels.to(device, non_blocking=True))
-                    outputs = self.model(pixels)
-                terms = self.loss.terms(outputs.float(), part.target.to(device))
-                mean = terms[: part.count].sum() / whole  # this part of it
-                told[0] += mean.detach()
-                slope = 1.0
-                if len(parts) == 1:
-                    slope = self.loss.slope(summed(told)[0]).to(mean.dtype)
+                mean = self._terms(micro)[: micro.count].sum() / batch_size
+                sums[0] += mean.detach()
+                # With one micro-batch the batch's mean is known here; else the slope comes below.
+                slope = 1.0 if accumulate else self.loss.slope(summed(sums)[0]).to(mean.dtype)
                 # The wrapped model averages gradients over the processes.
                 self.accelerator.backward(mean * slope * processes)
-        grads = [p.grad for p in self.bare.parameters() if p.grad is not None]
-        if len(parts) > 1:
-            slope = self.loss.slope(summed(told)[0])
+        grads = [p.grad for p in self.raw_model.parameters() if p.grad is not None]
+        if accumulate:
+            slope = self.loss.slope(summed(sums)[0])
             if self.loss.root:
                 torch._foreach_mul_(grads, slope.to(grads[0].dtype))
         self.accelerator.unscale_gradients()
         self.norm = get_total_norm(grads)
-        loss = self.loss.of_mean(told[:1])
-        # The one place of a step that waits for the device.
-        loss, norm, *notes = torch.cat([loss, self.norm[None].double(), told[1:]]).tolist()
+        numbers = torch.cat([self.loss.of_mean(sums[:1]), self.norm[None].double(), sums[1:]])
+        loss, norm, *rest = numbers.tolist()  # the one place of a step that waits for the device
+        return StepStatistics(loss, norm, self._overflow(loss, norm), rest)
+
+    def _terms(self, micro: MicroBatch) -> Tensor:
+        """The loss's terms of a micro-batch: (B,)."""
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            outputs = self.model(normalise(micro.pixels.to(device, non_blocking=True)))
+        return self.loss.terms(outputs.float(), micro.target.to(device))
+
+    def _overflow(self, loss: float, norm: float) -> bool:
+        """Whether infinite gradients may be due to fp16's scale."""
         scaler = self.accelerator.scaler
-        overflow = (
-            scaler is not None
-            and math.isfinite(loss)
-            and not math.isfinite(norm)
-            and scaler.get_scale() > SMALLEST_SCALE
-        )
-        return Gradients(loss, norm, overflow, notes)
+        if scaler is None or not math.isfinite(loss) or math.isfinite(norm):
+            return False
+        return scaler.get_scale() > SMALLEST_SCALE
 
     def update(self) -> None:
-        """Let the optimizer take the step."""
+        """Change the weights."""
         if self.clip_norm is not None:
-            clip_grads_with_norm_(self.bare.parameters(), self.clip_norm, self.norm)
+            clip_grads_with_norm_(self.raw_model.parameters(), self.clip_norm, self.norm)
         self.optimizer.step()
         self.schedule.step()
         if self.average is not None:
-            self.average.update_parameters(self.bare)
+            self.average.update_parameters(self.raw_model)
 
     def skip(self) -> None:
         """Leave the weights as they are; the schedule goes on."""
@@ -202,25 +218,22 @@ class Learner:
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler", UserWarning)
             self.schedule.step()
 
-    def state(self) -> dict[str, Any]:
-        """All that changes from step to step, as state dicts by name."""
+    def _stateful(self) -> dict[str, Any]:
+        """All that changes from step to step, by its name in a state file."""
         parts = {
-            "model": self.bare.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "model": self.raw_model,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "average": self.average,
+            "scaler": self.accelerator.scaler,
         }
-        if self.average is not None:
-            parts["average"] = self.average.state_dict()
-        if self.accelerator.scaler is not None:
-            parts["scaler"] = self.accelerator.scaler.state_dict()
-        return parts
+        return {name: part for name, part in parts.items() if part is not None}
 
-    def load(self, parts: dict[str, Any]) -> None:
-        """Take up what ``state`` gave."""
-        self.bare.load_state_dict(parts["model"])
-        self.optimizer.load_state_dict(parts["optimizer"])
-        self.schedule.load_state_dict(parts["schedule"])
-        if self.average is not None:
-            self.average.load_state_dict(parts["average"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(parts["scaler"])
+    def state(self) -> dict[str, Any]:
+        """State dicts of all that changes from step to step, by name."""
+        return {name: part.state_dict() for name, part in self._stateful().items()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what ``state`` returned."""
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])

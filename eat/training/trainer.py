@@ -1,50 +1,46 @@
-"""The training loop: epochs, steps, metrics, checkpoints. ``train`` is the way in."""
+"""The training loop: epochs, steps, metrics, checkpoints. Start at ``train``."""
 
 import json
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from numpy.typing import NDArray
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from eat.checkpoint import load_checkpoint, save_checkpoint
 from eat.config import RunConfig, TrainConfig
 from eat.data.labels.identity import identity_hashes
 from eat.data.loading import LoaderError, loaded
-from eat.evaluation.evaluate import measure, predict, tabulate
-from eat.evaluation.report import finite
-from eat.models import EAT
-from eat.system.files import append_line, write_atomically
+from eat.evaluation.measure import mean_scores, measure, predict, tabulate
+from eat.models import AestheticModel
+from eat.system.files import finite, write_atomically
 from eat.system.processes import from_main, summed
-from eat.system.stops import Interrupted, TrainingError
+from eat.system.stops import STOP_SIGNALS, Interrupted, StopSignals, TrainingError
 from eat.training.faults import Faults
-from eat.training.folder import logging_to, open_folder
-from eat.training.losses import LOSSES
-from eat.training.run_data import RunData
-from eat.training.run_model import make_model
+from eat.training.folder import FolderLock, open_folder
+from eat.training.log import SPLITS, EpochLog, describe_data, describe_model, logging_to
+from eat.training.losses import choose_loss
+from eat.training.setup import RunData, make_model, read_run_splits, resolve_model
 from eat.training.state import Progress, load_state, save_state
-from eat.training.step import Learner, Part
+from eat.training.step import MicroBatch, TrainStep
 
 log = logging.getLogger("eat")
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 Report = Callable[[dict[str, float], bool], None]  # metrics, and whether they are the last
+Metrics = dict[str, float]
 
 
 def make_accelerator(run: RunConfig) -> Accelerator:
-    """The engine of this process, which meets the others if torchrun has started several.
+    """The engine of this process, connected to the others if torchrun has started several.
 
     Raises:
         ValueError: the precision needs a GPU.
@@ -61,13 +57,13 @@ def make_accelerator(run: RunConfig) -> Accelerator:
 
 
 class Trainer:
-    """One run: what it trains on, its model, its folder.
+    """One run: its data, model, folder and progress.
 
     Started by torchrun, each process has a trainer of its own; the main one writes and reports.
 
     Args:
         config: the run's options.
-        report: told the metrics of every epoch, and at the end those of the best.
+        report: called with the metrics of every epoch, and at the end with those of the best.
 
     Raises:
         ValueError: an option is out of range.
@@ -78,25 +74,28 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, report: Report | None = None) -> None:
         config.check()
-        self.config = config
-        self.report = report or (lambda metrics, final: None)
+        self.config = config = resolve_model(config)
+        self.report: Report = report or (lambda metrics, final: None)
         self.accelerator = make_accelerator(config.run)
-        self.data = RunData(config, self.accelerator.num_processes, self.accelerator.process_index)
+        self.is_main = self.accelerator.is_main_process
+        self.splits = read_run_splits(config)
         set_seed(config.run.seed)
-        self.info, model = make_model(config, self.data)
-        self.trained_on = identity_hashes(self.data.splits.train)
-        loss = LOSSES[config.optim.loss or ("emd" if model.num_outputs > 1 else "mse")]
+        self.info, model, self.weights = make_model(config, self.splits)
+        processes, process = self.accelerator.num_processes, self.accelerator.process_index
+        self.data = RunData(config, self.splits, self.info, processes, process)
+        self.trained_on = identity_hashes(self.splits.train)
+        loss = choose_loss(config.optim.loss, self.info.model.name, model.num_outputs)
         steps = self.data.batches.steps
-        self.learner = Learner(model, loss, config.optim, config.run, self.accelerator, steps)
+        self.step = TrainStep(model, loss, config.optim, config.run, self.accelerator, steps)
         self.progress = Progress()
-        self.stop_signal = 0
+        self.stop = StopSignals()
         self.saved_at = time.monotonic()
-        self.lock = None
+        self.lock: FolderLock | None = None
         self.folder = from_main(self._open_folder)
         self.faults = Faults(config.faults, self.folder, self.progress)
 
     def _open_folder(self) -> Path:
-        folder, self.lock = open_folder(self.config, self.data.splits.left_out)
+        folder, self.lock = open_folder(self.config, self.splits.left_out)
         return folder
 
     def close(self) -> None:
@@ -104,7 +103,7 @@ class Trainer:
         if self.lock is not None:
             self.lock.close()
 
-    def fit(self) -> dict[str, float]:
+    def fit(self) -> Metrics:
         """Train the epochs that are left.
 
         Returns:
@@ -112,28 +111,24 @@ class Trainer:
             split.
 
         Raises:
-            TrainingError: something broke, and the run's options say to stop then.
+            TrainingError: something broke that the run's options do not allow for.
             Interrupted: SIGTERM or SIGINT came; the state is saved.
             ImageError: an image to evaluate on cannot be read.
         """
         epochs, done = self.config.optim.epochs, self.progress
         self._announce()
         self._resume()
-        purge = done.epoch + 1 if done.step else None  # of curves that an interrupted run drew
-        curves = None
-        if self.accelerator.is_main_process:
-            curves = SummaryWriter(str(self.folder / "curves"), purge_step=purge)
-        with curves or nullcontext(), self._catching_signals():
+        with self._epoch_log() as written, self.stop:
             while done.epoch < epochs:
                 record = self._train_epoch()
                 metrics = self._evaluate()
-                if curves is not None:
-                    self._write_epoch(record, metrics, curves)
+                if written is not None:
+                    written.write(record, metrics)
                 self._end_epoch(metrics)
-                if self.accelerator.is_main_process:
+                if self.is_main:
                     self.report(metrics, False)
-                told = torch.tensor([float(s == self.stop_signal) for s in STOP_SIGNALS])
-                self._stop_if_told(summed(told.to(self.accelerator.device)).tolist())
+                flags = torch.tensor(self.stop.flags(), device=self.accelerator.device)
+                self._stop_if_signalled(summed(flags).tolist())
         if done.best_epoch == 0:
             raise TrainingError(
                 f"{self.config.run.metric} was undefined after every epoch, so there is no best "
@@ -142,13 +137,64 @@ class Trainer:
         log.info("best epoch %d of %d by %s", done.best_epoch, epochs, self.config.run.metric)
         return self._finish()
 
-    def _evaluate(self) -> dict[str, float]:
-        """Metrics of the model as it is, on the split that chooses the best epoch."""
-        split = self.data.eval_split
-        outputs = self._predict(split, self.learner.result)
-        return measure(outputs, self.data.tables[split], self.data.dataset)
+    # An epoch.
 
-    def _end_epoch(self, metrics: dict[str, float]) -> None:
+    def _train_epoch(self) -> dict[str, float]:
+        """Train the rest of the epoch under way.
+
+        Returns:
+            Its number, learning rate, mean loss, speed and faults.
+        """
+        optim, done, batches = self.config.optim, self.progress, self.data.batches
+        self.step.model.train()
+        self.step.raw_model.set_epoch(done.epoch, optim.epochs)
+        batches.begin(done.epoch)
+        images = self.splits.train["image"].to_numpy()[[row for row, _ in batches.keys()]]
+        lr, start, first = self.step.lr, time.perf_counter(), done.batch * optim.batch_size
+        bar = tqdm(
+            total=batches.size,
+            initial=first,
+            desc=f"epoch {done.epoch + 1}/{optim.epochs}",
+            unit="image",
+            disable=None if self.is_main else True,
+        )
+        with bar:
+            for loaded_batches in self._batches(images):
+                place = done.batch * optim.batch_size
+                names = images[place : place + optim.batch_size]
+                self._step(loaded_batches, names.tolist())
+                bar.update(len(names))
+                bar.set_postfix(loss=f"{done.loss / max(done.images, 1):.4f}")
+        seconds = time.perf_counter() - start
+        return {
+            "epoch": done.epoch + 1,
+            "lr": lr,
+            "train_loss": done.loss / done.images if done.images else math.nan,
+            "seconds": seconds,
+            "images_per_second": max(batches.size - first, 0) / seconds,
+            "replaced_images": done.replaced,
+            "skipped_steps": done.skipped,
+            "fp16_overflows": done.overflows,
+        }
+
+    def _batches(self, images: NDArray) -> Iterator[list[dict[str, Any]]]:
+        """This process's micro-batches of each step that is left of the epoch."""
+        done, batches = self.progress, self.data.batches
+        accumulation_steps, workers = self.config.run.accumulation_steps, self.config.data.workers
+        while done.batch < batches.steps:
+            batches.begin(done.epoch, skip=done.batch)
+            loading = loaded(self.data.loader("train"))
+            try:
+                while done.batch < batches.steps:
+                    yield [next(loading) for _ in range(accumulation_steps)]
+            except LoaderError as error:
+                self.data.drop("train")
+                ahead = 1 + 2 * workers // accumulation_steps  # steps that are loaded at once
+                first = done.batch * batches.batch_size
+                last = first + ahead * batches.batch_size
+                self.faults.dead_worker(error, images[first:last].tolist())
+
+    def _end_epoch(self, metrics: Metrics) -> None:
         """Count the epoch and write its checkpoints, the state last: it vouches for the others."""
         metric, done = self.config.run.metric, self.progress
         done.epoch, done.batch, done.loss, done.images = done.epoch + 1, 0, 0.0, 0
@@ -160,191 +206,51 @@ class Trainer:
             self._save("best")
         self._save_state()
 
-    def _save(self, name: str) -> None:
-        if self.accelerator.is_main_process:
-            path = self.folder / "checkpoints" / f"{name}.safetensors"
-            save_checkpoint(path, self.learner.result, self.info, self.trained_on)
+    # A step.
 
-    def _save_state(self) -> None:
-        if self.accelerator.is_main_process:
-            parts = self.learner.state()
-            save_state(self.folder / "checkpoints", self.progress, parts, self.config.run.keep)
-        self.saved_at = time.monotonic()
+    def _step(self, batches: Sequence[dict[str, Any]], images: list[str]) -> None:
+        """Train on one batch; then save the state if it is time.
 
-    def _resume(self) -> None:
-        """Continue from the newest sound state in the folder, if there is one."""
-        found = from_main(lambda: load_state(self.folder / "checkpoints"))
-        if found is None:
-            return
-        progress, parts = found
-        vars(self.progress).update(vars(progress))
-        self.learner.load(parts)
-        if self.accelerator.is_main_process:
-            self._report_again()
-        log.info("continuing after epoch %d, batch %d", progress.epoch, progress.batch)
+        Drop path and rotation angles depend on (seed, step) alone, so that a continued run draws
+        the same ones.
 
-    def _report_again(self) -> None:
-        """Report the epochs before this start once more, so that whoever listens has them all."""
-        file = self.folder / "metrics.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        # Lines of epochs that the state does not know of are written again later.
-        kept = lines[: self.progress.epoch]
-        write_atomically(file, "".join(f"{line}\n" for line in kept).encode())
-        for line in map(json.loads, kept):
-            names = list(line)[list(line).index("split") + 1 :]
-            metrics = {name: math.nan if line[name] is None else line[name] for name in names}
-            self.report(metrics, False)
-
-    @contextmanager
-    def _catching_signals(self) -> Iterator[None]:
-        """Take SIGTERM and SIGINT as a wish to save the state and stop after the step."""
-
-        def remember(number: int, frame: Any) -> None:
-            self.stop_signal = number
-
-        if threading.current_thread() is not threading.main_thread():
-            yield  # signals reach the main thread alone
-            return
-        before = {number: signal.signal(number, remember) for number in STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _announce(self) -> None:
-        data, model = self.data, self.info.model
-        sizes = {name: len(table) for name, table in self.data.tables.items()}
-        log.info(
-            "data: %s, %s images",
-            data.dataset.title,
-            ", ".join(f"{count} {name}" for name, count in sizes.items()),
-        )
-        if data.splits.left_out:
-            count = len(data.splits.left_out)
-            log.warning("%d labelled images have no file and are left out", count)
-        parameters = sum(p.numel() for p in self.learner.bare.parameters()) / 1e6
-        log.info(
-            "model: %s, %.2f M parameters, %d outputs, %d pixels, on %s in %s",
-            model.name,
-            parameters,
-            model.num_outputs,
-            model.img_size[0],
-            self.accelerator.device,
-            self.config.run.precision,
-        )
-        parts = self.accelerator.num_processes * self.config.run.passes
-        if parts > 1:
-            log.info(
-                "a step's %d images: %d processes, %d passes each",
-                self.config.optim.batch_size,
-                self.accelerator.num_processes,
-                self.config.run.passes,
-            )
-            if self.learner.bare.averages_points:
-                log.warning(
-                    "this profile averages interest points over the images of a pass, so that its "
-                    "results hang on the numbers of processes and passes"
-                )
-        if self.data.eval_split == "test":
-            log.info(
-                "the best epoch is chosen on the test split, as the field does; "
-                "--data.val_fraction 0.1 would hold images out for that"
-            )
-        if self.config.model.weights is None and data.dataset.name != "sample":
-            log.warning(
-                "training starts WITHOUT pretrained weights: on real photographs such a "
-                "model does not generalise (about 0.1 PLCC on AVA); give --model.weights "
-                "an ImageNet checkpoint of DAT or Swin"
-            )
-
-    def _train_epoch(self) -> dict[str, float]:
-        """The rest of the epoch under way: its number, learning rate, mean loss and speed."""
-        optim, done, batches = self.config.optim, self.progress, self.data.batches
-        self.learner.model.train()
-        self.learner.bare.set_epoch(done.epoch, optim.epochs)
-        batches.begin(done.epoch)
-        images = self.data.splits.train["image"].to_numpy()
-        names = images[[row for row, _ in batches.keys()]]
-        lr, start, trained = self.learner.lr, time.perf_counter(), 0
-        bar = tqdm(
-            total=batches.size,
-            initial=done.batch * optim.batch_size,
-            desc=f"epoch {done.epoch + 1}/{optim.epochs}",
-            unit="image",
-            disable=None if self.accelerator.is_main_process else True,
-        )
-        with bar:
-            for parts in self._steps(names):
-                whole, first = batches.step_size(done.batch), done.batch * optim.batch_size
-                self._step(parts, names[first : first + whole])
-                trained += whole
-                bar.update(whole)
-                bar.set_postfix(loss=f"{done.loss / max(done.images, 1):.4f}")
-        seconds = time.perf_counter() - start
-        return {
-            "epoch": done.epoch + 1,
-            "lr": lr,
-            "train_loss": done.loss / done.images if done.images else math.nan,
-            "seconds": seconds,
-            "images_per_second": trained / seconds,
-            "replaced_images": done.replaced,
-            "skipped_steps": done.skipped,
-            "fp16_overflows": done.overflows,
-        }
-
-    def _steps(self, names: NDArray) -> Iterator[list[dict[str, Any]]]:
-        """This process's batches of each step that is left of the epoch."""
-        done, batches = self.progress, self.data.batches
-        while done.batch < batches.steps:
-            batches.begin(done.epoch, skip=done.batch)
-            loading = loaded(self.data.loader("train", self.info.preprocessing))
-            try:
-                while done.batch < batches.steps:
-                    yield [next(loading) for _ in range(batches.accumulation_steps)]
-            except LoaderError as error:
-                self.data.drop("train")
-                ahead = (
-                    1 + 2 * self.config.data.workers // batches.accumulation_steps
-                )  # what is loaded at once
-                first, last = (
-                    step * batches.batch_size for step in (done.batch, done.batch + ahead)
-                )
-                self.faults.dead_worker(error, names[first:last].tolist())
-
-    def _step(self, batches: Sequence[dict[str, Any]], names: NDArray) -> None:
-        """One step of the optimizer; then the state is saved if it is time.
-
-        Drop path and rotation angles hang on (seed, step) alone, so that a run that was
-        interrupted draws the same ones.
+        Args:
+            batches: this process's micro-batches.
+            images: the batch of all processes.
         """
         done = self.progress
-        parts, broken = [], []
-        shares = self.data.batches.micro_batches(done.batch)
-        for batch, (first, count) in zip(batches, shares, strict=True):
-            parts.append(Part(batch["pixels"], batch["target"], first, count))
+        places = self.data.batches.micro_batches(done.batch)
+        micro_batches, broken = [], []
+        for batch, (first, count) in zip(batches, places, strict=True):
+            micro_batches.append(MicroBatch(batch["pixels"], batch["target"], first, count))
             broken += [error for error in batch["error"][:count] if error]
         self.faults.broken_images(broken)
         seed = hash((self.config.run.seed, done.step))
-        told = [len(broken), *(float(s == self.stop_signal) for s in STOP_SIGNALS)]
-        step = self.learner.gradients(parts, len(names), seed, told)
-        replaced, *stopping = step.notes
+        local_sums = [len(broken), *self.stop.flags()]
+        statistics = self.step.gradients(micro_batches, len(images), seed, local_sums)
+        replaced, *stops = statistics.sums
         self.faults.count_replaced(int(replaced))
-        if self.faults.sound(step, names.tolist(), record=self.accelerator.is_main_process):
-            self.learner.update()
-            done.loss, done.images = done.loss + step.loss * len(names), done.images + len(names)
+        if self.faults.is_sound(statistics, images, record=self.is_main):
+            self.step.update()
+            done.loss += statistics.loss * len(images)
+            done.images += len(images)
         else:
-            self.learner.skip()
+            self.step.skip()
         done.step, done.batch = done.step + 1, done.batch + 1
-        run, now = self.config.run, time.monotonic()
-        by_steps = run.save_steps and done.step % run.save_steps == 0
-        by_time = run.save_minutes and now - self.saved_at > 60 * run.save_minutes
-        if by_steps or by_time or any(stopping):
+        if any(stops) or self._is_time_to_save():
             self._save_state()
-        self._stop_if_told(stopping)
+        self._stop_if_signalled(stops)
 
-    def _stop_if_told(self, processes: Sequence[float]) -> None:
+    def _is_time_to_save(self) -> bool:
+        run, minutes = self.config.run, (time.monotonic() - self.saved_at) / 60
+        by_steps = bool(run.save_steps) and self.progress.step % (run.save_steps or 1) == 0
+        return by_steps or bool(run.save_minutes and minutes > run.save_minutes)
+
+    def _stop_if_signalled(self, processes: Sequence[float]) -> None:
         """Stop if any process got one of the STOP_SIGNALS; the state has been saved.
+
+        Args:
+            processes: how many got each.
 
         Raises:
             Interrupted: unless the last epoch is over.
@@ -353,66 +259,99 @@ class Trainer:
             if count and self.progress.epoch < self.config.optim.epochs:
                 raise Interrupted(number, self.folder, self.progress.epoch, self.progress.batch)
 
-    def _predict(self, split: str, model: EAT) -> NDArray:
+    # Evaluation.
+
+    def _evaluate(self) -> Metrics:
+        """Metrics of the present model on the split that chooses the best epoch."""
+        split, scale = self.data.eval_split, self.info.scale
+        outputs = self._predict(split, self.step.eval_model)
+        scores = mean_scores(outputs, scale)
+        self.info.score_quantiles = tuple(np.quantile(scores, np.linspace(0, 1, 101)).tolist())
+        return measure(outputs, self.data.tables[split], scale)
+
+    def _predict(self, split: str, model: AestheticModel) -> NDArray:
         """Outputs (N, K) for a whole split, of which each process computes a share."""
         device, precision = self.accelerator.device, self.config.run.precision
         while True:
             try:
-                loader = self.data.loader(split, self.info.preprocessing)
-                outputs = predict(model, loader, device, precision)
+                outputs = predict(model, self.data.loader(split), device, precision)
                 break
             except LoaderError as error:
                 self.data.drop(split)
                 self.faults.dead_worker(error, self.data.tables[split]["image"].tolist())
-        outputs = self.data.gathered(split, torch.from_numpy(outputs))
-        return summed(outputs.to(device)).cpu().numpy()
+        own = self.data.own_rows(split, torch.from_numpy(outputs))
+        return summed(own.to(device)).cpu().numpy()
 
-    def _write_epoch(
-        self, record: dict[str, float], metrics: dict[str, float], curves: SummaryWriter
-    ) -> None:
-        """One line of metrics.jsonl, one point of each curve, one line of the log."""
-        for name, value in record.items():
-            curves.add_scalar(f"train/{name}", value, record["epoch"])
-        for name, value in metrics.items():
-            curves.add_scalar(f"{self.data.eval_split}/{name}", value, record["epoch"])
-        line = finite(record) | {"split": self.data.eval_split} | finite(metrics)
-        append_line(self.folder / "metrics.jsonl", json.dumps(line))
-        shown = ", ".join(f"{k} {metrics[k]:.4f}" for k in ("srcc", "plcc", "accuracy"))
-        log.info(
-            "epoch %d: loss %.4f, %s: %s (%.0f images/s)",
-            record["epoch"],
-            record["train_loss"],
-            self.data.eval_split,
-            shown,
-            record["images_per_second"],
-        )
-
-    def _finish(self) -> dict[str, float]:
-        """Predictions and final metrics of the best checkpoint, written and reported."""
-        split = self.data.final_split
+    def _finish(self) -> Metrics:
+        """Write and report predictions and metrics of the best checkpoint on the final split."""
+        split, scale = self.data.final_split, self.info.scale
         best = self.folder / "checkpoints" / "best.safetensors"
         state = from_main(lambda: load_checkpoint(best)[0].state_dict())
         model = self.info.model.build()
         model.load_state_dict(state)
         outputs = self._predict(split, model.to(self.accelerator.device))
-        dataset, table = self.data.dataset, self.data.tables[split]
-        metrics = measure(outputs, table, dataset)
-        if not self.accelerator.is_main_process:
+        table = self.data.tables[split]
+        metrics = measure(outputs, table, scale)
+        if not self.is_main:
             return metrics
-        predictions = tabulate(outputs, table, dataset, dataset.scale).to_csv(index=False)
+        predictions = tabulate(outputs, table, scale).to_csv(index=False)
         write_atomically(self.folder / "predictions.csv", predictions.encode())
         result = {"split": split, "best_epoch": self.progress.best_epoch, **finite(metrics)}
         write_atomically(self.folder / "result.json", json.dumps(result, indent=2).encode())
         log.info(
             "%s split, best epoch: %s",
-            split,
+            SPLITS[split],
             ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
         )
         self.report(metrics, True)
         return metrics
 
+    # Files.
 
-def train(config: TrainConfig, report: Report | None = None) -> tuple[Path, dict[str, float]]:
+    def _save(self, name: str) -> None:
+        if self.is_main:
+            path = self.folder / "checkpoints" / f"{name}.safetensors"
+            save_checkpoint(path, self.step.eval_model, self.info, self.trained_on)
+
+    def _save_state(self) -> None:
+        if self.is_main:
+            folder, keep = self.folder / "checkpoints", self.config.run.keep
+            save_state(folder, self.progress, self.step.state(), keep)
+        self.saved_at = time.monotonic()
+
+    def _announce(self) -> None:
+        describe_data(self.config, self.splits, self.data.eval_split)
+        describe_model(self.config, self.info, self.step.raw_model, self.accelerator)
+        if self.weights is not None:
+            log.info("weights: %s", self.weights)
+        elif self.info.dataset != "sample":
+            log.warning(
+                "training starts WITHOUT pretrained weights: on real photographs such a "
+                "model does not generalise (about 0.1 PLCC on AVA); give --model.weights "
+                "an ImageNet checkpoint of DAT or Swin"
+            )
+
+    def _resume(self) -> None:
+        """Continue from the newest sound state in the folder, if there is one."""
+        found = from_main(lambda: load_state(self.folder / "checkpoints"))
+        if found is None:
+            return
+        progress, state = found
+        vars(self.progress).update(vars(progress))
+        self.step.load(state)
+        log.info("continuing after epoch %d, batch %d", progress.epoch, progress.batch)
+
+    def _epoch_log(self) -> Any:
+        """The main process's log of epochs, those of earlier starts reported once more."""
+        if not self.is_main:
+            return nullcontext()
+        written = EpochLog(self.folder, self.data.eval_split, self.progress.epoch)
+        for metrics in written.earlier_metrics():  # whoever listens then has them all
+            self.report(metrics, False)
+        return closing(written)
+
+
+def train(config: TrainConfig, report: Report | None = None) -> tuple[Path, Metrics]:
     """Carry out one training run, or this process's part of it.
 
     Returns:

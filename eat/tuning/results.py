@@ -55,7 +55,8 @@ class Search:
             counts = self.trials["status"].value_counts()
             found = ", ".join(f"{count} {status}" for status, count in counts.items()) or "none"
             raise SearchError(f"{self.id}: no trial has a final result; trials: {found}")
-        return self.trials.loc[final.idxmax() if self.maximize else final.idxmin()].to_dict()
+        place = final.argmax() if self.maximize else final.argmin()
+        return self.trials.loc[final.index[place]].to_dict()
 
 
 def find_search(experiment: str, experiments: str) -> Path:
@@ -105,7 +106,7 @@ def read_search(folder: str | Path) -> Search:
     maximize = arguments.get("optimize_mode", "maximize") == "maximize"
     service = config["trainingService"]
     rows = [
-        _read_trial(trial, group, metrics[metrics["trialJobId"] == trial], maximize)
+        _read_trial(str(trial), group, metrics[metrics["trialJobId"] == trial], maximize)
         for trial, group in events[events["trialJobId"] != ""].groupby("trialJobId", sort=False)
     ]
     trials = pd.DataFrame(rows or None, columns=None if rows else ["status", "final"])
@@ -124,7 +125,7 @@ def _read_trial(
     known = events[events["event"].isin(STATUSES)]
     folders = known["logPath"].dropna().str.replace(r"^file://[^:]*:", "", regex=True)
     folder = folders.iloc[-1] if len(folders) else ""
-    drawn = next((json.loads(d)["parameters"] for d in events["data"] if d), {})
+    drawn: dict[str, Any] = next((json.loads(d)["parameters"] for d in events["data"] if d), {})
     values = [_result(data) for data in metrics.loc[metrics["type"] == "PERIODICAL", "data"]]
     final = [_result(data) for data in metrics.loc[metrics["type"] == "FINAL", "data"]]
     status = known["event"].iloc[-1] if len(known) else "UNKNOWN"
@@ -202,7 +203,7 @@ def best(experiment: str, settings: BestOptions) -> tuple[Search, dict[str, Any]
 
 def chosen(trials: pd.DataFrame) -> list[str]:
     """The columns that hold options."""
-    return [name for name in trials if "." in name]
+    return [str(name) for name in trials if "." in str(name)]
 
 
 def nested(dotted: dict[str, Any]) -> dict[str, Any]:

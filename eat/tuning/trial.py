@@ -45,7 +45,7 @@ def trial_folder() -> str | None:
 
 
 def end_with_parent() -> None:
-    """Have this trial told to stop (SIGTERM) when the process that started it is gone.
+    """Have SIGTERM sent to this trial when the process that started it ends.
 
     nni interrupts the shell that runs a trial's command and kills it soon after, and when nni
     itself is killed it interrupts nobody; a trial would live on and hold its folder and GPU. Linux

@@ -18,7 +18,7 @@ from eat.evaluation.metrics import (
     score_metrics,
     srcc,
 )
-from eat.training.losses import emd_loss
+from eat.training.losses import LOSSES
 
 Metric = Callable[[list[float], list[float]], float]
 
@@ -142,7 +142,7 @@ def test_emd_does_not_depend_on_batches_and_equals_the_loss_per_image() -> None:
     p, t = draw.dirichlet(np.ones(10), 8), draw.dirichlet(np.ones(10), 8)
     halves = (emd(p[:4], t[:4]) + emd(p[4:], t[4:])) / 2
     assert emd(p, t) == pytest.approx(halves, rel=1e-12)
-    loss = emd_loss(torch.from_numpy(p), torch.from_numpy(t), per_image=True)
+    loss = LOSSES["emd_per_image"](torch.from_numpy(p), torch.from_numpy(t))
     assert emd(p, t) == pytest.approx(loss.item(), rel=1e-12)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from eat.models.backbone import EAT
 from eat.models.foreign import RELEASE_RULES, rename
 from eat.models.weights import load_weights
-from eat.training.losses import emd_loss, mse_loss
+from eat.training.losses import LOSSES
 
 FULL_SIZE = Path(__file__).parents[2].parent / "shared" / "parity"
 
@@ -38,8 +38,8 @@ def build(config: dict[str, Any], keys: dict[str, list[int]]) -> EAT:
 
 def loss_and_target(outputs: int, batch: int, draw: np.random.Generator) -> tuple[Any, Tensor]:
     if outputs == 1:
-        return mse_loss, torch.from_numpy(draw.uniform(0, 1, (batch, 1)))
-    return emd_loss, torch.from_numpy(draw.dirichlet(np.ones(outputs), batch))
+        return LOSSES["mse"], torch.from_numpy(draw.uniform(0, 1, (batch, 1)))
+    return LOSSES["emd"], torch.from_numpy(draw.dirichlet(np.ones(outputs), batch))
 
 
 @pytest.fixture(scope="module", params=["mini_AVA", "mini_TAD66K", "tiny_AVA"])

@@ -20,7 +20,7 @@ from eat.data.loading import LoaderError, loaded
 from eat.data.transforms import ImageError
 from eat.sample.make import make_sample
 from eat.system.stops import TrainingError
-from eat.training.folder import FolderLock
+from eat.training.folder import FolderLock, open_folder
 from eat.training.losses import Loss
 from eat.training.state import load_state
 from eat.training.trainer import Trainer, train
@@ -55,9 +55,7 @@ def break_images(sample: Path, count: int) -> list[str]:
 
 def test_a_broken_image_stops_the_run_and_is_named(own_sample: Path, tmp_path: Path) -> None:
     (name,) = break_images(own_sample, 1)
-    with pytest.raises(
-        TrainingError, match=rf"{name}: damaged or truncated.*--faults.images replace"
-    ):
+    with pytest.raises(TrainingError, match=rf"{name}: damaged or truncated.*--faults.images 10"):
         train(small_run(own_sample, tmp_path / "run"))
     (fault,) = faults(tmp_path / "run")
     assert fault["kind"] == "broken image" and name in fault["what"] and fault["epoch"] == 1
@@ -68,7 +66,7 @@ def test_broken_images_are_replaced_the_same_by_any_number_of_workers(
 ) -> None:
     names = break_images(own_sample, 2)
     config = small_run(own_sample, tmp_path / "none")
-    config.faults.images = "replace"
+    config.faults.images = 10
     train(config)
     config.run.folder, config.data.workers = str(tmp_path / "two"), 2
     folder, _ = train(config)
@@ -83,7 +81,7 @@ def test_broken_images_are_replaced_the_same_by_any_number_of_workers(
 def test_more_broken_images_than_allowed_stop_the_run(own_sample: Path, tmp_path: Path) -> None:
     break_images(own_sample, 3)
     config = small_run(own_sample, tmp_path / "run")
-    config.faults.images, config.faults.max_images = "replace", 2
+    config.faults.images = 2
     with pytest.raises(TrainingError, match="more than 2 images of an epoch cannot be read"):
         train(config)
 
@@ -92,24 +90,24 @@ def test_a_broken_test_image_is_named_without_a_traceback(own_sample: Path, tmp_
     name = (own_sample / "generic_test.jpgl").read_text().split()[0] + ".jpg"
     (own_sample / "images" / name).write_bytes(b"")
     config = small_run(own_sample, tmp_path / "run")
-    config.faults.images, config.data.workers = "replace", 1
+    config.faults.images, config.data.workers = 10, 1
     with pytest.raises(ImageError) as error:
         train(config)
     assert str(error.value) == f"{own_sample / 'images' / name}: an empty file"
 
 
 def test_a_step_without_a_finite_loss_is_skipped_if_told_so(config: TrainConfig) -> None:
-    config.faults.steps, config.faults.max_steps, config.optim.epochs = "skip", 2, 1
+    config.faults.steps, config.optim.epochs = 2, 1
     trainer = Trainer(config)
-    start = {name: value.clone() for name, value in trainer.learner.bare.state_dict().items()}
-    terms = trainer.learner.loss.terms
+    start = {name: value.clone() for name, value in trainer.step.raw_model.state_dict().items()}
+    terms = trainer.step.loss.terms
     seen = []
 
     def broken_at_first(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        seen.append(equal(start, trainer.learner.bare.state_dict()))
+        seen.append(equal(start, trainer.step.raw_model.state_dict()))
         return terms(outputs, target) * (float("nan") if len(seen) < 3 else 1)
 
-    trainer.learner.loss = Loss(broken_at_first, root=True)
+    trainer.step.loss = Loss(broken_at_first, root=True)
     trainer.fit()
     assert seen == [True, True, True]  # weights before each of the three steps
     line = json.loads((trainer.folder / "metrics.jsonl").read_text())
@@ -120,10 +118,12 @@ def test_a_step_without_a_finite_loss_is_skipped_if_told_so(config: TrainConfig)
 
 
 def test_more_skipped_steps_than_allowed_stop_the_run(config: TrainConfig) -> None:
-    config.faults.steps, config.faults.max_steps = "skip", 1
+    config.faults.steps = 1
     trainer = Trainer(config)
-    trainer.learner.loss = Loss(lambda outputs, target: outputs.sum(dim=1) * float("inf"))
-    with pytest.raises(TrainingError, match="became inf after 1 steps: that is more than 1 skipp"):
+    trainer.step.loss = Loss(lambda outputs, target: outputs.sum(dim=1) * float("inf"))
+    with pytest.raises(
+        TrainingError, match="became inf after 1 steps, on the images .*, with 1 such steps allowed"
+    ):
         trainer.fit()
 
 
@@ -144,7 +144,7 @@ def kill_a_worker_in(trainer: Trainer, step: int) -> None:
     def step_and_kill(*args: object) -> None:
         take_step(*args)
         if trainer.progress.step == step:
-            loader = trainer.data.loader("train", trainer.info.preprocessing)
+            loader = trainer.data.loader("train")
             os.kill(loader._iterator._workers[0].pid, signal.SIGKILL)
 
     trainer._step = step_and_kill
@@ -156,14 +156,14 @@ def test_a_dead_worker_is_named_or_replaced_without_a_trace(
     config.optim.epochs, config.optim.batch_size = 1, 4
     config.data.workers = 2
     whole, _ = train(config)
-    config.run.folder, config.faults.workers = str(tmp_path / "restart"), "restart"
+    config.run.folder, config.faults.workers = str(tmp_path / "restart"), 1
     trainer = Trainer(config)
     kill_a_worker_in(trainer, 2)
     trainer.fit()
     assert equal(weights(whole), weights(trainer.folder))
     (fault,) = faults(trainer.folder)
     assert fault["kind"] == "dead worker" and len(fault["images"]) >= 4
-    config.run.folder, config.faults.workers = str(tmp_path / "fail"), "fail"
+    config.run.folder, config.faults.workers = str(tmp_path / "fail"), 0
     trainer = Trainer(config)
     kill_a_worker_in(trainer, 2)
     with pytest.raises(TrainingError, match="a process that loads images died .*faults.jsonl"):
@@ -222,6 +222,40 @@ def test_a_second_writer_is_refused_and_told_who_is_there(config: TrainConfig) -
     FolderLock(folder).close()
 
 
+def test_a_process_that_a_killed_writer_has_forked_does_not_keep_the_folder(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from eat.training.folder import FolderLock\n"
+        "lock = FolderLock(Path(sys.argv[1])); child = os.fork()\n"
+        "if child: print(child, flush=True)\n"
+        "time.sleep(600)"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE)
+    forked = int(writer.stdout.readline())
+    try:
+        with pytest.raises(FileExistsError, match=f"process {writer.pid} on "):
+            FolderLock(tmp_path)
+        writer.kill()
+        writer.wait()
+        os.kill(forked, 0)  # it lives
+        FolderLock(tmp_path, patience=5).close()
+    finally:
+        writer.kill()
+        os.kill(forked, signal.SIGKILL)
+
+
+def test_what_killed_writers_left_of_files_is_removed(config: TrainConfig) -> None:
+    folder = Path(config.run.folder)
+    (folder / "checkpoints").mkdir(parents=True)
+    left = [folder / ".result.json.4711", folder / "checkpoints" / ".last.safetensors.4711"]
+    kept = [folder / ".notes", folder / "notes.4711"]
+    for path in left + kept:
+        path.write_text("x")
+    _, lock = open_folder(config, [])
+    lock.close()
+    assert not any(path.exists() for path in left) and all(path.exists() for path in kept)
+
+
 def test_a_state_with_code_in_it_is_not_loaded(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple:
@@ -246,7 +280,7 @@ def test_a_full_disk_stops_the_run_and_leaves_it_able_to_go_on(
         pytest.skip("no right to mount a small disk")
     try:
         config = small_run(sample, disk / "run")
-        config.optim.epochs = 4
+        config.optim.epochs = 3
         trainer = Trainer(config)
         end_epoch = trainer._end_epoch
 
@@ -264,7 +298,7 @@ def test_a_full_disk_stops_the_run_and_leaves_it_able_to_go_on(
         folder, _ = train(config)
         stopped = weights(folder)
         lines = (folder / "metrics.jsonl").read_text().splitlines()
-        assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+        assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
         config.run.folder = str(tmp_path / "whole")
         assert equal(weights(train(config)[0]), stopped)
     finally:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from eat.training.losses import LOSSES, emd_loss, mse_loss
+from eat.training.losses import LOSSES, choose_loss
+
+EMD, EMD_PER_IMAGE, MSE = LOSSES["emd"], LOSSES["emd_per_image"], LOSSES["mse"]
 
 # Cumulative differences 0.5, 0.25, 0 and 0, -0.5, 0: mean squares 0.3125 / 3 and 0.25 / 3.
 PREDICTED = torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.5, 0.5]])
@@ -12,26 +14,26 @@ TARGET = torch.tensor([[0.0, 0.5, 0.5], [0.0, 1.0, 0.0]])
 
 
 def test_emd_takes_one_root_for_the_batch() -> None:
-    assert emd_loss(PREDICTED, TARGET).item() == pytest.approx((0.5625 / 6) ** 0.5)
+    assert EMD(PREDICTED, TARGET).item() == pytest.approx((0.5625 / 6) ** 0.5)
 
 
 def test_emd_per_image_averages_the_roots() -> None:
     expected = ((0.3125 / 3) ** 0.5 + (0.25 / 3) ** 0.5) / 2
-    assert emd_loss(PREDICTED, TARGET, per_image=True).item() == pytest.approx(expected)
+    assert EMD_PER_IMAGE(PREDICTED, TARGET).item() == pytest.approx(expected)
 
 
 def test_the_two_emds_agree_on_one_image_and_else_the_batch_root_is_the_larger() -> None:
-    one = emd_loss(PREDICTED[:1], TARGET[:1])
-    torch.testing.assert_close(one, emd_loss(PREDICTED[:1], TARGET[:1], per_image=True))
-    assert emd_loss(PREDICTED, TARGET) > emd_loss(PREDICTED, TARGET, per_image=True)
+    one = EMD(PREDICTED[:1], TARGET[:1])
+    torch.testing.assert_close(one, EMD_PER_IMAGE(PREDICTED[:1], TARGET[:1]))
+    assert EMD(PREDICTED, TARGET) > EMD_PER_IMAGE(PREDICTED, TARGET)
 
 
 def test_emd_counts_how_far_votes_must_move() -> None:
     votes = torch.eye(10)
-    near, far = emd_loss(votes[:1], votes[1:2]), emd_loss(votes[:1], votes[9:])
+    near, far = EMD(votes[:1], votes[1:2]), EMD(votes[:1], votes[9:])
     assert near.item() == pytest.approx((1 / 10) ** 0.5)
     assert far.item() == pytest.approx((9 / 10) ** 0.5)
-    assert emd_loss(votes, votes).item() == 0
+    assert EMD(votes, votes).item() == 0
 
 
 @pytest.mark.parametrize("per_image", [False, True])
@@ -43,17 +45,18 @@ def test_emd_against_numpy(per_image: bool) -> None:
     ]
     means = [sum(row) / 10 for row in squares]
     expected = sum(m**0.5 for m in means) / 7 if per_image else (sum(means) / 7) ** 0.5
-    ours = emd_loss(torch.from_numpy(p), torch.from_numpy(t), per_image=per_image)
+    loss = EMD_PER_IMAGE if per_image else EMD
+    ours = loss(torch.from_numpy(p), torch.from_numpy(t))
     assert ours.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_emd_of_half_precision_is_taken_in_float32() -> None:
-    loss = emd_loss(PREDICTED.bfloat16(), TARGET.bfloat16())
+    loss = EMD(PREDICTED.bfloat16(), TARGET.bfloat16())
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx((0.5625 / 6) ** 0.5, rel=1e-6)
 
 
-@pytest.mark.parametrize("loss", [emd_loss, LOSSES["emd_per_image"]])
+@pytest.mark.parametrize("loss", [EMD, EMD_PER_IMAGE])
 def test_emd_has_the_gradient_of_a_small_step(loss: object) -> None:
     p = torch.softmax(torch.randn(3, 10, dtype=torch.float64), -1).requires_grad_()
     t = torch.softmax(torch.randn(3, 10, dtype=torch.float64), -1)
@@ -63,25 +66,35 @@ def test_emd_has_the_gradient_of_a_small_step(loss: object) -> None:
 @pytest.mark.parametrize("shapes", [((2, 10), (2, 9)), ((2, 10), (3, 10)), ((10,), (10,))])
 def test_emd_of_shapes_that_do_not_fit_is_refused(shapes: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(ValueError, match=r"EMD needs two \(B, K\) tensors"):
-        emd_loss(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
+        EMD(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
 
 
 def test_mse_by_hand_whether_scores_are_a_column_or_a_row() -> None:
     # A (3, 1) minus a (3,) would broadcast to (3, 3).
     column, row = torch.tensor([[0.1], [0.5], [0.9]]), torch.tensor([0.2, 0.5, 0.5])
     expected = pytest.approx((0.01 + 0.16) / 3)
-    assert mse_loss(column, row).item() == expected
-    assert mse_loss(row, column).item() == expected
-    assert mse_loss(row, row).item() == 0
+    assert MSE(column, row).item() == expected
+    assert MSE(row, column).item() == expected
+    assert MSE(row, row).item() == 0
 
 
 def test_mse_of_different_numbers_of_scores_is_refused() -> None:
     with pytest.raises(ValueError, match="as many predictions as targets"):
-        mse_loss(torch.zeros(3, 1), torch.zeros(4))
+        MSE(torch.zeros(3, 1), torch.zeros(4))
 
 
-def test_the_named_losses_are_these() -> None:
-    assert LOSSES["emd"](PREDICTED, TARGET) == emd_loss(PREDICTED, TARGET)
-    assert LOSSES["emd_per_image"](PREDICTED, TARGET) == emd_loss(PREDICTED, TARGET, per_image=True)
-    assert LOSSES["mse"](PREDICTED, TARGET) == mse_loss(PREDICTED, TARGET)
-    assert set(LOSSES) == {"emd", "emd_per_image", "mse"}
+@pytest.mark.parametrize(
+    ("option", "model", "outputs", "name"),
+    [
+        (None, "eat_base", 10, "emd_per_image"),
+        (None, "eat_base", 1, "mse"),
+        (None, "eat_base_released", 10, "emd"),
+        (None, "eat_base_released", 1, "mse"),
+        ("released", "eat_base", 10, "emd"),
+        ("released", "eat_base", 1, "mse"),
+        ("emd", "eat_base", 10, "emd"),
+        ("emd_per_image", "eat_base_released", 10, "emd_per_image"),
+    ],
+)
+def test_the_loss_of_a_run(option: str | None, model: str, outputs: int, name: str) -> None:
+    assert choose_loss(option, model, outputs) is LOSSES[name]

@@ -1,4 +1,4 @@
-"""Several processes, and several passes, do together what one does in one."""
+"""Several processes and micro-batches train as one process with one batch."""
 
 import json
 import os
@@ -59,20 +59,29 @@ def assert_same(one: Path, other: Path) -> None:
         torch.testing.assert_close(weights[name], others[name], rtol=0, atol=2e-4)
 
 
-@pytest.fixture
-def config(sample: Path, tmp_path: Path) -> TrainConfig:
-    """Batches of 9 images of 48, so that the last has 3: less than there are parts."""
-    config = small_run(sample, tmp_path / "one")
+def uneven_run(sample: Path, folder: Path) -> TrainConfig:
+    """Batches of 9 images of 48, so that the last has 3: fewer than there are micro-batches."""
+    config = small_run(sample, folder)
     config.optim.batch_size, config.optim.clip_norm, config.optim.ema = 9, 1.0, 0.9
     config.model.settings = config.model.settings | {"drop_path_rate": 0.3}
     return config
 
 
-def test_two_processes_of_two_passes_train_and_evaluate_as_one(
-    config: TrainConfig, tmp_path: Path
+@pytest.fixture
+def config(sample: Path, tmp_path: Path) -> TrainConfig:
+    return uneven_run(sample, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def one(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that run by one process with one micro-batch a step."""
+    return train(uneven_run(sample, tmp_path_factory.mktemp("one") / "run"))[0]
+
+
+def test_two_processes_of_two_micro_batches_train_and_evaluate_as_one(
+    config: TrainConfig, one: Path, tmp_path: Path
 ) -> None:
-    one, _ = train(config)
-    config.run.folder, config.run.passes = str(tmp_path / "two"), 2
+    config.run.folder, config.run.accumulation_steps = str(tmp_path / "two"), 2
     process = start(config)
     output, _ = process.communicate()
     assert process.returncode == 0, output
@@ -87,14 +96,14 @@ def test_two_processes_of_two_passes_train_and_evaluate_as_one(
     assert begun["processes"] == 2 and begun["seed"] == 0 and begun["packages"]["torch"]
 
 
-def test_passes_add_up_to_one(config: TrainConfig, tmp_path: Path) -> None:
-    one, _ = train(config)
-    config.run.folder, config.run.passes = str(tmp_path / "passes"), 4
+def test_micro_batches_add_up_to_one_batch(config: TrainConfig, one: Path, tmp_path: Path) -> None:
+    config.run.folder, config.run.accumulation_steps = str(tmp_path / "accumulated"), 4
     assert_same(one, train(config)[0])
 
 
-def test_checkpointed_gradients_train_the_same(config: TrainConfig, tmp_path: Path) -> None:
-    one, _ = train(config)
+def test_checkpointed_gradients_train_the_same(
+    config: TrainConfig, one: Path, tmp_path: Path
+) -> None:
     config.run.folder, config.run.grad_checkpointing = str(tmp_path / "less"), True
     assert_same(one, train(config)[0])
 
@@ -119,22 +128,24 @@ def test_two_processes_told_to_stop_continue_as_one(config: TrainConfig, tmp_pat
 
 
 def test_a_step_smaller_than_its_parts_is_refused(config: TrainConfig) -> None:
-    config.run.passes = 9
+    config.run.accumulation_steps, config.optim.epochs = 9, 1
     train(config)
-    config.run.passes, config.optim.batch_size = 5, 4
-    with pytest.raises(ValueError, match="run.passes is 5: expected 1 to 4"):
+    config.run.accumulation_steps, config.optim.batch_size = 5, 4
+    with pytest.raises(ValueError, match="run.accumulation_steps is 5: expected 1 to 4"):
         train(config)
 
 
 @pytest.mark.parametrize(
-    "size, batch, processes, passes", [(48, 9, 2, 2), (7, 3, 3, 1), (5, 8, 2, 4)]
+    "size, batch, processes, micro_batches", [(48, 9, 2, 2), (7, 3, 3, 1), (5, 8, 2, 4)]
 )
 def test_the_parts_of_all_processes_are_the_batches_of_one(
-    size: int, batch: int, processes: int, passes: int
+    size: int, batch: int, processes: int, micro_batches: int
 ) -> None:
     whole = list(TrainBatches(size, batch, seed=3))
     shares = [
-        TrainBatches(size, batch, 3, accumulation_steps=passes, processes=processes, process=p)
+        TrainBatches(
+            size, batch, 3, accumulation_steps=micro_batches, processes=processes, process=p
+        )
         for p in range(processes)
     ]
     loaded = [list(share) for share in shares]
@@ -142,7 +153,7 @@ def test_the_parts_of_all_processes_are_the_batches_of_one(
     for step, expected in enumerate(whole):
         met: list[tuple[int, tuple[int, int]]] = []
         for share, parts in zip(shares, loaded, strict=True):
-            mine = parts[step * passes : (step + 1) * passes]
+            mine = parts[step * micro_batches : (step + 1) * micro_batches]
             for (first, count), keys in zip(share.micro_batches(step), mine, strict=True):
                 assert len(keys) == max(count, 1) and keys[0] == expected[first]
                 met += enumerate(keys[:count], start=first)

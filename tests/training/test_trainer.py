@@ -13,16 +13,18 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from conftest import SMALL
 from tensorboardX.proto.event_pb2 import Event
 
 from eat.checkpoint import load_checkpoint, read_info
 from eat.cli import parse_train
-from eat.config import OptimConfig, TrainConfig
+from eat.config import ModelConfig, OptimConfig, TrainConfig
 from eat.evaluation.metrics import srcc
-from eat.models import EAT
+from eat.models import EAT, WeightsError
 from eat.system.provenance import git_revision
 from eat.system.stops import TrainingError
 from eat.training.losses import Loss
+from eat.training.setup import resolve_model
 from eat.training.step import schedule_factor
 from eat.training.trainer import Trainer, train
 
@@ -125,13 +127,13 @@ def test_a_compiled_run_ends_as_one_that_is_not(
 def test_the_average_of_the_weights_is_what_is_kept(config: TrainConfig) -> None:
     config.optim.ema, config.optim.epochs, config.optim.batch_size = 0.75, 1, 16
     trainer = Trainer(config)
-    update, seen = trainer.learner.update, []
+    update, seen = trainer.step.update, []
 
     def update_and_look() -> None:
         update()
-        seen.append(trainer.learner.bare.head.weight.detach().clone())
+        seen.append(trainer.step.raw_model.head.weight.detach().clone())
 
-    trainer.learner.update = update_and_look
+    trainer.step.update = update_and_look
     trainer.fit()
     assert len(seen) == 3
     mean = 0.75 * (0.75 * seen[0] + 0.25 * seen[1]) + 0.25 * seen[2]
@@ -160,7 +162,7 @@ def test_every_epoch_and_the_end_are_reported(config: TrainConfig) -> None:
 
 
 def test_with_a_validation_split_the_result_is_on_the_test_split(config: TrainConfig) -> None:
-    config.data.val_fraction = 0.25
+    config.data.val_fraction, config.optim.epochs = 0.25, 1
     folder, _ = train(config)
     assert '"split": "val"' in (folder / "metrics.jsonl").read_text()
     assert json.loads((folder / "result.json").read_text())["split"] == "test"
@@ -168,7 +170,7 @@ def test_with_a_validation_split_the_result_is_on_the_test_split(config: TrainCo
 
 
 def test_a_score_model_trains_with_mse(config: TrainConfig) -> None:
-    config.model.num_outputs = 1
+    config.model.num_outputs, config.optim.epochs = 1, 1
     folder, metrics = train(config)
     model, _ = load_checkpoint(folder / "checkpoints" / "best.safetensors")
     assert model.num_outputs == 1 and "emd" not in metrics
@@ -176,7 +178,7 @@ def test_a_score_model_trains_with_mse(config: TrainConfig) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16"])
 def test_bf16_trains(config: TrainConfig, precision: str) -> None:
-    config.run.precision = precision
+    config.run.precision, config.optim.epochs = precision, 1
     _, metrics = train(config)
     assert math.isfinite(metrics["emd"])
 
@@ -193,7 +195,7 @@ def test_an_infinite_loss_stops_the_run_and_names_the_images(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = Trainer(config)
-    trainer.learner.loss = Loss(lambda outputs, target: outputs.sum(dim=1) * math.nan)
+    trainer.step.loss = Loss(lambda outputs, target: outputs.sum(dim=1) * math.nan)
     with pytest.raises(
         TrainingError, match=r"loss became nan after 0 steps, on the images \d+\.jpg"
     ):
@@ -203,24 +205,106 @@ def test_an_infinite_loss_stops_the_run_and_names_the_images(
 def test_training_without_weights_on_photographs_says_it_will_not_generalise(
     config: TrainConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config.data.name = "ava"
+    config.data.name, config.optim.epochs = "ava", 1
     train(config)
     assert "WITHOUT pretrained weights" in caplog.text
 
 
-def test_the_sample_does_not_ask_for_pretrained_weights(
-    config: TrainConfig, caplog: pytest.LogCaptureFixture
-) -> None:
-    train(config)
-    assert "WITHOUT" not in caplog.text
+def test_the_sample_does_not_ask_for_pretrained_weights(run: Path) -> None:
+    assert "WITHOUT" not in (run / "train.log").read_text()
 
 
 def test_weights_of_a_run_start_another(config: TrainConfig, checkpoint: Path) -> None:
     config.model.weights = str(checkpoint)
     trainer = Trainer(config)
     model, _ = load_checkpoint(checkpoint)
-    start = trainer.learner.bare.state_dict()
+    start = trainer.step.raw_model.state_dict()
     assert all(torch.equal(start[name], value) for name, value in model.state_dict().items())
+
+
+def test_weights_of_a_run_bring_their_model_size_and_settings(
+    config: TrainConfig, checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config.model = ModelConfig(weights=str(checkpoint), settings={"eta": 0.5}, num_outputs=1)
+    config.data.size, config.optim.epochs = None, 1
+    folder, _ = train(config)
+    info = read_info(folder / "checkpoints" / "last.safetensors")
+    assert (info.model.name, info.model.img_size, info.model.num_outputs) == (
+        "eat_nano",
+        (64, 64),
+        1,
+    )
+    assert info.model.settings == SMALL | {"eta": 0.5}
+    assert (
+        f"{checkpoint} (eat)" in caplog.text and "missing 2 (head.weight, head.bias)" in caplog.text
+    )
+    written = parse_train(["--config", str(folder / "config.yaml")])
+    assert (written.model.name, written.data.size) == ("eat_nano", 64)
+
+
+def test_another_model_than_that_of_the_weights_is_refused_with_what_to_take(
+    config: TrainConfig, checkpoint: Path
+) -> None:
+    config.model.weights, config.model.settings = str(checkpoint), {}
+    with pytest.raises(WeightsError, match=r"are those of eat_nano with .*--model.name null"):
+        train(config)
+
+
+def test_a_model_without_a_name_or_weights_of_a_run_is_the_papers() -> None:
+    assert resolve_model(TrainConfig()).model.name == "eat_base"
+    weights = ModelConfig(weights="dat_base_in1k_224.pth")
+    assert resolve_model(TrainConfig(model=weights)).model.name == "eat_base"
+
+
+def test_norms_biases_and_bias_tables_do_not_decay(config: TrainConfig) -> None:
+    config.optim.weight_decay = 0.1
+    step = Trainer(config).step
+    names = {parameter: name for name, parameter in step.raw_model.named_parameters()}
+    groups = {
+        g["weight_decay"]: {names[p] for p in g["params"]} for g in step.optimizer.param_groups
+    }
+    assert set(groups) == {0.0, 0.1} and groups[0.0] | groups[0.1] == set(names.values())
+    matrices = {n for p, n in names.items() if p.ndim > 1 and not n.endswith("bias_table")}
+    assert groups[0.1] == matrices
+    assert sum(name.endswith("bias_table") for name in groups[0.0]) == 5
+
+
+def test_decay_of_all_parameters_is_one_group(config: TrainConfig) -> None:
+    config.optim.weight_decay, config.optim.decay = 0.1, "all"
+    (group,) = Trainer(config).step.optimizer.param_groups
+    assert group["weight_decay"] == 0.1
+
+
+def test_a_checkpoint_knows_the_percentiles_of_its_scores(run: Path) -> None:
+    scores = pd.read_csv(run / "predictions.csv")["predicted"]
+    quantiles = read_info(run / "checkpoints" / "best.safetensors").score_quantiles
+    np.testing.assert_allclose(quantiles, np.quantile(scores, np.linspace(0, 1, 101)), rtol=1e-6)
+
+
+def test_the_log_says_which_split_chooses_the_epoch(
+    config: TrainConfig, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "srcc on the test split chooses the best epoch" in (run / "train.log").read_text()
+    config.data.val_fraction, config.optim.epochs = 0.25, 1
+    train(config)
+    assert "data: sample data, 36 training, 12 validation, 16 test images" in caplog.text
+    assert "srcc on the validation split chooses the best epoch" in caplog.text
+    assert "epoch 1: loss" in caplog.text and ", validation: srcc" in caplog.text
+    assert "test split, best epoch: srcc" in caplog.text
+
+
+def test_scores_on_a_scale_of_ones_own(config: TrainConfig, sample: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (sample / "images").iterdir())
+    rows = [
+        f"{n},{100 * i / len(names)},{'test' if i % 4 else 'train'}" for i, n in enumerate(names)
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,score,split", *rows]))
+    config.data.name, config.data.labels = "table", str(tmp_path / "labels.csv")
+    config.data.low, config.data.high, config.optim.epochs = 0, 100, 1
+    folder, metrics = train(config)
+    info = read_info(folder / "checkpoints" / "last.safetensors")
+    assert (info.scale.low, info.scale.high, info.scale.target_scale) == (0, 100, 100)
+    assert math.isfinite(metrics["srcc"])
 
 
 def test_schedules_by_hand() -> None:
@@ -243,5 +327,6 @@ def test_images_left_out_by_choice_stand_in_the_runs_folder(
     for name in names[3:]:
         (tmp_path / "images" / name).symlink_to(sample / "images" / name)
     config.data.images, config.data.missing = str(tmp_path / "images"), "leave_out"
+    config.optim.epochs = 1
     folder, _ = train(config)
     assert (folder / "left_out.txt").read_text().splitlines() == names[:3]

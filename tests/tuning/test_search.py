@@ -255,7 +255,7 @@ def test_a_search_on_another_machine_over_ssh(
     (code / "small.yaml").write_text(yaml.safe_dump(config.to_dict()))
     shipped = yaml.safe_load((ROOT / "config_remote.yml").read_text())
     service = shipped["trainingService"] | {"machineList": [machine]}
-    del service["trialGpuNumber"]
+    del service["trialGpuNumber"], shipped["searchSpaceFile"]
     changed = {
         "trialCommand": "python main_nni.py --config small.yaml",
         "trialCodeDirectory": str(code),

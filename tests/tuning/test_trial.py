@@ -1,12 +1,17 @@
 """The bridge to nni."""
 
+import json
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
+from conftest import small_run
 
+from eat.cli import main, train_main
 from eat.tuning import trial as tuning
 
 ROOT = Path(__file__).parents[2]
@@ -39,3 +44,27 @@ def test_a_trial_gets_its_parameters_under_option_names(monkeypatch: pytest.Monk
         nni, "get_next_parameter", lambda: {"batch_size": 16, "init_lr": 1e-6, "model.name": "x"}
     )
     assert tuning.parameters() == {"optim.batch_size": 16, "optim.lr": 1e-6, "model.name": "x"}
+
+
+@pytest.mark.parametrize("entry", ["main_nni.py", "eat train"])
+def test_both_entries_take_nnis_parameters_and_folder_and_report(
+    entry: str, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nni = pytest.importorskip("nni", reason="nni is not installed")
+    told: list[tuple[str, float]] = []
+    for kind in ("intermediate", "final"):
+        report = partial(lambda kind, result: told.append((kind, result["default"])), kind)
+        monkeypatch.setattr(nni, f"report_{kind}_result", report)
+    monkeypatch.setattr(nni, "get_next_parameter", lambda: {"init_lr": 0.002, "batch_size": 12.0})
+    monkeypatch.setattr(tuning, "end_with_parent", lambda: None)
+    monkeypatch.setenv("NNI_PLATFORM", "unittest")
+    monkeypatch.setenv("NNI_OUTPUT_DIR", str(tmp_path / "trial"))
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(small_run(sample, tmp_path / "elsewhere").to_dict()))
+    argv = ["--config", str(file), "--optim.lr", "0.5", "--optim.epochs", "1"]
+    assert (train_main(argv) if entry == "main_nni.py" else main(["train", *argv])) == 0
+    config = yaml.safe_load((tmp_path / "trial" / "config.yaml").read_text())
+    assert (config["optim"]["lr"], config["optim"]["batch_size"]) == (0.002, 12)
+    result = json.loads((tmp_path / "trial" / "result.json").read_text())
+    assert told == [("intermediate", pytest.approx(result["srcc"])), ("final", result["srcc"])]
+    assert not (tmp_path / "elsewhere").exists()

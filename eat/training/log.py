@@ -1,0 +1,132 @@
+"""Log, metrics and curves of a run."""
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from accelerate import Accelerator
+from tensorboardX import SummaryWriter
+
+from eat.checkpoint import CheckpointInfo
+from eat.config import TrainConfig
+from eat.data.splits import Splits
+from eat.models import AestheticModel
+from eat.system.files import append_line, finite, write_atomically
+from eat.system.processes import is_main
+
+log = logging.getLogger("eat")
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+
+
+@contextmanager
+def logging_to(folder: Path) -> Iterator[None]:
+    """Log to the terminal and to train.log in a run's folder; in other processes, nowhere."""
+    handlers: list[logging.Handler] = [logging.NullHandler()]
+    if is_main():
+        handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(folder / "train.log")]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+
+
+def describe_data(config: TrainConfig, splits: Splits, eval_split: str) -> None:
+    """Log the images of each split, and the split that chooses the best epoch."""
+    sizes = [f"{len(table)} {SPLITS[name]}" for name, table in splits.tables().items()]
+    log.info("data: %s, %s images", splits.dataset.title, ", ".join(sizes))
+    if splits.left_out:
+        log.warning("%d labelled images have no file and are left out", len(splits.left_out))
+    log.info(
+        "%s on the %s split chooses the best epoch%s",
+        config.run.metric,
+        SPLITS[eval_split],
+        "; --data.val_fraction 0.1 would hold images out for that" if eval_split == "test" else "",
+    )
+
+
+def describe_model(
+    config: TrainConfig, info: CheckpointInfo, model: AestheticModel, accelerator: Accelerator
+) -> None:
+    """Log the model, where it is trained, and how a step's images are divided."""
+    log.info(
+        "model: %s, %.2f M parameters, %d outputs, %d pixels, on %s in %s",
+        info.model.name,
+        sum(p.numel() for p in model.parameters()) / 1e6,
+        info.model.num_outputs,
+        info.model.img_size[0],
+        accelerator.device,
+        config.run.precision,
+    )
+    processes, micro_batches = accelerator.num_processes, config.run.accumulation_steps
+    if processes * micro_batches == 1:
+        return
+    log.info(
+        "a step's %d images: %d processes, %d micro-batches each",
+        config.optim.batch_size,
+        processes,
+        micro_batches,
+    )
+    if model.averages_points:
+        log.warning(
+            "this profile averages interest points over the images of a micro-batch, so that its "
+            "results depend on the numbers of processes and accumulation steps"
+        )
+
+
+class EpochLog:
+    """The epochs of a run, in ``metrics.jsonl``, ``curves/`` and the log.
+
+    Args:
+        folder: the run's.
+        split: the split that the metrics of an epoch belong to.
+        epochs: finished ones; what is recorded of later ones is removed, as they run again.
+    """
+
+    def __init__(self, folder: Path, split: str, epochs: int) -> None:
+        self.file = folder / "metrics.jsonl"
+        self.split = split
+        lines = self.file.read_text().splitlines()[:epochs] if self.file.exists() else []
+        if self.file.exists():
+            write_atomically(self.file, "".join(f"{line}\n" for line in lines).encode())
+        self.earlier = [json.loads(line) for line in lines]
+        purge = epochs + 1 if lines else None
+        self.curves = SummaryWriter(str(folder / "curves"), purge_step=purge)
+
+    def earlier_metrics(self) -> list[dict[str, float]]:
+        """The metrics of each epoch that an earlier start has finished."""
+        found = []
+        for line in self.earlier:
+            names = list(line)[list(line).index("split") + 1 :]
+            found.append({name: math.nan if line[name] is None else line[name] for name in names})
+        return found
+
+    def write(self, record: dict[str, float], metrics: dict[str, float]) -> None:
+        """Add an epoch: its number, learning rate, loss and speed, and its metrics."""
+        for name, value in record.items():
+            self.curves.add_scalar(f"train/{name}", value, record["epoch"])
+        for name, value in metrics.items():
+            self.curves.add_scalar(f"{self.split}/{name}", value, record["epoch"])
+        line = finite(record) | {"split": self.split} | finite(metrics)
+        append_line(self.file, json.dumps(line))
+        log.info(
+            "epoch %d: loss %.4f, %s: %s (%.0f images/s)",
+            record["epoch"],
+            record["train_loss"],
+            SPLITS[self.split],
+            ", ".join(f"{name} {metrics[name]:.4f}" for name in ("srcc", "plcc", "accuracy")),
+            record["images_per_second"],
+        )
+
+    def close(self) -> None:
+        """Write what the curves still hold back."""
+        self.curves.close()

@@ -1,0 +1,218 @@
+"""From a run's options to its splits, loaders, model and checkpoint description."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from eat.checkpoint import CheckpointInfo, ModelSpec, read_info
+from eat.config import TrainConfig
+from eat.data.dataset import targets
+from eat.data.labels.identity import fingerprint
+from eat.data.labels.table import LabelError, vote_columns
+from eat.data.loading import TrainBatches, make_loader, rows_in_order
+from eat.data.splits import Splits, read_splits
+from eat.data.transforms import Preprocessing
+from eat.models import AestheticModel, LoadReport, WeightsError, create_model, load_weights
+
+MAX_EVAL_BATCH = 64  # images of a forward pass that keeps nothing for a backward one
+
+
+def model_of_weights(path: str | None) -> ModelSpec | None:
+    """The model of a run's checkpoint; None for weights from elsewhere, or none."""
+    if path is None or Path(path).suffix != ".safetensors":
+        return None
+    try:
+        return read_info(path).model
+    except WeightsError:
+        return None  # if the file is damaged, loading it says so
+
+
+def resolve_model(config: TrainConfig) -> TrainConfig:
+    """Options with a model's name: if there is none, that of the weights, else eat_base.
+
+    With the name come the settings and the size that the options leave open.
+    """
+    if config.model.name is not None:
+        return config
+    spec = model_of_weights(config.model.weights)
+    if spec is None:
+        return replace(config, model=replace(config.model, name="eat_base"))
+    settings = spec.settings | config.model.settings
+    return replace(
+        config,
+        model=replace(config.model, name=spec.name, settings=settings),
+        data=replace(config.data, size=config.data.size or spec.img_size[0]),
+    )
+
+
+def read_run_splits(config: TrainConfig) -> Splits:
+    """Read the label tables of a run.
+
+    Raises:
+        LabelError: label files or images are wrong, or a split is missing.
+    """
+    data = config.data
+    assert data.labels and data.images, "TrainConfig.check was not called"
+    splits = read_splits(
+        data.name,
+        data.labels,
+        data.images,
+        low=data.low,
+        high=data.high,
+        test=data.test,
+        val=data.val,
+        val_fraction=data.val_fraction,
+        missing=data.missing,
+        seed=config.run.seed,
+    )
+    if not len(splits.train):
+        raise LabelError(f"{data.labels}: no image is left for the training split")
+    if splits.test is None and splits.val is None:
+        raise LabelError(
+            f"{data.labels}: no image is marked as test; give --data.test, or "
+            "--data.val_fraction 0.1 to hold some out"
+        )
+    return splits
+
+
+def make_model(
+    config: TrainConfig, splits: Splits
+) -> tuple[CheckpointInfo, AestheticModel, LoadReport | None]:
+    """Build the model of a run, with the weights that it starts from.
+
+    Returns:
+        What its checkpoints say of it, the model, and the report on the weights, if any.
+
+    Raises:
+        ValueError: a setting is unknown or out of range, or the images are not square.
+        WeightsError: the weights cannot be read, or do not fit.
+    """
+    choice, data, dataset = config.model, config.data, splits.dataset
+    assert choice.name is not None, "resolve_model was not called"
+    outputs = choice.num_outputs or len(vote_columns(splits.train)) or 1
+    targets(splits.train.iloc[:1], dataset.scale, outputs)  # fails before the model is built
+    try:
+        model = create_model(choice.name, outputs, data.size, **choice.settings)
+    except TypeError as error:
+        raise ValueError(f"model.settings {choice.settings}: {error}") from error
+    if model.img_size[0] != model.img_size[1]:
+        raise ValueError(f"training takes square images, not {model.img_size}")
+    info = CheckpointInfo(
+        model=ModelSpec(choice.name, outputs, model.img_size, choice.settings),
+        dataset=dataset.name,
+        title=dataset.title,
+        scale=dataset.scale,
+        preprocessing=Preprocessing(
+            size=model.img_size[0],
+            train_resize=data.train_resize,
+            interpolation=data.interpolation,
+            flip=data.flip,
+            upright=data.upright,
+            decode=data.decode,
+        ),
+        config=config.to_dict(),
+        splits={
+            name: {"images": len(table), "fingerprint": fingerprint(table)}
+            for name, table in splits.tables().items()
+        },
+    )
+    if choice.weights is None:
+        return info, model, None
+    try:
+        return info, model, load_weights(model, choice.weights, verbose=False)
+    except WeightsError as error:
+        spec = model_of_weights(choice.weights)
+        if spec is None:
+            raise
+        raise WeightsError(
+            f"{error}; the weights are those of {spec.name} with model.settings {spec.settings}, "
+            "which --model.name null takes over"
+        ) from error
+
+
+class RunData:
+    """Loaders of one process's share of a run's splits.
+
+    Args:
+        config: the run's options.
+        splits: its label tables.
+        info: scale, outputs and preprocessing of its model.
+        processes: how many train.
+        process: which of them this is.
+
+    Raises:
+        ValueError: a step has fewer images than there are processes and accumulation steps.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        splits: Splits,
+        info: CheckpointInfo,
+        processes: int = 1,
+        process: int = 0,
+    ) -> None:
+        self.config = config
+        self.info = info
+        self.processes, self.process = processes, process
+        self.tables = splits.tables()
+        size, micro_batches = config.optim.batch_size, config.run.accumulation_steps
+        if size < processes * micro_batches:
+            raise ValueError(
+                f"optim.batch_size is {size}, the images of a step over all processes: expected at "
+                f"least {processes} processes x {micro_batches} run.accumulation_steps"
+            )
+        self.batches = TrainBatches(
+            len(splits.train),
+            size,
+            config.run.seed,
+            accumulation_steps=micro_batches,
+            processes=processes,
+            process=process,
+        )
+        self._loaders: dict[str, DataLoader] = {}
+
+    @property
+    def eval_split(self) -> str:
+        """The split that chooses the best epoch."""
+        return "val" if "val" in self.tables else "test"
+
+    @property
+    def final_split(self) -> str:
+        """The split of the run's result."""
+        return "test" if "test" in self.tables else "val"
+
+    def loader(self, split: str) -> DataLoader:
+        """This process's share of a split. Made once, and anew after ``drop``."""
+        if split not in self._loaders:
+            table, data, training = self.tables[split], self.config.data, split == "train"
+            self._loaders[split] = make_loader(
+                table,
+                str(data.images),
+                targets(table, self.info.scale, self.info.model.num_outputs),
+                self.info.preprocessing,
+                self.batches if training else self._rows(split),
+                data.workers,
+                cache=data.cache,
+                training=training,
+            )
+        return self._loaders[split]
+
+    def _rows(self, split: str) -> list[list[int]]:
+        """The rows of each batch that this process evaluates."""
+        size = min(self.config.optim.batch_size, MAX_EVAL_BATCH)
+        count = len(self.tables[split])
+        return rows_in_order(count, size, processes=self.processes, process=self.process)
+
+    def drop(self, split: str) -> None:
+        """Give up a loader whose processes have died."""
+        self._loaders.pop(split, None)
+
+    def own_rows(self, split: str, outputs: torch.Tensor) -> torch.Tensor:
+        """Outputs (N, K) of this process, with zeros in the rows that others compute."""
+        own = [row for rows in self._rows(split) for row in rows]
+        kept = torch.zeros_like(outputs)
+        kept[own] = outputs[own]
+        return kept
