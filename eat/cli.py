@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from eat.config import DataConfig, FaultConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from eat.config.files import find_config
 from eat.signatures import signature_of
 from eat.system.heap import keep_heap
 from eat.system.processes import is_main
@@ -45,9 +46,27 @@ class Parser(ArgumentParser):
         return f"\n{self.prog} --help explains every option."
 
 
+class ConfigFile(ActionConfigFile):
+    """A YAML file of options: a path, or the name of a shipped one."""
+
+    def __call__(
+        self, parser: Any, cfg: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        """Read the file's options into those that are parsed."""
+        try:
+            path = find_config(values)
+        except ValueError as error:
+            parser.error(str(error))
+        super().__call__(parser, cfg, str(path), option_string)
+
+
 def add_train_arguments(parser: Parser) -> None:
     """The options of a training run: a YAML file, and every field of TrainConfig by dotted name."""
-    parser.add_argument("--config", action="config", help="YAML file of options; later ones win.")
+    parser.add_argument(
+        "--config",
+        action=ConfigFile,
+        help="YAML file of options, or the name of a shipped one, such as sample; later ones win.",
+    )
     parser.add_class_arguments(DataConfig, "data")
     parser.add_class_arguments(ModelConfig, "model")
     parser.add_class_arguments(OptimConfig, "optim")
