@@ -15,6 +15,7 @@ echo "== The score of an image, 1 to 10"
 eat score "$image" --checkpoint "$checkpoint" --format jsonl
 echo "== The model's interest points in it"
 eat points "$image" --checkpoint "$checkpoint" --out "$run/points.png"
+ln -sfn "$(basename "$run")" runs/quickstart
 echo
 echo "Pictures: $run/points.png, $run/curves.png, $run/predictions.png"
-echo "Go on:    source .venv/bin/activate && eat --help"
+echo "Go on:    source .venv/bin/activate && eat --help (runs/quickstart is this run)"
