@@ -1,5 +1,9 @@
-"""For tools that look for a setup.py; the metadata stands in pyproject.toml."""
+"""The packages, where pyproject.toml cannot say it: the wheel has configs/ as eat/configs/."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+setup(
+    packages=[*find_packages(include=["eat", "eat.*"]), "eat.configs"],
+    package_dir={"eat.configs": "configs"},
+    package_data={"eat": ["py.typed"], "eat.configs": ["**/*.yaml"]},
+)

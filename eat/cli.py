@@ -22,6 +22,7 @@ from eat.config.commands import (
     SampleOptions,
     ScoreOptions,
 )
+from eat.config.files import find_config
 from eat.config.legacy import is_legacy, translate
 from eat.system.heap import keep_heap
 from eat.system.processes import from_main, init_distributed, is_main, world_size
@@ -91,24 +92,36 @@ class Parser(ArgumentParser):
         return f"\n{self.prog} --help explains every option."
 
 
-class TrainFile(ActionConfigFile):
-    """``--config FILE``: options of a run, those of version 0.1 under their present names."""
+class ConfigFile(ActionConfigFile):
+    """``--config``: a YAML file of options, or the name of a shipped one.
 
-    @staticmethod
-    def apply_config(parser: ArgumentParser, cfg: Namespace, dest: str, value: str) -> None:
-        """Lay a file's options over those before it."""
-        path = Path(value)
-        content = yaml.safe_load(path.read_text()) if path.is_file() else None
+    Options of version 0.1 are translated.
+    """
+
+    def __call__(
+        self, parser: Any, cfg: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        """Lay the file's options over those before it."""
+        try:
+            path = find_config(values)
+            content = yaml.safe_load(path.read_text())
+        except (ValueError, OSError, yaml.YAMLError) as error:
+            parser.error(f"--config {values}: {error}")
+        values = str(path)
         if isinstance(content, dict) and is_legacy(content):
             if is_main():
                 sys.stderr.write(f"{parser.prog}: {path}: options of version 0.1, translated\n")
-            value = yaml.safe_dump(translate(content))
-        ActionConfigFile.apply_config(parser, cfg, dest, value)
+            values = yaml.safe_dump(translate(content))
+        super().__call__(parser, cfg, values, option_string)
 
 
 def add_train_arguments(parser: Parser) -> None:
     """The options of a training run: a YAML file, and every field of TrainConfig by dotted name."""
-    parser.add_argument("--config", action=TrainFile, help="YAML file of options; later ones win.")
+    parser.add_argument(
+        "--config",
+        action=ConfigFile,
+        help="YAML file of options, or the name of a shipped one, such as sample; later ones win.",
+    )
     parser.add_class_arguments(DataConfig, "data")
     parser.add_class_arguments(ModelConfig, "model")
     parser.add_class_arguments(OptimConfig, "optim")

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Environment, then all tests. Arguments go to pytest.
+# Environment, style, types, then all tests in parallel. Arguments go to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
+export OMP_NUM_THREADS=1 # for each worker of pytest and the processes that it starts
 ruff check .
 ruff format --check .
+mypy
 exec python -m pytest "$@"

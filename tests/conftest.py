@@ -1,5 +1,6 @@
 """Shared by all tests: a small sample data set, and one short run on it."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from eat.sample.make import make_sample
 # A shell has its background jobs ignore Ctrl-C, and Python and its children leave it at that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Small models gain nothing from more threads, and lose much where cores are busy.
+# Small models gain nothing from more threads, and lose much where cores are busy. The variable is
+# for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
 SHARED = Path(__file__).parents[1].parent / "shared"
