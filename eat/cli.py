@@ -466,7 +466,7 @@ def parse(prog: str, command: Command, argv: Sequence[str]) -> tuple[Any, Any]:
     """
     parser = Parser(prog=prog, allow_abbrev=False, description=command.help)
     word = command.positional
-    given = {"nargs": word.nargs} if word.nargs else {}
+    given: dict[str, Any] = {"nargs": word.nargs} if word.nargs else {}
     kind = str | None if word.nargs == "?" else str
     parser.add_argument(word.name, type=kind, help=word.help, **given)
     parser.add_class_arguments(command.options)

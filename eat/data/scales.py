@@ -44,10 +44,10 @@ def to_scores(outputs: NDArray, scale: ScoreScale) -> NDArray[np.float64]:
     Returns:
         (N,) float64.
     """
-    outputs = np.asarray(outputs, dtype=np.float64)
-    if outputs.shape[1] == 1:
-        return outputs[:, 0] * scale.target_scale
-    return outputs @ np.linspace(scale.low, scale.high, outputs.shape[1])
+    values = np.asarray(outputs, dtype=np.float64)
+    if values.shape[1] == 1:
+        return values[:, 0] * scale.target_scale
+    return values @ np.linspace(scale.low, scale.high, values.shape[1])
 
 
 def rescale(scores: Scores, source: ScoreScale, target: ScoreScale) -> Scores:
