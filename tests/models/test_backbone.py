@@ -36,6 +36,17 @@ def test_any_stage_takes_any_letter(profile: str, letters: str) -> None:
     assert [net is not None for net in interest] == [letter == "E" for letter in letters]
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_letter_d_has_padded_kernels_and_a_range_in_both_profiles(profile: str) -> None:
+    blocks = [stage.blocks[0].attn for stage in mini(profile, stages=("D",) * 4).stages]
+    offsets = [block.offset for block in blocks]
+    assert [net.conv.kernel_size[0] for net in offsets] == [9, 7, 5, 3]
+    assert [net.conv.padding[0] for net in offsets] == [4, 3, 2, 1]
+    assert {net.range_factor for net in offsets} == {2.0}
+    assert not any(block.bound_positions or block.rotate for block in blocks)
+    assert blocks[2].points(torch.zeros(1, 4, 4, 16)).shape == (1, 1, 4, 4, 2)
+
+
 def test_letters_may_be_mixed_and_repeated_within_a_stage() -> None:
     model = mini(stages=("S", "DL", "LEDS", "EE"))
     assert [len(stage.blocks) for stage in model.stages] == [1, 2, 4, 2]

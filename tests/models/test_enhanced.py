@@ -152,6 +152,15 @@ def test_a_grid_first_made_while_scoring_serves_in_training() -> None:
     assert kept_grid(5, 3, like) is kept_grid(5, 3, like)
 
 
+@pytest.mark.parametrize(("size", "points"), [(384, (17, 12)), (512, (25, 16)), (640, (33, 20))])
+def test_kernels_stay_and_points_grow_with_the_image(size: int, points: tuple[int, int]) -> None:
+    model = EAT(dims=(8, 8, 8, 8), heads=(1, 1, 1, 1), stages=("L", "L", "E", "E"), img_size=size)
+    found = []
+    for stage, side in ((2, size // 16), (3, size // 32)):
+        found.append(model.stages[stage].blocks[0].attn.points(torch.zeros(1, side, side, 8)))
+    assert [p.shape[2:4] for p in found] == [(n, n) for n in points]
+
+
 def test_stages_3_and_4_of_the_paper_profile_have_49_points_each_at_224() -> None:
     model = create_model("eat_nano", img_size=224, window_size=7, interest_kernels=(50, 22, 8, 1))
     record: dict[str, dict[str, Tensor]] = {"stages.2.blocks.1": {}, "stages.3.blocks.1": {}}

@@ -46,6 +46,18 @@ def test_drop_path_leaves_a_share_out_and_keeps_the_mean() -> None:
     assert torch.equal(layer.eval()(branch, out), torch.ones_like(out))
 
 
+def test_drop_path_stays_on_where_rotation_is_over() -> None:
+    def differs(rate: float) -> bool:
+        model = create_model("eat_nano", 10, 64, drop_path_rate=rate, **SMALL).train()
+        model.set_epoch(1, 1)
+        images = torch.randn(4, 3, 64, 64)
+        return not torch.equal(model(images), model(images))
+
+    torch.manual_seed(0)
+    assert differs(0.5)
+    assert not differs(0.0)
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("rate", [0.5, 0.97])
 def test_leaving_images_out_gives_the_gradients_of_a_mask(

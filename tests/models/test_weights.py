@@ -155,6 +155,7 @@ def test_the_paper_profile_takes_dat_weights_but_for_offset_kernels_of_another_s
         groups=[1, 1, 2, 4],
         stages=("LS", "LS", "LE", "LE"),
     )
+    assert model.stages[0].blocks[1].attn.shift == 3  # the weights were trained with 4
     report = load_weights(model, dat_checkpoint(case["keys"]), verbose=False)
     kernels = [n for n in report.left_out if not n.startswith("cls_head")]
     assert kernels == [f"stages.{s}.attns.1.conv_offset.0.weight" for s in (2, 3)]
