@@ -53,13 +53,17 @@ class Nni:
         self.env["PYTHONWARNINGS"] = "ignore"
 
     def __call__(self, *words: str) -> str:
-        ran = subprocess.run(
-            [sys.executable, "-m", "nni.tools.nnictl.nnictl", *words],
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        for _ in range(10):
+            ran = subprocess.run(
+                [sys.executable, "-m", "nni.tools.nnictl.nnictl", *words],
+                env=self.env,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+            )
+            # nnictl gives its server three seconds to start, which a busy machine may exceed.
+            if "Create experiment failed" not in ran.stdout + ran.stderr:
+                break
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 
