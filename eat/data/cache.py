@@ -357,13 +357,14 @@ class CachedPixels:
         self.start = _find_pixels(self.path, contents)
         self.version = _version(self.path.stat())
         self._file: FileIO | None = None
+        self._row = torch.empty(0, dtype=torch.uint8)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the open file, which another process opens for itself."""
-        return vars(self) | {"_file": None}
+        return vars(self) | {"_file": None, "_row": torch.empty(0, dtype=torch.uint8)}
 
-    def _read(self, path: str | Path) -> Tensor:
-        """The resized pixels of an image, uint8 (3, side, side)."""
+    def _read(self, path: str | Path, pixels: Tensor) -> Tensor:
+        """Fill ``pixels``, uint8 (3, side, side), with the resized pixels of an image."""
         name = Path(path).as_posix()
         if name in self.broken:
             raise ImageError(f"{path}: not in {self.path}, where it was: {self.broken[name]}")
@@ -371,7 +372,6 @@ class CachedPixels:
             self._file = self.path.open("rb", buffering=0)
             if _version(os.fstat(self._file.fileno())) != self.version:
                 raise CacheError(f"{self.path}: was changed after this run began; {self.again}")
-        pixels = torch.empty(self.shape, dtype=torch.uint8)
         start = self.start + self.rows[name] * pixels.numel()
         if _read_at(self._file, start, pixels.numpy()) != pixels.numel():
             raise CacheError(f"{self.path}: was cut short after this run began; {self.again}")
@@ -379,11 +379,13 @@ class CachedPixels:
 
     def evaluation(self, path: str | Path) -> Tensor:
         """As ``Preprocessing.evaluation``: uint8 (3, size, size)."""
-        return self._read(path)
+        return self._read(path, torch.empty(self.shape, dtype=torch.uint8))
 
     def training(self, path: str | Path, seed: int) -> Tensor:
         """As ``Preprocessing.training``, draw for draw: uint8 (3, size, size)."""
-        return self.preprocessing.augment(self._read(path), seed)
+        if not len(self._row):  # kept, as new memory would cost as much as the reading
+            self._row = torch.empty(self.shape, dtype=torch.uint8)
+        return self.preprocessing.augment(self._read(path, self._row), seed)
 
 
 def _version(status: os.stat_result) -> tuple[int, int]:
