@@ -136,7 +136,7 @@ def test_a_model_of_an_unregistered_data_set_is_evaluated_on_labels_of_another_s
     argv = ["evaluate", str(mine), "--name", "table", "--labels", str(tmp_path / "labels.csv")]
     argv += ["--images", str(sample / "images"), "--workers", "0", "--samples", "0"]
     assert main([*argv, "--out", str(tmp_path / "out")]) == 0
-    assert "scores mapped from my album's 0..100" in capsys.readouterr().out
+    assert "scores mapped from my album (0..100)" in capsys.readouterr().out
     predicted = pd.read_csv(tmp_path / "out" / "predictions.csv")["predicted"]
     own = [score.score for score in eat.Scorer(mine)([sample / "images" / i for i in images])]
     assert predicted.tolist() == pytest.approx(own, abs=1e-3)

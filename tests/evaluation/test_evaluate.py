@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from eat.checkpoint import load_checkpoint, read_info, save_checkpoint
 from eat.cli import main
 from eat.config.commands import EvaluateOptions
-from eat.data.dataset import read_splits
 from eat.data.labels.identity import count_seen, fingerprint, identity_hashes
 from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
 from eat.data.scales import rescale
+from eat.data.splits import read_splits
 from eat.evaluation.evaluate import evaluate_checkpoint
 from eat.evaluation.measure import intervals, measure
 from eat.evaluation.metrics import bootstrap_interval, srcc

@@ -13,11 +13,12 @@ from parity import release_state
 import eat
 from eat.checkpoint import load_checkpoint, read_info, read_trained_on, save_checkpoint
 from eat.cli import main
+from eat.config.commands import EvaluateOptions
 from eat.data.registry import DATASETS
 from eat.evaluation.evaluate import evaluate_checkpoint
 from eat.evaluation.released import RELEASED
 from eat.models import VARIANTS
-from eat.models.weights import RELEASE_RULES
+from eat.models.foreign import RELEASE_RULES
 
 
 def release_names(model: eat.models.EAT) -> dict[str, list[int]]:
@@ -190,10 +191,7 @@ def test_the_measured_row_stands_beside_the_published_one_and_the_split_is_quest
 ) -> None:
     evaluation = evaluate_checkpoint(
         files["tad66k"],
-        labels=str(tad66k),
-        images=str(sample / "images"),
-        workers=0,
-        samples=0,
+        EvaluateOptions(labels=str(tad66k), images=str(sample / "images"), workers=0, samples=0),
     )
     text = evaluation.table()
     assert re.search(r"srcc +-?\d\.\d{4} +0\.5171", text)
@@ -209,12 +207,14 @@ def test_own_points_make_scores_independent_of_the_batch(
     def predictions(batch: int, own: bool) -> np.ndarray:
         evaluation = evaluate_checkpoint(
             files["tad66k"],
-            labels=str(tad66k),
-            images=str(sample / "images"),
-            own_points=own,
-            batch_size=batch,
-            workers=0,
-            samples=0,
+            EvaluateOptions(
+                labels=str(tad66k),
+                images=str(sample / "images"),
+                own_points=own,
+                batch_size=batch,
+                workers=0,
+                samples=0,
+            ),
         )
         return evaluation.predictions["predicted"].to_numpy()
 

@@ -1,0 +1,69 @@
+"""The command line: ``eat COMMAND ...``. The only room that parses arguments.
+
+``main`` below picks the command. ``train`` is what ``main_nni.py`` calls too, ``commands`` has a row
+for each other command, and ``parser`` words what is wrong with an option. Nothing imports this
+room.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from eat.cli.commands import COMMANDS, Command
+from eat.cli.errors import USAGE, guarded
+from eat.cli.parser import Parser
+from eat.cli.train import parse_train, train_main
+from eat.system.heap import keep_heap
+from eat.system.words import nearest
+from eat.version import __version__
+
+__all__ = ["COMMANDS", "main", "parse_train", "train_main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The ``eat`` command; returns its exit code."""
+    keep_heap()
+    name, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
+    helps = {"train": "train a model, as main_nni.py does"} | {
+        key: command.help for key, command in COMMANDS.items()
+    }
+    if name in ("", "-h", "--help"):
+        print("usage: eat COMMAND ...\n")
+        for key, text in helps.items():
+            print(f"  {key:13}{text}")
+        print("\neat COMMAND --help explains its options; eat --version tells the version.")
+        return 0 if name else USAGE
+    if name == "--version":
+        print(f"eat {__version__}")
+        return 0
+    if name not in helps:
+        near = nearest(name, helps) or ", ".join(helps)
+        sys.stderr.write(f"eat: error: no command {name!r}; nearest: {near}\n")
+        return USAGE
+    prog = f"eat {name}"
+    if name == "train":
+        return train_main(rest, prog)
+    command = COMMANDS[name]
+    positional, options = parse(prog, command, rest)
+    return guarded(lambda: command.run(positional, options), prog)
+
+
+def parse(prog: str, command: Command, argv: Sequence[str]) -> tuple[Any, Any]:
+    """Read a command's line.
+
+    Returns:
+        The positional argument and the options.
+
+    Raises:
+        SystemExit: with code 2 and a message, if an option is unknown or ill-typed.
+    """
+    parser = Parser(prog=prog, allow_abbrev=False, description=command.help)
+    word = command.positional
+    given: dict[str, Any] = {"nargs": word.nargs} if word.nargs else {}
+    kind = str | None if word.nargs == "?" else str
+    parser.add_argument(word.name, type=kind, help=word.help, **given)
+    parser.add_class_arguments(command.options)
+    found = parser.parse_args(list(argv))
+    options = {field.name: found[field.name] for field in fields(command.options)}
+    return found[word.name], command.options(**options)

@@ -1,0 +1,214 @@
+"""The commands but ``train``: a row each, and what it calls."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eat.cli.errors import FAILED
+from eat.config.commands import (
+    BestOptions,
+    EvaluateOptions,
+    PersonalizeOptions,
+    PointsOptions,
+    PrepareOptions,
+    SampleOptions,
+    ScoreOptions,
+)
+from eat.system.stops import interruptible
+
+if TYPE_CHECKING:
+    from eat.checkpoint import CheckpointInfo
+
+
+def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
+    """Evaluate a checkpoint: metrics on screen, as JSON, CSV and Markdown, and predictions."""
+    from eat.evaluation.evaluate import evaluate_checkpoint
+
+    evaluation = evaluate_checkpoint(checkpoint, options)
+    folder = Path(evaluation.checkpoint).parent
+    beside = (folder.parent if folder.name == "checkpoints" else Path()) / "eval"
+    print(evaluation.table())
+    print(*evaluation.write(options.out or beside, options.predictions), sep="\n")
+    return 0
+
+
+def run_score(images: list[str], options: ScoreOptions) -> int:
+    """Score photographs. Exit code 1 if some could not be scored."""
+    from eat.scoring import Score, Scorer, score_lines
+
+    given = asdict(options)
+    form, out = given.pop("format"), given.pop("out")
+    scorer = Scorer(**given)
+    announce(scorer.info)
+    failed: list[Score] = []
+
+    def watched() -> Iterator[Score]:
+        for score in interruptible(scorer(images)):
+            if score.error:
+                failed.append(score)
+            yield score
+
+    write_lines(score_lines(watched(), scorer.num_votes, form), out)
+    for score in failed:
+        sys.stderr.write(f"eat score: not scored: {score.error}\n")
+    return FAILED if failed else 0
+
+
+def announce(info: "CheckpointInfo") -> None:
+    """Say of one of the authors' models how it is run."""
+    if info.released:
+        sys.stderr.write(
+            f"the authors' {info.title} model: its own preprocessing, each image's own interest "
+            "points\n"
+        )
+
+
+def write_lines(lines: Iterator[str], path: str | None) -> None:
+    """Print lines as they come, or write them to a file that appears when it is complete."""
+    if path is None:
+        for line in lines:
+            print(line, flush=True)
+        return
+    from eat.system.files import appearing_whole
+
+    with appearing_whole(path) as file:
+        for line in lines:
+            file.write(f"{line}\n".encode())
+
+
+def run_prepare(name: str, options: PrepareOptions) -> int:
+    """Check a data set. Exit code 1 if something in it needs a decision."""
+    from eat.data.prepare import prepare
+
+    report = prepare(name, options)
+    print(report.summary())
+    return 0 if report.ok or options.leave_out else FAILED
+
+
+def run_personalize(checkpoint: str, options: PersonalizeOptions) -> int:
+    """Adapt a model to each test worker and print both models' correlations."""
+    from eat.personal.protocol import personalize
+
+    result = personalize(checkpoint, options)
+    print(result.table())
+    print(result.markdown())
+    return 0
+
+
+def run_points(image: str, options: PointsOptions) -> int:
+    """Draw where a model looks in a photograph."""
+    from eat.checkpoint import load_checkpoint
+    from eat.pictures.points import draw_points
+
+    model, info = load_checkpoint(options.checkpoint)
+    announce(info)
+    blocks = draw_points(model, info, image, options.out)
+    print(f"{options.out}: {', '.join(blocks)}")
+    return 0
+
+
+def run_sample(folder: str, options: SampleOptions) -> int:
+    """Make the sample data set."""
+    from eat.sample.make import make_sample, make_workers
+
+    given = asdict(options)
+    workers = given.pop("workers")
+    made = make_sample(folder, **given)
+    print(made)
+    if workers:
+        print(make_workers(made, workers=workers, seed=options.seed))
+    return 0
+
+
+def run_best(experiment: str, options: BestOptions) -> int:
+    """Name the best trial of a search, and write its config and the table of all trials."""
+    from eat.tuning.results import best, chosen
+
+    search, trial, out = best(experiment, options)
+    counts = search.trials["status"].value_counts()
+    print(f"search {search.id} ({search.name}, {search.platform}): "
+          f"{', '.join(f'{count} {status}' for status, count in counts.items())}")  # fmt: skip
+    values = ", ".join(f"{name} {trial[name]}" for name in chosen(search.trials))
+    print(f"best trial   {trial['trial']}: {trial['final']:.4f} with {values}")
+    print(f"config       {out / 'config.yaml'}")
+    print(f"trials       {out / 'trials.csv'}")
+    if trial["checkpoint"]:
+        print(f"checkpoint   {trial['checkpoint']}")
+    else:
+        print(f"its run is not on this machine, but in {trial['folder']} where it ran; the config "
+              "holds what the search chose, to be given after the trial command's own")  # fmt: skip
+    return 0
+
+
+@dataclass(frozen=True)
+class Positional:
+    """An argument without a name; ``nargs`` as in argparse."""
+
+    name: str
+    help: str
+    nargs: str | None = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand.
+
+    Attributes:
+        help: one line.
+        positional: its argument without a name.
+        options: dataclass of the others.
+        run: takes the positional argument and the options; returns the exit code.
+    """
+
+    help: str
+    positional: Positional
+    options: type
+    run: Callable[[Any, Any], int]
+
+
+COMMANDS = {
+    "evaluate": Command(
+        "metrics of a checkpoint on labelled images",
+        Positional("checkpoint", "a run's checkpoint, or one of the authors' .pth files", "?"),
+        EvaluateOptions,
+        run_evaluate,
+    ),
+    "score": Command(
+        "scores of photographs",
+        Positional("images", "files, folders or glob patterns", "+"),
+        ScoreOptions,
+        run_score,
+    ),
+    "prepare": Command(
+        "check a data set before training on it",
+        Positional("name", "data set"),
+        PrepareOptions,
+        run_prepare,
+    ),
+    "personalize": Command(
+        "k-shot adaptation to single raters",
+        Positional("checkpoint", "the general model"),
+        PersonalizeOptions,
+        run_personalize,
+    ),
+    "best": Command(
+        "the best trial of a search, and a table of all",
+        Positional("experiment", "nni's id of the search, or its folder"),
+        BestOptions,
+        run_best,
+    ),
+    "points": Command(
+        "picture of where a model looks",
+        Positional("image", "a photograph"),
+        PointsOptions,
+        run_points,
+    ),
+    "sample": Command(
+        "make the sample data set",
+        Positional("folder", "where the data set goes"),
+        SampleOptions,
+        run_sample,
+    ),
+}

@@ -1,0 +1,32 @@
+"""Exit codes, and errors that end a command with one message."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from eat.system.processes import is_main
+from eat.system.stops import Interrupted, TrainingError
+
+FAILED, USAGE = 1, 2  # some work could not be done; the call itself was wrong
+
+
+def guarded(run: Callable[[], int], prog: str) -> int:
+    """Run a command; an error that the user can mend is one message and exit code 2."""
+    try:
+        code = run()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (ValueError, OSError, TrainingError) as error:
+        if is_main() or not isinstance(error, ValueError):  # wrong options are wrong in all
+            sys.stderr.write(f"{prog}: error: {error}\n")
+        return USAGE
+    except Interrupted as stop:
+        if is_main():
+            sys.stderr.write(f"{prog}: {stop}\n")
+        return stop.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{prog}: interrupted\n")
+        return 130

@@ -1,0 +1,93 @@
+"""Options from the command line and YAML files, and plain messages about wrong ones."""
+
+import re
+import sys
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser
+
+from eat.cli.errors import USAGE
+from eat.config.files import find_config
+from eat.config.legacy import is_legacy, translate
+from eat.system.processes import is_main
+from eat.system.words import nearest
+
+# How jsonargparse words what is wrong with an option, on the command line and in a file.
+UNKNOWN_OPTION = re.compile(
+    r"arguments: --([\w.]+)|Group '([\w.]+)' does not accept option '(\w+)'"
+    r"|Option '([\w.]+)' is not accepted"
+)
+WRONG_VALUE = re.compile(r'Parser key "([\w.]+)":.* value: (.*)', re.DOTALL)
+EXPECTED = re.compile(r"Expected an? (?:typing\.Literal\[(.*)\]|<class '(\w+)'>)")
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text",
+         "dict": "a mapping", "NoneType": "null"}  # fmt: skip
+# The field's other names of our options.
+SYNONYMS = {
+    "learning_rate": "lr",
+    "init_lr": "lr",
+    "bs": "batch_size",
+    "wd": "weight_decay",
+    "pretrained": "weights",
+    "num_workers": "workers",
+    "num_epochs": "epochs",
+}
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are one paragraph, with the nearest valid option."""
+
+    def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
+        """Print the message, and what was probably meant, and exit with code 2."""
+        sys.stderr.write(f"{self.prog}: error: {self._plain(message)}{self._hint(message)}\n")
+        sys.exit(USAGE)
+
+    def _plain(self, message: str) -> str:
+        """A message of jsonargparse's in the words of the command line."""
+        wrong = WRONG_VALUE.search(message)
+        kinds = EXPECTED.findall(message)
+        if wrong and kinds:
+            words = [choices.replace("'", "") or KINDS.get(kind, kind) for choices, kind in kinds]
+            expected = re.sub(r", ([^,]*)$", r" or \1", ", ".join(words))
+            return f"--{wrong[1]}: found {wrong[2].strip()[:200]!r}, expected {expected}"
+        required = message.partition("arguments are required: ")[2].split(", ")
+        names = [f"--{name}" if name in self._keys() else name for name in required]
+        return f"missing: {', '.join(names)}" if required != [""] else message.strip()
+
+    def _keys(self) -> list[str]:
+        """Names of the options, without their dashes."""
+        return [o[2:] for action in self._actions for o in action.option_strings if o[:2] == "--"]
+
+    def _hint(self, message: str) -> str:
+        unknown = UNKNOWN_OPTION.search(message)
+        if unknown:
+            name = ".".join(part for part in unknown.groups() if part)
+            synonym = SYNONYMS.get(name.rpartition(".")[2])
+            same = [key for key in self._keys() if key.rpartition(".")[2] == synonym]
+            near = same[0] if same else nearest(name, self._keys())
+            if near:
+                return f"\nDid you mean --{near}? {self.prog} --help explains it."
+        return f"\n{self.prog} --help explains every option."
+
+
+class ConfigFile(ActionConfigFile):
+    """``--config``: a YAML file of options, or the name of a shipped one.
+
+    Options of version 0.1 are translated.
+    """
+
+    def __call__(
+        self, parser: Any, cfg: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        """Lay the file's options over those before it."""
+        try:
+            path = find_config(values)
+            content = yaml.safe_load(path.read_text())
+        except (ValueError, OSError, yaml.YAMLError) as error:
+            parser.error(f"--config {values}: {error}")
+        values = str(path)
+        if isinstance(content, dict) and is_legacy(content):
+            if is_main():
+                sys.stderr.write(f"{parser.prog}: {path}: options of version 0.1, translated\n")
+            values = yaml.safe_dump(translate(content))
+        super().__call__(parser, cfg, values, option_string)
