@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-RGB = tuple[float, float, float] | np.ndarray  # each 0..1
+RGB = tuple[float, float, float]
 
 # scene -> subjects that can stand in it
 SCENES: dict[str, tuple[str, ...]] = {
@@ -112,7 +112,7 @@ def fractal(
     return total / (total.std() + 1e-6)
 
 
-def _mix(first: RGB, second: RGB, share: np.ndarray | float) -> np.ndarray:
+def _mix(first: np.ndarray, second: np.ndarray | RGB, share: np.ndarray | float) -> np.ndarray:
     """Blend (H, W, 3) or (3,) colours: share 0 gives `first`, 1 gives `second`."""
     share = np.asarray(share, np.float32)
     share = share[..., None] if share.ndim == 2 else share
@@ -162,10 +162,10 @@ def _sky(view: View) -> np.ndarray:
     zenith, low, _ = MOODS[view.factors.mood]
     if view.factors.scene == "Night":
         zenith, low = np.multiply(zenith, (0.2, 0.25, 0.45)), np.multiply(low, (0.55, 0.45, 0.6))
-    image = _mix(zenith, low, np.clip(view.down / view.horizon, 0, 1) ** 1.4)
+    image = _mix(np.asarray(zenith), low, np.clip(view.down / view.horizon, 0, 1) ** 1.4)
     clouds = fractal(rng, height, width, (3, 1.5))
     cover = _step(clouds, rng.uniform(0.3, 1.0), 1.6) * rng.uniform(0.4, 0.8)
-    tint = _mix(low, (1, 1, 1), 0.45 if view.factors.scene != "Night" else 0.0)
+    tint = _mix(np.asarray(low), (1, 1, 1), 0.45 if view.factors.scene != "Night" else 0.0)
     image = _mix(image, tint, cover)
     sun, sun_height = rng.uniform(0.15, 0.85), view.horizon - rng.uniform(0.05, 0.3)
     away = ((view.across - sun) * width / height) ** 2 + (view.down - sun_height) ** 2
@@ -192,7 +192,7 @@ def _hills(image: np.ndarray, view: View, layers: int, lower: float = 0.0) -> np
         ridge = fractal(view.rng, 1, width, (1, 2 + layer))[0]
         edge = view.horizon + lower - 0.12 + 0.16 * layer + ridge * 0.05
         # distant hills take the colour of the sky, as air does it
-        colour = _mix(low, ground, 0.35 + 0.65 * near)
+        colour = _mix(np.asarray(low), ground, 0.35 + 0.65 * near)
         texture = 1 + 0.16 * near * fractal(view.rng, height, width, (16, 10), octaves=3)
         image = _mix(image, colour * texture[..., None], _step(view.down, edge[None], 0.012))
     return image
@@ -207,7 +207,7 @@ def _city(image: np.ndarray, view: View) -> np.ndarray:
         house = np.minimum((view.across[0] * count).astype(int), count - 1)
         rise = rng.uniform(-0.05, 0.3, count)[house]
         edge = view.horizon - rise * (1.1 - 0.6 * near) + 0.1 * near
-        colour = _mix(low, np.multiply(ground, 0.45 if night else 1.0), near)
+        colour = _mix(np.asarray(low), np.multiply(ground, 0.45 if night else 1.0), near)
         wall = colour * rng.uniform(0.8, 1.2, count)[house][:, None]
         wall = np.broadcast_to(wall[None], image.shape)
         grid = np.sin(view.down * 150) * np.sin(view.across * 110) > 0.35
@@ -230,7 +230,7 @@ def _bokeh(view: View) -> np.ndarray:
     for _ in range(int(rng.integers(6, 14))):
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         radius = rng.uniform(0.03, 0.08) * width
-        tint = tuple(int(255 * c * 0.5) for c in _mix(low, (1, 1, 0.8), 0.4))
+        tint = tuple(int(255 * c * 0.5) for c in _mix(np.asarray(low), (1, 1, 0.8), 0.4))
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tint)
     layer = layer.filter(ImageFilter.GaussianBlur(width / 120))
     light = np.asarray(layer, np.float32) / 255
@@ -260,8 +260,8 @@ def _clutter(image: np.ndarray, view: View) -> np.ndarray:
         else:  # rubbish
             wide, tall = rng.uniform(0.015, 0.05, 2) * unit
             draw.rectangle((x - wide, y - tall, x + wide, y + tall), fill=colour)
-    painted = np.asarray(layer.reduce(2), np.float32) / 255
-    return _mix(image, painted[..., :3], painted[..., 3] * 0.9)
+    layer = np.asarray(layer.reduce(2), np.float32) / 255
+    return _mix(image, layer[..., :3], layer[..., 3] * 0.9)
 
 
 def _spoil(image: np.ndarray, view: View) -> np.ndarray:
@@ -291,8 +291,8 @@ def _add_subject(background: np.ndarray, factors: Factors, rng: np.random.Genera
     layer = layer.reduce(scale)
     # PIL filters colour and alpha apart: blur the premultiplied form, else edges turn black
     layer = layer.convert("RGBa").filter(ImageFilter.GaussianBlur(blur))
-    painted = np.asarray(layer.convert("RGBA"), np.float32) / 255
-    colour, alpha = painted[..., :3], painted[..., 3]
+    layer = np.asarray(layer.convert("RGBA"), np.float32) / 255
+    colour, alpha = layer[..., :3], layer[..., 3]
     grain = fractal(rng, height, width, (14, 14), octaves=3)
     side = np.linspace(1, -1, width, dtype=np.float32)[None] - (1 - 2 * x)
     colour = colour * (1 + 0.08 * values["sharpness"] * grain + 0.3 * side)[..., None]
