@@ -107,7 +107,7 @@ def test_a_signal_saves_the_state_and_the_run_continues_bit_for_bit(
 
 
 def test_a_finished_run_is_not_trained_again(config: TrainConfig, run: Path) -> None:
-    folder = shutil.copytree(run, config.run.folder)
+    folder = Path(shutil.copytree(run, config.run.folder))
     before, result = ((folder / name).read_text() for name in ("metrics.jsonl", "result.json"))
     config.run.resume = "auto"
     assert train(config)[1].items() <= json.loads(result).items()
