@@ -235,8 +235,7 @@ def test_an_interrupt_ends_scoring_promptly(folder: Path, checkpoint: Path, tmp_
     )
     lines = [process.stdout.readline() for _ in range(4)]
     process.send_signal(signal.SIGINT)
-    start = time.monotonic()
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=30)  # long before all are scored
     assert process.returncode == 130 and err == "eat score: interrupted\n"
     assert lines[0].startswith("image,score,v1") and len(set(lines)) == 4
 

@@ -1,8 +1,7 @@
 """The command line: ``eat COMMAND ...``. The only room that parses arguments.
 
-``main`` below picks the command. ``train`` is what ``main_nni.py`` calls too, ``commands`` has a row
-for each other command, and ``parser`` words what is wrong with an option. Nothing imports this
-room.
+``main`` picks the command. ``train`` is what ``main_nni.py`` calls too, ``commands`` has a row for
+each other command, and ``parser`` words what is wrong with an option. Nothing imports this room.
 """
 
 import sys
