@@ -84,5 +84,5 @@ def test_a_path_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_an_unknown_config_is_refused_with_the_names_of_the_shipped_ones() -> None:
-    with pytest.raises(ValueError, match="no such file.*there are ava_paper, .*sample"):
+    with pytest.raises(ValueError, match="no such file.*there are .*ava_paper, .*sample"):
         find_config("sampel")
