@@ -78,6 +78,8 @@ class WindowAttention(nn.Module):
     """
 
     mixes_images = False
+    bias_index: Tensor
+    mask: Tensor | None
 
     def __init__(
         self,
@@ -123,7 +125,7 @@ class WindowAttention(nn.Module):
         bias = F.embedding(self.bias_index, self.bias_table).permute(2, 0, 1)  # (heads, N, N)
         if any(shifts):
             mask = self.mask
-            if (height, width) != self.feature_size:
+            if mask is None or (height, width) != self.feature_size:
                 mask = shift_mask(height, width, self.window_size, shifts, bias.device)
             bias = bias[None] + mask.to(bias.dtype)[:, None]  # (windows, heads, N, N)
         else:

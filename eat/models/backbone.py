@@ -257,6 +257,10 @@ class EAT(AestheticModel):
             down = None if last else PatchConv(dims[s], dims[s + 1], 2, bias=False)
             self.stages.append(Stage(blocks, down))
             size = halved(size)
+        self.block_names = [
+            [f"stages.{s}.blocks.{b}" for b in range(len(letters))]
+            for s, letters in enumerate(stages)
+        ]
         self.num_features = dims[-1]
         self.norm = nn.LayerNorm(self.num_features)
         self.softmax = softmax
@@ -318,8 +322,9 @@ class EAT(AestheticModel):
 
         Gradients stay the same; a step needs far less memory and about a third more time.
         """
-        for stage in self.stages:
-            stage.grad_checkpointing = enable
+        for module in self.modules():
+            if isinstance(module, Stage):
+                module.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
         """Names of the position bias tables of both kinds of attention."""
@@ -352,18 +357,14 @@ class EAT(AestheticModel):
 
     def _block_records(self, record: Record | None) -> list[list[dict[str, Tensor] | None]]:
         if record is None:
-            return [[None] * len(stage.blocks) for stage in self.stages]
-        names = [
-            [f"stages.{s}.blocks.{b}" for b in range(len(stage.blocks))]
-            for s, stage in enumerate(self.stages)
-        ]
-        every = [name for stage in names for name in stage]
+            return [[None] * len(names) for names in self.block_names]
+        every = [name for names in self.block_names for name in names]
         unknown = sorted(set(record) - set(every))
         if unknown:
             raise KeyError(f"no block {unknown[0]!r}; blocks: {every[0]} ... {every[-1]}")
         if not record:
             record.update({name: {} for name in every})
-        return [[record.get(name) for name in stage] for stage in names]
+        return [[record.get(name) for name in names] for names in self.block_names]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, h, w, C) features -> (B, num_outputs); the pooled (B, C) with ``pre_logits``."""

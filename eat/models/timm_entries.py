@@ -29,7 +29,7 @@ def entry_function(name: str) -> Any:
                 f"no weights are published under the name {name!r}: build it with pretrained=False "
                 "and give your file to eat.load_weights"
             )
-        model = create_model(name, num_outputs=num_classes, **settings)
+        model: Any = create_model(name, num_outputs=num_classes, **settings)
         model.default_cfg = model.pretrained_cfg = {
             "input_size": (3, *model.img_size),
             "mean": IMAGENET_DEFAULT_MEAN,

@@ -162,9 +162,10 @@ def load_weights(
         WeightsError: the file is truncated or would run code, or it holds another architecture, or
             numbers that are not finite.
     """
-    from_file = isinstance(weights, str | Path)
-    source = str(weights) if from_file else "state dict"
-    state = read_state(weights) if from_file else unwrap(weights, source)
+    if isinstance(weights, str | Path):
+        source, state = str(weights), read_state(weights)
+    else:
+        source, state = "state dict", unwrap(weights, "state dict")
     state = {name: value for name, value in state.items() if name != TRAINED_ON}
     for name, value in state.items():
         if not _is_finite(value):
