@@ -22,19 +22,29 @@ def lines(folder: Path) -> list[dict]:
     return [{name: value for name, value in row.items() if name not in speeds} for row in rows]
 
 
-@pytest.mark.parametrize("options", ["run/config.yaml", "run.yaml"])
+def present_names(folder: Path) -> Path:
+    """The options as a user of this version writes them, loss and decay left open."""
+    options = yaml.safe_load((LEGACY / "run.yaml").read_text())
+    options["run"] = {"device": "cpu", "accumulation_steps": 2, "save_steps": 1, "keep": 1}
+    options["faults"] = {"images": 3}
+    (folder / "present.yaml").write_text(yaml.safe_dump(options))
+    return folder / "present.yaml"
+
+
+@pytest.mark.parametrize("options", ["run/config.yaml", "run.yaml", None])
 def test_an_old_run_continues_and_ends_as_it_would_have(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str | None
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(LEGACY / "run", folder)
-    argv = ["--config", str(LEGACY / options), f"--run.folder={folder}", "--run.resume=auto"]
+    file = LEGACY / options if options else present_names(tmp_path)
+    argv = ["--config", str(file), f"--run.folder={folder}", "--run.resume=auto"]
     assert main(["train", *argv, *PLACES]) == 0
     told = capsys.readouterr().err
-    assert told.count("options of version 0.1, translated") == 1
+    assert told.count("options of version 0.1, translated") == (options is not None)
     assert "continuing after epoch 1, batch 1" in told
     for mine, theirs in zip(lines(folder), lines(LEGACY / "whole"), strict=True):
-        assert mine == pytest.approx(theirs, abs=1e-6)
+        assert mine == pytest.approx(theirs, abs=1e-4)
     ended, expected = (
         load_checkpoint(run / "checkpoints" / "last.safetensors")[0].state_dict()
         for run in (folder, LEGACY / "whole")
@@ -43,16 +53,15 @@ def test_an_old_run_continues_and_ends_as_it_would_have(
         torch.testing.assert_close(ended[name], value, rtol=0, atol=1e-6)
 
 
-def test_an_old_run_with_another_loss_or_decay_is_not_continued(
+def test_an_old_run_with_another_loss_is_not_continued(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(LEGACY / "run", folder)
     argv = ["--config", str(folder / "config.yaml"), "--run.resume=auto", f"--run.folder={folder}"]
-    argv += ["--optim.loss=emd_per_image", "--optim.decay=matrices"]
+    argv += ["--optim.loss=emd_per_image"]
     assert main(["train", *argv, *PLACES]) == 2
     told = capsys.readouterr().err
-    assert "optim.decay (was 'all', now 'matrices')" in told
     assert "optim.loss (was 'released', now 'emd_per_image')" in told
 
 

@@ -1,8 +1,10 @@
 """The folder of a run: made for a new one, found again for one that continues."""
 
 import json
+import logging
 import os
 import platform
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,9 +14,12 @@ import filelock
 import yaml
 
 from eat.config import TrainConfig
-from eat.config.legacy import translate
+from eat.config.legacy import is_legacy, translate
 from eat.system.files import append_line, remove_partial, write_atomically
+from eat.system.processes import is_main
 from eat.system.provenance import describe
+
+log = logging.getLogger("eat")
 
 # Options that leave a run's results as they are.
 FREE = {"run.folder", "run.resume", "run.save_steps", "run.save_minutes", "run.keep"}
@@ -101,6 +106,22 @@ def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderL
         lock.close()
         raise
     return folder, lock
+
+
+def keep_old_defaults(config: TrainConfig) -> TrainConfig:
+    """Options of a run of version 0.1 that continues: what they leave open is as it was then."""
+    written = Path(config.run.folder or "") / "config.yaml"
+    if config.run.resume == "never" or not config.run.folder or not written.is_file():
+        return config
+    before = yaml.safe_load(written.read_text())
+    if not is_legacy(before):
+        return config
+    old = translate(before)["optim"]
+    loss, decay = config.optim.loss or old["loss"], old["decay"]
+    if is_main():
+        log.warning("%s: a run of version 0.1, of optim.loss %s and optim.decay %s",
+                    written.parent, loss, decay)  # fmt: skip
+    return replace(config, optim=replace(config.optim, loss=loss, decay=decay))
 
 
 def _fill(folder: Path, config: TrainConfig, left_out: list[str]) -> None:

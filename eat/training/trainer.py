@@ -27,7 +27,7 @@ from eat.system.files import finite, write_atomically
 from eat.system.processes import from_main, summed
 from eat.system.stops import STOP_SIGNALS, Interrupted, StopSignals, TrainingError
 from eat.training.faults import Faults
-from eat.training.folder import FolderLock, open_folder
+from eat.training.folder import FolderLock, keep_old_defaults, open_folder
 from eat.training.log import SPLITS, EpochLog, describe_data, describe_model, logging_to
 from eat.training.losses import choose_loss
 from eat.training.setup import RunData, make_model, read_run_splits, resolve_model
@@ -74,7 +74,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, report: Report | None = None) -> None:
         config.check()
-        self.config = config = resolve_model(config)
+        self.config = config = resolve_model(keep_old_defaults(config))
         self.report: Report = report or (lambda metrics, final: None)
         self.accelerator = make_accelerator(config.run)
         self.is_main = self.accelerator.is_main_process
