@@ -32,9 +32,6 @@ def read_aadb(path: str | Path) -> pd.DataFrame:
 
     Returns:
         image, split ("" from a list), score (0..1), and attributes (-1..1) such as color_harmony.
-
-    Raises:
-        LabelError: a file is damaged, is no score list, or lists other images than the scores.
     """
     path = Path(path)
     if path.suffix.lower() == ".mat":

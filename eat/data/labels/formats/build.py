@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from eat.data.labels.fields import LabelFile
 from eat.data.labels.table import LabelWarning, quote, validate, vote_columns
 
-SNAKE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s\-]+")
-
 
 def snake_case(name: str) -> str:
     """colorScore_mean -> color_score_mean."""
-    return SNAKE.sub("_", name.strip()).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[\s\-]+", "_", name.strip()).lower()
 
 
 def from_scores(
@@ -28,24 +26,15 @@ def from_scores(
     high: float,
     *,
     scale: float = 1.0,
-    used: tuple[str, ...] = (),
     columns: Mapping[str, pd.Series] | None = None,
 ) -> pd.DataFrame:
     """A checked table from an image and a score column of a file.
 
-    Args:
-        file: the fields.
-        image: column of the image.
-        score: column of the score.
-        low: lowest score.
-        high: highest score.
-        scale: factor of the scores.
-        used: columns to leave out. All others are kept, their names in snake_case.
-        columns: further columns of the table, by name.
+    All other columns are kept, their names in snake_case, unless ``columns`` replaces them. Scores
+    are multiplied by ``scale``, and are then from ``low`` to ``high``.
     """
     table = {"image": file.text(image), "split": "", "score": file.numbers(score) * scale}
-    rest = file.rest([image, score, *used])
-    table |= {snake_case(name): values for name, values in rest.items()}
+    table |= {snake_case(name): values for name, values in file.rest([image, score]).items()}
     return validate(pd.DataFrame(table | dict(columns or {})), low, high, file.path)
 
 
@@ -56,7 +45,7 @@ def from_votes(
 
     Args:
         columns: image, votes_1..votes_K, and others that are kept.
-        path: the file.
+        path: file that messages name.
         values: (K,) the scores that were voted for. An image's score is their mean.
     """
     frame = pd.DataFrame(columns)
@@ -76,15 +65,15 @@ def from_ratings(
         {"image": file.text(image), "worker": file.text(worker), "score": file.numbers(score)}
     )
     keys = ["image", "worker"]
-    repeats = table[table.duplicated(keys)]
-    if len(repeats):
+    again = table.duplicated(keys)
+    if again.any():
         warnings.warn(
-            f"{file.path}: {len(repeats)} ratings repeat a worker's rating of the same image, such "
-            f"as {quote(repeats['image'])}; the mean of them stands for each",
+            f"{file.path}: {again.sum()} ratings repeat a worker's rating of the same image, such "
+            f"as {quote(table.loc[again, 'image'])}; the mean of them stands for each",
             LabelWarning,
             stacklevel=3,
         )
         means = table.groupby(keys, sort=False)["score"].transform("mean")
-        table = table.assign(score=means)[~table.duplicated(keys)]
+        table = table.assign(score=means)[~again]
     table.insert(1, "split", "")
     return validate(table, low, high, file.path)
