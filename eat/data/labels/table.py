@@ -47,16 +47,10 @@ def error_at(
     expected: str,
     advice: str,
 ) -> LabelError:
-    """The error for rows of a table, naming the first.
+    """The error for the rows of a table that are ``bad``, (N,) bool with one true at least.
 
-    Args:
-        source: the file.
-        table: an index called "line" or "row" holds the places in the file; without a name, rows
-            are counted from 1.
-        bad: (N,) bool, true for at least one row.
-        column: column of the table that is wrong there.
-        expected: what it should hold.
-        advice: what to do.
+    It names the first by the table's index, if that is called "line" or "row"; else rows are
+    counted from 1.
     """
     rows = np.flatnonzero(bad)
     number = table.index[rows[0]] if table.index.name else rows[0] + 1
@@ -82,7 +76,7 @@ def validate(
         low: lowest possible score.
         high: highest possible score.
         source: file that messages name.
-        advice: what to do about a score outside of the bounds.
+        advice: for a score outside of the bounds.
 
     Raises:
         LabelError: a column is missing; there are no rows; an image name, worker or split is not
@@ -101,11 +95,14 @@ def validate(
     for column in ("image", "worker"):
         if column in table:
             table[column] = _names(table, column, source)
-    _check_split(table, source)
+    bad = ~table["split"].isin(SPLITS)
+    if bad.any():
+        raise error_at(source, table, bad, "split", "train, val, test or nothing", "correct it")
     votes = vote_columns(table)
     for column in [*votes, "score"]:
         table[column] = to_numbers(table, column, source)
-    _check_votes(table, votes, source)
+    if votes:
+        _check_votes(table, votes, source)
     outside = (table["score"] < low) | (table["score"] > high)
     if outside.any():
         raise error_at(source, table, outside, "score", f"{low:g} to {high:g}", advice)
@@ -131,15 +128,7 @@ def _names(table: pd.DataFrame, column: str, source: object) -> pd.Series:
     return names
 
 
-def _check_split(table: pd.DataFrame, source: object) -> None:
-    bad = ~table["split"].isin(SPLITS)
-    if bad.any():
-        raise error_at(source, table, bad, "split", "train, val, test or nothing", "correct it")
-
-
 def _check_votes(table: pd.DataFrame, votes: list[str], source: object) -> None:
-    if not votes:
-        return
     if votes != [f"votes_{k + 1}" for k in range(len(votes))]:
         raise LabelError(
             f"{source}: found {', '.join(votes)}, expected votes_1 to votes_K without a gap; add "

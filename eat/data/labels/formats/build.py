@@ -39,21 +39,20 @@ def from_scores(
 
 
 def from_votes(
-    columns: Mapping[str, pd.Series], path: Path, values: NDArray[np.float64]
+    columns: Mapping[str, pd.Series | str | float], path: Path, values: NDArray[np.float64]
 ) -> pd.DataFrame:
     """A checked table from image and vote columns.
 
     Args:
-        columns: image, votes_1..votes_K, and others that are kept.
+        columns: image, votes_1..votes_K, maybe split, and others that are kept.
         path: file that messages name.
         values: (K,) the scores that were voted for. An image's score is their mean.
     """
-    frame = pd.DataFrame(columns)
+    frame = pd.DataFrame({"image": "", "split": "", "score": 0.0, **columns})
     votes = frame[vote_columns(frame)].to_numpy()
     # The check of the votes refuses an image without any; rounding must not leave the scale.
     means = votes @ values / np.maximum(votes.sum(axis=1), 1e-12)
-    frame.insert(1, "score", means.clip(values[0], values[-1]))
-    frame.insert(1, "split", "")
+    frame["score"] = means.clip(values[0], values[-1])
     return validate(frame, values[0], values[-1], path)
 
 
@@ -61,9 +60,8 @@ def from_ratings(
     file: LabelFile, worker: str, image: str, score: str, low: float, high: float
 ) -> pd.DataFrame:
     """One row per image and worker; repeated ratings become their mean, with a warning."""
-    table = pd.DataFrame(
-        {"image": file.text(image), "worker": file.text(worker), "score": file.numbers(score)}
-    )
+    ratings = {"worker": file.text(worker), "score": file.numbers(score)}
+    table = pd.DataFrame({"image": file.text(image), "split": "", **ratings})
     keys = ["image", "worker"]
     again = table.duplicated(keys)
     if again.any():
@@ -75,5 +73,4 @@ def from_ratings(
         )
         means = table.groupby(keys, sort=False)["score"].transform("mean")
         table = table.assign(score=means)[~again]
-    table.insert(1, "split", "")
     return validate(table, low, high, file.path)

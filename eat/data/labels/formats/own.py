@@ -40,22 +40,17 @@ def read_table(
     score = file.find("score", "mean", "mos")
     split, worker = file.find("split"), file.find("worker")
     votes = _find_votes(file, bins, needed=score is None)
-    columns = {"image": file.text(image)}
+    columns: dict[str, pd.Series | str | float] = {
+        "image": file.text(image),
+        "split": file.text(split).str.lower() if split else "",
+        "score": file.numbers(score) if score else 0.0,
+    }
     columns |= {f"votes_{k}": file.numbers(name, 0) for k, name in enumerate(votes, start=1)}
     columns |= {"worker": file.text(worker)} if worker else {}
-    rest = file.rest([image, *votes, *filter(None, (score, split, worker))])
-    columns |= {name: values for name, values in rest.items() if name not in ("split", "score")}
+    columns |= file.rest([image, *votes, *filter(None, (score, split, worker))])
     if score is None:
-        table = from_votes(columns, file.path, np.linspace(low, high, len(votes)))
-    else:
-        frame = pd.DataFrame({**columns, "score": file.numbers(score), "split": ""})
-        table = validate(frame, low, high, file.path, advice=OTHER_SCALE)
-    if split:
-        table["split"] = file.text(split).str.lower().to_numpy()
-        table.index = file.fields.index
-        table = validate(table, low, high, file.path)
-    head = ["image", "split", "score"]
-    return table[head + [name for name in table.columns if name not in head]]
+        return from_votes(columns, file.path, np.linspace(low, high, len(votes)))
+    return validate(pd.DataFrame(columns), low, high, file.path, advice=OTHER_SCALE)
 
 
 def _read_file(path: Path) -> LabelFile:
