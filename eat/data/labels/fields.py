@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eat.data.labels.table import LabelError, LabelWarning, check_repeats, error_at, to_numbers
+from eat.data.labels.table import LabelError, check_repeats, error_at, to_numbers, warn
 
 IMAGE_NAMES = ("image", "image_id", "path", "file", "filename")
 ID_HEADERS = {*IMAGE_NAMES, "id", "imagename", "image name", "name", "worker", "user", "userid"}
@@ -117,11 +116,9 @@ def read_text(path: str | Path) -> str:
         raise LabelError(f"{path}: the file is empty, expected labels; copy or download it again")
     if not text.endswith("\n"):
         last = text.count("\n") + 1
-        warnings.warn(
+        warn(
             f"{path}, line {last}: the last line, {text.rsplit(chr(10), 1)[-1]!r}, has no line "
-            "end; if the file was cut, its last value is wrong: compare it with the original",
-            LabelWarning,
-            stacklevel=2,
+            "end; if the file was cut, its last value is wrong: compare it with the original"
         )
     return text
 

@@ -12,6 +12,7 @@ A label table is a DataFrame with one row per image, or per rating where it has 
 """
 
 import re
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,6 +27,11 @@ class LabelError(ValueError):
 
 class LabelWarning(UserWarning):
     """Labels that can be used, with something in them that should be known."""
+
+
+def warn(message: str) -> None:
+    """Warn of labels that can be used, on behalf of the caller's caller."""
+    warnings.warn(message, LabelWarning, stacklevel=4)
 
 
 def vote_columns(table: pd.DataFrame) -> list[str]:
@@ -147,18 +153,15 @@ def _check_votes(table: pd.DataFrame, votes: list[str], source: object) -> None:
 def check_repeats(table: pd.DataFrame, source: object) -> None:
     """Raise LabelError if an image, or an image of one worker, stands in a table twice."""
     keys = ["image", "worker"] if "worker" in table else ["image"]
-    repeats = table.duplicated(keys, keep=False).to_numpy()
-    if not repeats.any():
+    numbered = table if table.index.name else table.set_axis(range(1, len(table) + 1))
+    repeats = numbered[numbered.duplicated(keys, keep=False)]
+    if repeats.empty:
         return
-    place = table.index.name or "row"
-    numbers = table.index.to_numpy() if table.index.name else np.arange(1, len(table) + 1)
-    images = table["image"].to_numpy()[repeats]
-    groups = [table[key].to_numpy()[repeats] for key in keys]
-    places = pd.Series(numbers[repeats]).groupby(groups, sort=False).agg(list)
-    first = pd.Series(images).groupby(groups, sort=False).first()
+    places = repeats.index.to_series().groupby([repeats[key] for key in keys], sort=False).agg(list)
+    images = places.index.get_level_values("image")
     examples = [
-        f"{image} ({place}s {quote(rows)})"
-        for image, rows in zip(first[:4], places[:4], strict=True)
+        f"{image} ({table.index.name or 'row'}s {quote(rows)})"
+        for image, rows in zip(images[:4], places[:4], strict=True)
     ]
     by = " and worker" if "worker" in table else ""
     raise LabelError(

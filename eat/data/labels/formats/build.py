@@ -1,7 +1,6 @@
 """From the fields of a label file to a checked label table: of scores, votes or ratings."""
 
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from eat.data.labels.fields import LabelFile
-from eat.data.labels.table import LabelWarning, quote, validate, vote_columns
+from eat.data.labels.table import quote, validate, vote_columns, warn
 
 
 def snake_case(name: str) -> str:
@@ -65,11 +64,9 @@ def from_ratings(
     keys = ["image", "worker"]
     again = table.duplicated(keys)
     if again.any():
-        warnings.warn(
+        warn(
             f"{file.path}: {again.sum()} ratings repeat a worker's rating of the same image, such "
-            f"as {quote(table.loc[again, 'image'])}; the mean of them stands for each",
-            LabelWarning,
-            stacklevel=3,
+            f"as {quote(table.loc[again, 'image'])}; the mean of them stands for each"
         )
         means = table.groupby(keys, sort=False)["score"].transform("mean")
         table = table.assign(score=means)[~again]
