@@ -240,7 +240,7 @@ def _mean_over_workers(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _listed(table: pd.DataFrame, path: Path) -> pd.Series:
-    """Which rows a list of ids names."""
+    """Mark the rows that a list of ids names: (N,) bool."""
     ids = set(read_ids(path))
     images = table["image"]
     stems = images.str.replace(r"\.[^./]*$", "", regex=True)
