@@ -44,7 +44,7 @@ class Report:
         warnings: of reading the labels.
         fingerprint: of all labelled images.
         out: folder of the report.
-        cleaned: whether a cleaned table was written there.
+        cleaned: true if a cleaned table was written there.
         caches: a line for each cached side.
     """
 
@@ -123,11 +123,11 @@ def prepare(name: str, options: PrepareOptions) -> Report:
     present = set(list_files(images, leave=folder))
     # Linked folders are not listed, so that links in a circle end.
     here = table["image"].map(
-        lambda image: image in present or os.path.isfile(os.path.join(images, image))
+        lambda name: name in present or os.path.isfile(os.path.join(images, name))
     )
     check_files(images, table["image"][here].tolist(), folder / "checks.csv", options.workers)
     checks = read_checks(folder / "checks.csv")
-    checks = checks[checks["image"].isin(set(table["image"][here]))]
+    checks = checks[checks["image"].isin(table["image"][here])]
     problems = {kind: sorted(checks.loc[checks["problem"] == kind, "image"]) for kind in KINDS}
     problems["missing"] = sorted([*problems["missing"], *table["image"][~here]])
     duplicates, leaks = repeated(checks, table)

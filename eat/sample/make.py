@@ -155,12 +155,8 @@ def _is_complete(folder: Path, settings: dict[str, int]) -> bool:
     names = ("AVA.txt", "tags.txt", "challenges.txt", "generic_test.jpgl", "factors.csv")
     if not all((folder / name).is_file() for name in names):
         return False
-    have = {path.name for path in (folder / "images").glob("*.jpg")}
-    return all(
-        f"{FIRST_ID[split] + index}.jpg" in have
-        for split in SPLITS
-        for index in range(settings[split])
-    )
+    have = {path.stem for path in (folder / "images").glob("*.jpg")}
+    return have >= {str(FIRST_ID[split] + i) for split in SPLITS for i in range(settings[split])}
 
 
 def _check_replaceable(folder: Path, overwrite: bool) -> None:

@@ -63,12 +63,7 @@ class LabelFile:
     def numbers(
         self, column: str, low: float = -np.inf, high: float = np.inf, *, whole: bool = False
     ) -> pd.Series:
-        """A column as float64.
-
-        Raises:
-            LabelError: a field is not a finite number, not from low to high, or has a fraction and
-                ``whole`` is set.
-        """
+        """A column as finite float64 from ``low`` to ``high``; else raises LabelError."""
         numbers = to_numbers(self.fields, column, self.path)
         bad = (numbers < low) | (numbers > high)
         expected = f"{low:g} to {high:g}"
@@ -187,11 +182,7 @@ def _header(path: Path, rows: dict[int, list[str]]) -> list[str]:
 
 
 def read_blank_separated(path: str | Path, columns: Sequence[str]) -> LabelFile:
-    """Fields of a file without a header, separated by blanks or tabs.
-
-    Raises:
-        LabelError: as :func:`read_text`; or a line has too few or too many fields.
-    """
+    """Fields of a file without a header, separated by blanks or tabs; errors as ``read_csv``."""
     path = Path(path)
     text = read_text(path)
     # counting first and splitting all at once is twice as fast as keeping a list for each line
