@@ -47,7 +47,7 @@ class EvaluateOptions:
         low: lowest score of the data set `table`; null takes 1, or that of the run.
         high: highest score of the data set `table`; null takes 10, or that of the run.
         test: label file or id list of the test split.
-        split: train, val or test. A label file without splits is evaluated whole.
+        split: train, val or test. Of a label file without splits all is evaluated.
         missing: "error" or "leave_out" for labels without an image; null takes the run's.
         cache: folder of the pixel files that `eat prepare --cache` made; null reads the images
             themselves, also where the run had a cache.

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from io import FileIO
 from pathlib import Path
@@ -47,9 +47,7 @@ class Contents:
 
     Attributes:
         side: of the resized images in pixels.
-        interpolation: as in ``Preprocessing``.
-        upright: as in ``Preprocessing``.
-        decode: as in ``Preprocessing``.
+        interpolation, upright, decode: as in ``Preprocessing``.
         images: name of each row's image, relative to the image folder.
         bytes: size of each row's file.
         digests: of the bytes of each row's file.
@@ -71,6 +69,11 @@ class Contents:
     def shape(self) -> tuple[int, int, int, int]:
         """Of the pixels."""
         return len(self.images), 3, self.side, self.side
+
+    @property
+    def again(self) -> str:
+        """Advice for messages."""
+        return f"make the cache again with eat prepare --cache {self.side}, or leave data.cache out"
 
     def find_fingerprint(self) -> str:
         """The fingerprint that belongs to these images."""
@@ -104,38 +107,32 @@ def make_cache(
         images: image folder.
         checks: of the sound images: columns image, bytes, digest.
         broken: other labelled images, and why they cannot be read.
-        preprocessing: how images are resized.
+        preprocessing: of the images.
         workers: processes; None takes one a core.
 
     Raises:
         CacheError: there is no sound image, or not enough room on the disk.
         ChildProcessError: a process died; no cache was written.
     """
-    path, how = cache_path(folder, preprocessing.size), preprocessing
+    path = cache_path(folder, preprocessing.size)
     contents = Contents(
-        side=how.size,
-        interpolation=how.interpolation,
-        upright=how.upright,
-        decode=how.decode,
+        side=preprocessing.size,
         images=checks["image"].tolist(),
         bytes=checks["bytes"].tolist(),
         digests=checks["digest"].tolist(),
         broken=broken,
+        **{name: getattr(preprocessing, name) for name in RESIZING},
     )
     contents.fingerprint = contents.find_fingerprint()
     if not contents.images:
         raise CacheError(f"{images}: no labelled image can be read, so there is nothing to cache")
-    try:
-        present = read_contents(path)
-    except CacheError:  # absent, cut short or of another kind: written anew
-        pass
-    else:
-        if _same(present, contents):
+    with suppress(CacheError):  # absent, cut short or of another kind: written anew
+        if _same(present := read_contents(path), contents):
             return present
     _check_room(path, contents)
     note = path.with_suffix(".json")
     with _appearing(path) as file:
-        _write_pixels(file, contents, images, how, workers)
+        _write_pixels(file, contents, images, preprocessing, workers)
         note.unlink(missing_ok=True)  # from here to the end there is no cache
     with _appearing(note) as file:
         file.write(json.dumps(asdict(contents)).encode())
@@ -148,7 +145,7 @@ def _appearing(path: Path) -> AbstractContextManager[BinaryIO]:
 
 
 def _same(one: Contents, other: Contents) -> bool:
-    """Whether two caches hold the same pixels. The one present may have found more broken files."""
+    """True for caches of the same pixels. The one present may have found more broken files."""
     alike = all(getattr(one, n) == getattr(other, n) for n in ("side", "fingerprint", *RESIZING))
     return alike and other.broken.items() <= one.broken.items()
 
@@ -178,8 +175,7 @@ def _write_pixels(
         _Task(file.name, start + row * row_bytes, str(images), names[row : row + CHUNK], how)
         for row in range(0, len(names), CHUNK)
     )
-    bar = tqdm(total=len(names), desc=f"cache {contents.side}", unit="image", disable=None)
-    with bar:
+    with tqdm(total=len(names), desc=f"cache {contents.side}", unit="image", disable=None) as bar:
         for count, failed in unordered(_fill, tasks, workers, name=str):
             contents.broken |= failed
             bar.update(count)
@@ -221,8 +217,7 @@ def read_contents(path: str | Path) -> Contents:
         CacheError: there is none, the two do not belong together, or one is damaged.
     """
     path = Path(path)
-    note = path.with_suffix(".json")
-    side = path.stem.removeprefix("cache-")
+    note, side = path.with_suffix(".json"), path.stem.removeprefix("cache-")
     if not path.is_file():
         there = sorted(p.name for p in path.parent.glob("cache-*.npy"))
         found = f"; found {', '.join(there)}" if there else ""
@@ -233,15 +228,10 @@ def read_contents(path: str | Path) -> Contents:
         raise CacheError(f"{path}: {problem}; make it again with eat prepare --cache {side}")
     contents = _parse(note)
     if contents.fingerprint != contents.find_fingerprint():
-        raise CacheError(f"{note}: its list of images is not the one that the cache was made of; "
-                         f"{_again(contents)}")  # fmt: skip
+        problem = "its list of images is not the one that the cache was made of"
+        raise CacheError(f"{note}: {problem}; {contents.again}")
     _find_pixels(path, contents)
     return contents
-
-
-def _again(contents: Contents) -> str:
-    return (f"make the cache again with eat prepare --cache {contents.side}, or leave data.cache "
-            "out")  # fmt: skip
 
 
 def _tail(path: Path) -> bytes:
@@ -251,11 +241,7 @@ def _tail(path: Path) -> bytes:
 
 
 def _parse(note: Path) -> Contents:
-    """A description whose every value has its type.
-
-    Raises:
-        CacheError: it is no such description.
-    """
+    """Read a description whose every value has its type; else raises CacheError."""
     try:
         given = json.loads(note.read_bytes())
         names = [f.name for f in fields(Contents)]
@@ -282,27 +268,21 @@ def _parse(note: Path) -> Contents:
 
 
 def _find_pixels(path: Path, contents: Contents) -> int:
-    """The byte where the pixels start.
-
-    Raises:
-        CacheError: the file has another shape or length than the description says.
-    """
+    """The byte where the pixels start; raises CacheError if the file has not what was described."""
     try:
         with path.open("rb") as file:
             np.lib.format.read_magic(file)
             shape, fortran, kind = np.lib.format.read_array_header_1_0(file)
             start, end = file.tell(), file.seek(0, os.SEEK_END)
     except Exception as error:  # numpy raises half a dozen kinds for a damaged header
-        raise CacheError(
-            f"{path}: cut short, or no pixels ({error}); {_again(contents)}"
-        ) from error
+        raise CacheError(f"{path}: cut short, or no pixels ({error}); {contents.again}") from error
+    problem, expected = "", start + math.prod(contents.shape)
     if (shape, fortran, kind) != (contents.shape, False, np.uint8):
-        raise CacheError(f"{path}: holds {kind} {shape}, expected uint8 {contents.shape}; "
-                         f"{_again(contents)}")  # fmt: skip
-    expected = start + math.prod(contents.shape)
-    if end != expected:
-        raise CacheError(f"{path}: cut short or changed: {end} bytes, expected {expected}; "
-                         f"{_again(contents)}")  # fmt: skip
+        problem = f"holds {kind} {shape}, expected uint8 {contents.shape}"
+    elif end != expected:
+        problem = f"cut short or changed: {end} bytes, expected {expected}"
+    if problem:
+        raise CacheError(f"{path}: {problem}; {contents.again}")
     return start
 
 
@@ -313,7 +293,7 @@ class CachedPixels:
 
     Args:
         folder: of the cache, as ``eat prepare --cache`` leaves it.
-        preprocessing: how a run wants its pixels.
+        preprocessing: of a run.
         images: image folder.
         names: the images that will be asked for, relative to it.
         training: take the cache of the side before the random crop.
@@ -335,29 +315,38 @@ class CachedPixels:
         self.preprocessing = preprocessing
         self.path = cache_path(folder, preprocessing.side(training=training))
         contents = read_contents(self.path)
-        again = _again(contents)
+        self.again = contents.again
         if differences := contents.differences(preprocessing):
-            raise CacheError(f"{self.path}: made with {', '.join(differences)}; {again}")
+            raise CacheError(f"{self.path}: made with {', '.join(differences)}; {self.again}")
         rows = {name: row for row, name in enumerate(contents.images)}
         names = list(names)
         absent = [name for name in names if name not in rows and name not in contents.broken]
         if absent:
-            raise CacheError(
-                f"{self.path}: lacks {len(absent)} of {len(names)} images, such as "
-                f"{', '.join(absent[:3])}; {again}"
-            )
+            lacks = f"lacks {len(absent)} of {len(names)} images, such as {', '.join(absent[:3])}"
+            raise CacheError(f"{self.path}: {lacks}; {self.again}")
         sound = [name for name in names if name not in contents.broken]
         for name in sound[:: max(1, len(sound) // PROBES)]:
-            _check_source(Path(images, name), contents.bytes[rows[name]], self.path, again)
+            self._check_source(Path(images, name), contents.bytes[rows[name]])
         self.rows = {Path(images, name).as_posix(): rows[name] for name in sound}
         lost = set(names).intersection(contents.broken)
         self.broken = {Path(images, name).as_posix(): contents.broken[name] for name in lost}
-        self.again = again
         self.shape = contents.shape[1:]
         self.start = _find_pixels(self.path, contents)
         self.version = _version(self.path.stat())
         self._file: FileIO | None = None
         self._row = torch.empty(0, dtype=torch.uint8)
+
+    def _check_source(self, path: Path, size: int) -> None:
+        """Refuse a cache of another folder's images, or of images that were changed since."""
+        try:
+            found = f"{path.stat().st_size} bytes"
+        except OSError:
+            found = "no such file"
+        if found != f"{size} bytes":
+            raise CacheError(
+                f"{self.path}: made from other images: {path} had {size} bytes, and now: {found}; "
+                f"{self.again}"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the open file, which another process opens for itself."""
@@ -399,15 +388,3 @@ def _read_at(file: FileIO, start: int, into: NDArray[np.uint8]) -> int:
         return os.preadv(file.fileno(), [into.data], start)
     file.seek(start)
     return file.readinto(into.data)
-
-
-def _check_source(path: Path, size: int, cache: Path, again: str) -> None:
-    """Refuse a cache of another folder's images, or of images that were changed since."""
-    try:
-        found = f"{path.stat().st_size} bytes"
-    except OSError:
-        found = "no such file"
-    if found != f"{size} bytes":
-        raise CacheError(
-            f"{cache}: made from other images: {path} had {size} bytes, and now: {found}; {again}"
-        )

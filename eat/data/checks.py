@@ -73,11 +73,6 @@ def _check_chunk(task: tuple[str, list[str]]) -> list[Check]:
     return [check_file(folder, image) for image in images]
 
 
-def _chunk_name(task: tuple[str, list[str]]) -> str:
-    _, images = task
-    return f"{images[0]} to {images[-1]}"
-
-
 def check_files(folder: str, images: list[str], journal: Path, workers: int | None) -> None:
     """Check files in parallel and append the results to the journal, a CSV of ``Check`` rows.
 
@@ -99,7 +94,9 @@ def check_files(folder: str, images: list[str], journal: Path, workers: int | No
                disable=None)  # fmt: skip
     with bar, journal.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        for checks in unordered(_check_chunk, tasks, workers, name=_chunk_name):
+        for checks in unordered(
+            _check_chunk, tasks, workers, name=lambda task: f"{task[1][0]} to {task[1][-1]}"
+        ):
             writer.writerows(map(astuple, checks))
             file.flush()
             bar.update(len(checks))

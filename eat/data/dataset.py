@@ -70,8 +70,7 @@ class AestheticsDataset(Dataset):
         return {"pixels": pixels, "target": self.target[key], "row": key}
 
     def _training_item(self, row: int, seed: int) -> dict[str, Tensor | int | str]:
-        others = np.random.default_rng([seed, 1])
-        error = ""
+        others, error = np.random.default_rng([seed, 1]), ""
         for _ in range(TRIES):
             try:
                 pixels = self.pixels.training(self.folder / self.images[row], seed)

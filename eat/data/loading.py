@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,14 @@ def make_loader(
     """Loader of the given batches of keys. It drops and repeats no image.
 
     Args:
-        table: labels, (N) rows.
+        table: labels, N rows.
         folder: of the images.
-        target: (N, K) targets, as of ``targets``.
-        preprocessing: how images become pixels.
+        target: (N, K), as ``targets`` makes them.
+        preprocessing: of the images.
         batches: of row numbers; in training, of pairs of row number and seed.
         workers: processes that load images; 0 loads them in this one.
         cache: folder of the pixel files that ``eat prepare --cache`` made; None reads the images.
-        training: the cache of the side before the random crop is the one to read.
+        training: read the cache of the side before the random crop.
 
     Raises:
         CacheError: there is no cache of that side, or it is of other images or another resizing.
@@ -67,6 +68,7 @@ def share(total: int, parts: int, part: int) -> tuple[int, int]:
     return part * size + min(part, rest), size + (part < rest)
 
 
+@dataclass(eq=False)
 class TrainBatches(Sampler[list[tuple[int, int]]]):
     """Micro-batches that one process loads: its share of each step's batch, in random order.
 
@@ -75,33 +77,19 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
     them, one after the other. A micro-batch that would be empty, in a last batch smaller than their
     number, has one image that must not count, so that all processes take part in every step.
 
-    Args:
-        size: rows of the training split.
-        batch_size: images a step, of all processes.
-        seed: of the order and the augmentation.
-        accumulation_steps: micro-batches of a step in each process.
-        processes: their number.
-        process: this one's.
+    ``size`` is the number of rows, ``batch_size`` that of images a step in all processes, and
+    ``process`` this one's number.
     """
 
-    def __init__(
-        self,
-        size: int,
-        batch_size: int,
-        seed: int,
-        *,
-        accumulation_steps: int = 1,
-        processes: int = 1,
-        process: int = 0,
-    ) -> None:
-        self.size = size
-        self.batch_size = batch_size
-        self.seed = seed
-        self.accumulation_steps = accumulation_steps
-        self.processes = processes
-        self.process = process
-        self.epoch = 0
-        self.skip = 0
+    size: int
+    batch_size: int
+    seed: int
+    _: KW_ONLY
+    accumulation_steps: int = 1
+    processes: int = 1
+    process: int = 0
+    epoch: int = field(default=0, init=False)
+    skip: int = field(default=0, init=False)
 
     def begin(self, epoch: int, skip: int = 0) -> None:
         """Choose the epoch that the next iteration draws for, and how many steps it leaves out."""
@@ -118,8 +106,7 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
     def keys(self) -> list[tuple[int, int]]:
         """All rows of the epoch in order, each with its seed."""
         draw = np.random.default_rng([self.seed, self.epoch])
-        rows = draw.permutation(self.size)
-        seeds = draw.integers(2**63, size=self.size)
+        rows, seeds = draw.permutation(self.size), draw.integers(2**63, size=self.size)
         return list(zip(rows.tolist(), seeds.tolist(), strict=True))
 
     def step_size(self, step: int) -> int:
@@ -148,10 +135,7 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
 def rows_in_order(
     size: int, batch_size: int, *, processes: int = 1, process: int = 0
 ) -> list[list[int]]:
-    """Batches of row numbers: every ``processes``-th of those that one process would take.
-
-    Each row is in one batch of one process, and no batch depends on their number.
-    """
+    """Batches of row numbers: every ``processes``-th of those that one process would take."""
     starts = range(process * batch_size, size, processes * batch_size)
     return [list(range(start, min(start + batch_size, size))) for start in starts]
 

@@ -46,7 +46,7 @@ def _images_below(folder: str | Path) -> Iterator[str]:
 
 
 def _may_be_file(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a file, or a link that cannot be followed, to be reported as unread."""
+    """True for a file, and for a link that cannot be followed, to be reported as unread."""
     try:
         return entry.is_file()
     except OSError:  # a link to itself
@@ -56,13 +56,9 @@ def _may_be_file(entry: os.DirEntry[str]) -> bool:
 def read_ahead(
     read: Callable[[Path], T], files: Iterable[Path], *, threads: int, ahead: int
 ) -> Iterator[tuple[Path, T]]:
-    """Files and what ``read`` makes of them, in order, by threads that work ahead.
+    """Files and what ``read`` makes of them, in order, by threads.
 
-    Args:
-        read: from a file to its content, called in a thread.
-        files: to read.
-        threads: that read.
-        ahead: files that are read, or being read, before they are asked for, at most.
+    At most ``ahead`` files are read, or being read, before they are asked for.
     """
     pool = ThreadPoolExecutor(threads)
     waiting: deque[tuple[Path, Future[T]]] = deque()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from eat.config.commands import PrepareOptions
-from eat.data.cache import cache_path, make_cache
+from eat.data.cache import RESIZING, cache_path, make_cache
 from eat.data.checks import check_files, list_files, read_checks, repeated
 from eat.data.labels.identity import fingerprint
 from eat.data.labels.reading import PREPARED, read_labels
@@ -44,7 +44,7 @@ class Report:
         warnings: of reading the labels.
         fingerprint: of all labelled images.
         out: folder of the report.
-        cleaned: whether a cleaned table was written there.
+        cleaned: true if a cleaned table was written there.
         caches: a line for each cached side.
     """
 
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every labelled image is sound and in one split only."""
+        """True if every labelled image is sound and in one split only."""
         return not any(self.problems.values()) and not self.leaks
 
     def summary(self) -> str:
@@ -86,12 +86,9 @@ class Report:
             examples = f": {', '.join(names[:3])}" + (", ..." if len(names) > 3 else "")
             lines.append(f"  {len(names):>7} {title}{examples if names else ''}")
         lines += [f"  warning: {text}" for text in self.warnings]
-        if self.cleaned:
-            lines.append(f"cleaned labels in {self.out}: train with --data.labels {self.out}")
-        else:
-            lines.append(
-                "no cleaned labels: mend the files, or go on without them by --leave_out true"
-            )
+        cleaned = f"cleaned labels in {self.out}: train with --data.labels {self.out}"
+        none = "no cleaned labels: mend the files, or go on without them by --leave_out true"
+        lines.append(cleaned if self.cleaned else none)
         lines += [*self.caches, f"full report in {self.out}/report.json"]
         # Names that are not UTF-8 cannot be printed as they are.
         return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
@@ -106,18 +103,12 @@ def prepare(name: str, options: PrepareOptions) -> Report:
     written if all is sound, or if ``leave_out`` says to go on without missing and broken images.
     Duplicates are reported and stay.
 
-    Args:
-        name: a row of the data set registry.
-        options: files, folders and what to do, as :class:`PrepareOptions` says.
-
     Raises:
-        LabelError: the labels are wrong: their columns, numbers, ranges, repeats or splits; or they
-            lie in ``out``, where they would be written over.
+        LabelError: the labels are wrong, or lie in ``out``, where they would be written over.
         NotADirectoryError: there is no image folder.
         ChildProcessError: a checking process died; another call goes on from there.
         CacheError: the disk has no room for the cache.
-        ValueError: a side of the cache is below 64 pixels, there is no such data set, or ``low``
-            and ``high`` are no scale or not for it.
+        ValueError: a side of the cache is below 64 pixels, or as ``find_dataset``.
     """
     folder, images = Path(options.out), options.images
     sides = [options.cache] if isinstance(options.cache, int) else options.cache or []
@@ -132,11 +123,11 @@ def prepare(name: str, options: PrepareOptions) -> Report:
     present = set(list_files(images, leave=folder))
     # Linked folders are not listed, so that links in a circle end.
     here = table["image"].map(
-        lambda image: image in present or os.path.isfile(os.path.join(images, image))
+        lambda name: name in present or os.path.isfile(os.path.join(images, name))
     )
     check_files(images, table["image"][here].tolist(), folder / "checks.csv", options.workers)
     checks = read_checks(folder / "checks.csv")
-    checks = checks[checks["image"].isin(set(table["image"][here]))]
+    checks = checks[checks["image"].isin(table["image"][here])]
     problems = {kind: sorted(checks.loc[checks["problem"] == kind, "image"]) for kind in KINDS}
     problems["missing"] = sorted([*problems["missing"], *table["image"][~here]])
     duplicates, leaks = repeated(checks, table)
@@ -186,12 +177,7 @@ def _read_labels(name: str, options: PrepareOptions) -> tuple[pd.DataFrame, list
 
 def _cache(side: int, options: PrepareOptions, checks: pd.DataFrame, broken: dict[str, str]) -> str:
     """Cache the sound images, resized to a side; returns a line of the report."""
-    how = Preprocessing(
-        size=side,
-        interpolation=options.interpolation,
-        upright=options.upright,
-        decode=options.decode,
-    )
+    how = Preprocessing(side, **{name: getattr(options, name) for name in RESIZING})
     # A copy, as the cache adds images that can be decoded and not resized.
     contents = make_cache(options.out, options.images, checks, dict(broken), how, options.workers)
     path, left = cache_path(options.out, side), len(contents.broken)

@@ -24,12 +24,8 @@ class DatasetSpec:
     Attributes:
         name: key in the table.
         title: name in print.
-        low: lowest score of its scale.
-        high: highest score.
-        target_scale: scores are divided by this to make the regression target.
-        positive_above: scores above this are the positive class of the accuracy.
+        low, high, target_scale, positive_above, num_votes: as in :class:`ScoreScale`.
         read: from a label file to a label table.
-        num_votes: vote bins, evenly spaced from ``low`` to ``high``; 0 without votes.
         counts: images in each official split.
         layouts: published files in a folder, by split ("" where a file does not say); the first
             layout that is all there holds, and files with a ? may be absent.
@@ -58,14 +54,9 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class Reader:
-    """A function of a module of ``eat.data.labels.formats``.
+    """A function of a module of ``eat.data.labels.formats``, and keywords for it.
 
     The module is imported when the function is called, because scoring needs no pandas.
-
-    Attributes:
-        module: file of the format.
-        function: reads a label file.
-        bounds: lowest and highest score, as keywords of the function; empty for its own.
     """
 
     module: str
@@ -153,14 +144,9 @@ DATASETS["sample"] = replace(DATASETS["ava"], name="sample", title="sample data"
 def find_dataset(name: str, low: float | None = None, high: float | None = None) -> DatasetSpec:
     """The data set of a name.
 
-    Args:
-        name: a row of :data:`DATASETS`.
-        low: lowest score of the data set ``table``; None takes 1.
-        high: highest score of the data set ``table``; None takes 10.
-
-    Returns:
-        The row. With bounds its scores are divided by ``high`` for the target, those above the
-        middle are the positive class, and its labels may have any number of votes.
+    The data set ``table`` may be given bounds, where None takes 1 and 10. Its scores are then
+    divided by ``high`` for the target, those above the middle are the positive class, and its
+    labels may have any number of votes.
 
     Raises:
         ValueError: there is no such data set, it is not ``table`` and bounds are given, or the

@@ -15,12 +15,7 @@ from eat.data.registry import DatasetSpec, find_dataset
 class Splits:
     """The label tables of a run, one row per image.
 
-    Attributes:
-        dataset: the row of the registry.
-        train: training images.
-        val: images on which the best epoch is chosen; None without a validation split.
-        test: test images; None without a test split.
-        left_out: images that have a label and no file.
+    ``val`` chooses the best epoch. ``left_out`` lists images that have a label and no file.
     """
 
     dataset: DatasetSpec
@@ -50,17 +45,8 @@ def read_splits(
 ) -> Splits:
     """Read label files and hold them against the images on disk.
 
-    Args:
-        name: a row of the registry.
-        labels: label file or folder.
-        images: folder of the images.
-        low: lowest score of the data set ``table``; None takes 1.
-        high: highest score of the data set ``table``; None takes 10.
-        test: label file or id list of the test split.
-        val: the same of the validation split.
-        val_fraction: share of the training images drawn as validation split, if there is none.
-        missing: "error", or "leave_out".
-        seed: of that draw.
+    The options are those of :class:`eat.config.DataConfig`; ``seed`` is that of the draw of the
+    validation images.
 
     Raises:
         ValueError: there is no such data set, or the bounds are no scale or not for it.

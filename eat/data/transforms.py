@@ -30,17 +30,13 @@ class ImageError(OSError):
 def without_traceback(message: str, kind: type[Exception]) -> str:
     """The message that an error had in a loading process.
 
-    PyTorch raises such an error anew with its whole traceback as its message.
+    PyTorch raises such an error anew with its traceback as its message.
     """
     return message.strip().rpartition(f"{kind.__module__}.{kind.__qualname__}: ")[2]
 
 
 def read_image(path: str | Path, *, upright: bool) -> Image.Image:
-    """Decode a photograph as RGB.
-
-    Args:
-        path: any format that PIL reads.
-        upright: turn it by its EXIF orientation.
+    """Decode a photograph of any format that PIL reads as RGB, turned by EXIF if ``upright``.
 
     Raises:
         ImageError: the file is missing, empty, truncated or no image.
@@ -96,7 +92,7 @@ def _room(size: int) -> NDArray[np.uint8]:
 
 
 def _may_be_turned(content: bytes) -> bool:
-    """Whether a JPEG carries an orientation other than upright, in EXIF or in XMP."""
+    """True for a JPEG with an orientation other than upright, in EXIF or in XMP."""
     if b"Exif\0\0" not in content and b"tiff:Orientation" not in content:
         return False
     try:
@@ -121,9 +117,7 @@ class PixelSource(Protocol):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a photograph becomes pixels. Aspect ratio is not kept: images are resized to a square.
-
-    It is the :class:`PixelSource` that decodes the files.
+    """The :class:`PixelSource` that decodes files and resizes them, whatever their aspect ratio.
 
     Attributes:
         size: side of the result in pixels.
@@ -148,12 +142,9 @@ class Preprocessing:
         return self.train_resize or self.size if training else self.size
 
     def read(self, path: str | Path) -> Image.Image | Tensor:
-        """Decode a file: an RGB image for ``resize``; uint8 (3, H, W) if fast.
+        """Decode a file for ``resize``, as ``read_image``; to uint8 (3, H, W) if fast.
 
         The latter may lie in memory that this thread's next call uses again.
-
-        Raises:
-            ImageError: the file is missing, empty, truncated or no image.
         """
         if self.decode == "exact":
             return read_image(path, upright=self.upright)
@@ -182,15 +173,7 @@ class Preprocessing:
         return self.augment(self.resize(self.read(path), self.side(training=True)), seed)
 
     def augment(self, resized: Tensor, seed: int) -> Tensor:
-        """Flip, then crop, as drawn from ``seed``.
-
-        Args:
-            resized: uint8 (3, side, side).
-            seed: of the draw.
-
-        Returns:
-            uint8 (3, size, size), memory of its own.
-        """
+        """Flip and crop uint8 (3, side, side), as drawn, to (3, size, size) in its own memory."""
         draw = np.random.default_rng(seed)
         spare = resized.shape[-1] - self.size
         flip = self.flip and draw.random() < 0.5

@@ -1,6 +1,6 @@
 """A made-up data set in AVA's layout: drawn photographs with simulated votes.
 
-It lets a whole run (training, evaluation, personal models) be tried in minutes without a download.
+It lets training, evaluation and personal models be tried in minutes without a download.
 What makes a score is known: half of it is the foreground subject, half the background, so that a
 model which looks at only one of them cannot score well. Scores measured on it say that the code
 works and nothing about real photographs.
@@ -59,13 +59,7 @@ def make_sample(
     Image i of a split depends on (seed, split, i) alone: a larger sample begins with the images of
     a smaller one. The folder appears only once it is complete.
 
-    Args:
-        folder: where the data set goes; its parents are made.
-        train: training images, 1..400,000.
-        test: test images, at least 1.
-        size: longer side of an image in pixels, at least 32.
-        seed: 0 or more; the two splits are independent streams of it.
-        overwrite: replace a sample with other settings, and the workers in it.
+    The options are those of :class:`eat.config.commands.SampleOptions`.
 
     Returns:
         `folder` as a path. A complete sample with the same settings is left as it is. It holds
@@ -108,10 +102,10 @@ def make_workers(
 
     Args:
         folder: a sample made by :func:`make_sample`.
-        workers: workers who rate training images, at least 1.
-        test_workers: workers who rate test images, at least 1.
-        ratings: images per worker, at least 1; a test worker rates at least 150.
-        seed: 0 or more.
+        workers: workers who rate training images.
+        test_workers: workers who rate test images.
+        ratings: images per worker; a test worker rates at least 150.
+        seed: of tastes and ratings.
 
     Returns:
         ``folder/flickr_aes``, left as it is if it was made with the same settings. It holds
@@ -161,12 +155,8 @@ def _is_complete(folder: Path, settings: dict[str, int]) -> bool:
     names = ("AVA.txt", "tags.txt", "challenges.txt", "generic_test.jpgl", "factors.csv")
     if not all((folder / name).is_file() for name in names):
         return False
-    have = {path.name for path in (folder / "images").glob("*.jpg")}
-    return all(
-        f"{FIRST_ID[split] + index}.jpg" in have
-        for split in SPLITS
-        for index in range(settings[split])
-    )
+    have = {path.stem for path in (folder / "images").glob("*.jpg")}
+    return have >= {str(FIRST_ID[split] + i) for split in SPLITS for i in range(settings[split])}
 
 
 def _check_replaceable(folder: Path, overwrite: bool) -> None:
@@ -245,9 +235,8 @@ def _make_image(
     second = TAGS["Sky"] if tag and factors.scene == "Landscape" and rng.uniform() < 0.5 else 0
     pixels = np.asarray(image)
     row = {"image": f"{image_id}.jpg", "split": split, "expected_score": score}
-    row |= {"foreground": factors.foreground, "background": factors.background}
-    row |= {"technical": factors.technical, "colourfulness": colourfulness(pixels)}
-    row |= {"brightness": float(pixels.mean() / 255)}
+    row |= {name: getattr(factors, name) for name in ("foreground", "background", "technical")}
+    row |= {"colourfulness": colourfulness(pixels), "brightness": float(pixels.mean() / 255)}
     row |= {name: factors.values[name] for name in (*FOREGROUND, *BACKGROUND, *TECHNICAL)}
     row |= {"scene": factors.scene, "subject": factors.subject, "mood": factors.mood}
     return row, [image_id, *votes.tolist(), tag, second, CHALLENGES[factors.mood]]
@@ -280,12 +269,6 @@ def _write_lines(path: Path, lines: list[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def _draw_tastes(rng: np.random.Generator) -> np.ndarray:
-    """Weights (4,) of :data:`TASTES`, of length 1: quality counts on average, taste varies."""
-    weights = rng.normal((0.45, 0.45, 0.0, 0.0), (0.6, 0.6, 0.6, 0.6))
-    return weights / np.linalg.norm(weights)
-
-
 def _rate(table: pd.DataFrame, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Ratings 1..5 that a worker with these weights would give to every row of `table`."""
     centre, spread = np.array(list(TASTES.values())).T
@@ -297,25 +280,25 @@ def _rate(table: pd.DataFrame, weights: np.ndarray, rng: np.random.Generator) ->
 def _write_workers(
     folder: Path, factors: pd.DataFrame, settings: dict[str, int], ratings: dict[str, int]
 ) -> None:
-    rows, scores, tastes = [], [], []
-    test_ids = []
+    labels, scores, tastes, test_ids = [], [], [], []
     for split, people in (("train", settings["workers"]), ("test", settings["test_workers"])):
         table = factors[factors["split"] == split].reset_index(drop=True)
         panel = np.zeros(len(table))
         for person in range(people):
             rng = np.random.default_rng([settings["seed"], 2 + SPLITS[split], person])
             worker = f"{'B' if split == 'test' else 'A'}{person + 1:03d}"
-            weights = _draw_tastes(rng)
+            # quality counts on average, and taste varies
+            weights = rng.normal((0.45, 0.45, 0.0, 0.0), 0.6)
+            weights /= np.linalg.norm(weights)
             given = _rate(table, weights, rng)
             panel += given
             seen = np.sort(rng.choice(len(table), ratings[split], replace=False))
-            rows += [(worker, table["image"][index], given[index]) for index in seen]
+            labels += [f"{worker},{table['image'][index]},{given[index]}" for index in seen]
             tastes.append((worker, *weights))
             if split == "test":
                 test_ids.append(worker)
         means = (panel / people - 1) / 4
         scores += [f"{name} {mean:.4f}" for name, mean in zip(table["image"], means, strict=True)]
-    labels = [f"{worker},{image},{rating}" for worker, image, rating in rows]
     # the original's header has blanks after its commas and before its first name
     labels = [" worker, imagePair, score", *labels]
     _write_lines(folder / "FLICKR-AES_image_labeled_by_each_worker.csv", labels)

@@ -42,7 +42,7 @@ TECHNICAL = {"exposure": 0.6, "cleanness": 0.4}
 
 @dataclass(frozen=True)
 class Factors:
-    """What is good (1) or bad (0) about one image; ``values`` has one entry per factor.
+    """Virtues (1) and faults (0) of one image; ``values`` has one entry per factor.
 
     ``foreground``, ``background`` and ``technical`` are the weighted sums of their factors, 0..1.
     """
@@ -93,11 +93,7 @@ def draw_scene(factors: Factors, rng: np.random.Generator, size: int) -> Image.I
 
 
 def fractal(
-    rng: np.random.Generator,
-    height: int,
-    width: int,
-    cells: tuple[float, float],
-    octaves: int = 4,
+    rng: np.random.Generator, height: int, width: int, cells: tuple[float, float], octaves: int = 4
 ) -> np.ndarray:
     """Smooth noise (height, width) of mean about 0 and standard deviation about 1.
 
@@ -140,7 +136,7 @@ def _background(factors: Factors, rng: np.random.Generator, height: int, width: 
     tilt = np.tan(np.radians((1 - factors.values["level"]) * rng.choice([-11, 11])))
     across = np.linspace(0, 1, width, dtype=np.float32)[None, :]
     down = np.linspace(0, 1, height, dtype=np.float32)[:, None]
-    # every layer is painted in tilted heights, so that the whole scene leans together
+    # every layer is painted in tilted heights, so that all of them lean alike
     down = down + tilt * (across - 0.5) * width / height
     view = View(factors, rng, down, across, rng.uniform(0.55, 0.72))
     match factors.scene:

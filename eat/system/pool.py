@@ -76,9 +76,9 @@ def unordered(
 
 
 def _start_worker() -> None:
-    """Prepare a process: one thread, since the processes take all cores; ends left to the main one.
+    """Prepare a process: one thread, as the processes take all cores; ends with the main one.
 
-    Ctrl-C reaches the whole group and is the main process's to handle. When that is killed, a
+    Ctrl-C reaches the process group, and the main process handles it. When that is killed, a
     waiting worker would stay for ever.
     """
     torch.set_num_threads(1)

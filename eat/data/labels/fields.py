@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eat.data.labels.table import LabelError, LabelWarning, check_repeats, error_at, to_numbers
+from eat.data.labels.table import LabelError, check_repeats, error_at, to_numbers, warn
 
 IMAGE_NAMES = ("image", "image_id", "path", "file", "filename")
 ID_HEADERS = {*IMAGE_NAMES, "id", "imagename", "image name", "name", "worker", "user", "userid"}
@@ -21,10 +20,8 @@ ID_HEADERS = {*IMAGE_NAMES, "id", "imagename", "image name", "name", "worker", "
 class LabelFile:
     """The fields of one label file, before they mean anything.
 
-    Attributes:
-        path: the file.
-        fields: one row per record, as text or, from typed files, as values. The index holds the
-            line numbers of an editor (named "line"), or record numbers from 1 (named "row").
+    ``fields`` has one row per record, of text or, from typed files, of values. Its index holds the
+    line numbers of an editor (named "line"), or record numbers from 1 (named "row").
     """
 
     path: Path
@@ -47,18 +44,14 @@ class LabelFile:
                 return matches[0]
         return None
 
-    def column(self, *names: str, advice: str = "") -> str:
-        """As :meth:`find`, for a column that must be there.
-
-        Raises:
-            LabelError: there is none.
-        """
+    def column(self, *names: str) -> str:
+        """As :meth:`find`, for a column that must be there; else raises LabelError."""
         found = self.find(*names)
         if found is None:
             raise LabelError(
                 f"{self.path}, line 1: no column {' or '.join(names)}; found "
-                f"{', '.join(self.fields.columns)}; "
-                f"{advice or 'add the column, or name the data set that this file is from'}"
+                f"{', '.join(self.fields.columns)}; add the column, or name the data set that this "
+                "file is from"
             )
         return found
 
@@ -70,12 +63,7 @@ class LabelFile:
     def numbers(
         self, column: str, low: float = -np.inf, high: float = np.inf, *, whole: bool = False
     ) -> pd.Series:
-        """A column as float64.
-
-        Raises:
-            LabelError: a field is not a finite number, not from low to high, or has a fraction and
-                ``whole`` is set.
-        """
+        """A column as finite float64 from ``low`` to ``high``; else raises LabelError."""
         numbers = to_numbers(self.fields, column, self.path)
         bad = (numbers < low) | (numbers > high)
         expected = f"{low:g} to {high:g}"
@@ -89,12 +77,11 @@ class LabelFile:
     def rest(self, used: Sequence[str]) -> dict[str, pd.Series]:
         """The other columns, as numbers where every field is one or empty, else as text."""
         columns = {}
-        for name in self.fields.columns:
-            if name not in used:
-                try:
-                    columns[name] = pd.to_numeric(self.fields[name])
-                except (ValueError, TypeError, OverflowError):
-                    columns[name] = self.text(name)
+        for name in self.fields.columns.difference(used, sort=False):
+            try:
+                columns[name] = pd.to_numeric(self.fields[name])
+            except (ValueError, TypeError, OverflowError):
+                columns[name] = self.text(name)
         return columns
 
 
@@ -114,21 +101,19 @@ def read_text(path: str | Path) -> str:
     except UnicodeDecodeError as error:
         # latin-1 never fails and keeps every line end, so that the line can be counted
         text, wrong = content.decode("latin-1"), error.start
-    text = text.replace("\r\n", "\n").replace("\r", "\n") if wrong < 0 else text
     if wrong >= 0:
         raise LabelError(
             f"{path}, line {text[:wrong].count(chr(10)) + 1}: found the byte "
             f"0x{ord(text[wrong]):02x}, expected text in UTF-8; save the file in that encoding"
         )
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise LabelError(f"{path}: the file is empty, expected labels; copy or download it again")
     if not text.endswith("\n"):
         last = text.count("\n") + 1
-        warnings.warn(
+        warn(
             f"{path}, line {last}: the last line, {text.rsplit(chr(10), 1)[-1]!r}, has no line "
-            "end; if the file was cut, its last value is wrong: compare it with the original",
-            LabelWarning,
-            stacklevel=2,
+            "end; if the file was cut, its last value is wrong: compare it with the original"
         )
     return text
 
@@ -146,42 +131,61 @@ def read_bytes(path: str | Path) -> bytes:
 def read_csv(path: str | Path, columns: Sequence[str] | None = None) -> LabelFile:
     """Fields of a file separated by commas, or by tabs if it is a .tsv.
 
-    Args:
-        path: the file.
-        columns: its columns; None takes them from its first line.
+    Its first line names the columns, unless ``columns`` does.
 
     Raises:
         LabelError: as :func:`read_text`; or a line has too few or too many fields or a stray quote,
             or two columns have one name.
     """
     path = Path(path)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     reader = csv.reader(
-        io.StringIO(read_text(path)), delimiter=delimiter, skipinitialspace=True, strict=True
+        io.StringIO(read_text(path)),
+        delimiter="\t" if path.suffix.lower() == ".tsv" else ",",
+        skipinitialspace=True,
+        strict=True,
     )
-    lines, rows, line = [], [], 1
+    rows: dict[int, list[str]] = {}  # by the line on which they begin
+    line = 1
     try:
         for row in reader:
-            lines.append(line)
-            rows.append(row)
+            if len(row) > 1 or "".join(row).strip():
+                rows[line] = row
             line = reader.line_num + 1
     except csv.Error as error:
         raise LabelError(
             f"{path}, line {line}: found {error}, expected fields with their quotes closed; "
             "correct the line"
         ) from error
-    return _tabulate(path, lines, rows, columns)
+    if not rows:
+        raise LabelError(f"{path}: found only blank lines, expected labels; give another file")
+    if columns is None:
+        columns = _header(path, rows)
+    for line, row in rows.items():
+        if len(row) != len(columns):
+            raise _wrong_count(path, line, len(row), columns)
+    index = pd.Index(list(rows), name="line", dtype=np.int64)
+    return LabelFile(path, pd.DataFrame(list(rows.values()), index, list(columns), dtype=object))
+
+
+def _header(path: Path, rows: dict[int, list[str]]) -> list[str]:
+    """Take the first row as the names of the columns."""
+    line = next(iter(rows))
+    # pandas writes its index under an empty name
+    names = [name.strip() or f"column_{k}" for k, name in enumerate(rows.pop(line), start=1)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise LabelError(
+            f"{path}, line {line}, column {twice[0]}: found it more than once, expected every "
+            "column once; rename or remove one"
+        )
+    return names
 
 
 def read_blank_separated(path: str | Path, columns: Sequence[str]) -> LabelFile:
-    """Fields of a file without a header, separated by blanks or tabs.
-
-    Raises:
-        LabelError: as :func:`read_text`; or a line has too few or too many fields.
-    """
+    """Fields of a file without a header, separated by blanks or tabs; errors as ``read_csv``."""
     path = Path(path)
     text = read_text(path)
-    # counting first and splitting the whole text is twice as fast as to keep a list for each line
+    # counting first and splitting all at once is twice as fast as keeping a list for each line
     counts = np.array([len(line.split()) for line in text.split("\n")])
     lines = np.flatnonzero(counts) + 1
     wrong = np.flatnonzero(counts[lines - 1] != len(columns))
@@ -198,31 +202,6 @@ def _wrong_count(path: Path, line: int, found: int, columns: Sequence[str]) -> L
         f"{path}, line {line}: found {found} fields, expected {len(columns)} "
         f"({', '.join(columns)}); complete the line, or copy the file again if it was cut"
     )
-
-
-def _tabulate(
-    path: Path, lines: list[int], rows: list[list[str]], columns: Sequence[str] | None
-) -> LabelFile:
-    filled = [k for k, row in enumerate(rows) if len(row) > 1 or (row and row[0].strip())]
-    lines, rows = [lines[k] for k in filled], [rows[k] for k in filled]
-    if not rows:
-        raise LabelError(f"{path}: found only blank lines, expected labels; give another file")
-    if columns is None:
-        # pandas writes its index under an empty name
-        columns = [name.strip() or f"column_{k + 1}" for k, name in enumerate(rows[0])]
-        twice = sorted({name for name in columns if columns.count(name) > 1})
-        if twice:
-            raise LabelError(
-                f"{path}, line {lines[0]}, column {twice[0]}: found it more than once, expected "
-                "every column once; rename or remove one"
-            )
-        lines, rows = lines[1:], rows[1:]
-    for line, row in zip(lines, rows, strict=True):
-        if len(row) != len(columns):
-            raise _wrong_count(path, line, len(row), columns)
-    fields = pd.DataFrame(rows, columns=list(columns), dtype=object)
-    fields.index = pd.Index(lines, name="line", dtype=np.int64)
-    return LabelFile(path, fields)
 
 
 def read_ids(path: str | Path) -> list[str]:
@@ -246,7 +225,7 @@ def read_json_lines(path: str | Path) -> LabelFile:
         LabelError: as :func:`read_text`; or a line is no JSON object of plain values.
     """
     path = Path(path)
-    records, lines = [], []
+    records: dict[int, dict[str, object]] = {}  # by line
     for line, text in enumerate(read_text(path).split("\n"), start=1):
         if not text.strip():
             continue
@@ -261,20 +240,13 @@ def read_json_lines(path: str | Path) -> LabelFile:
                 f"{path}, line {line}: found {text[:60]!r} ({error}), expected one JSON object of "
                 "plain values; correct the line"
             ) from error
-        records.append({name.strip(): value for name, value in record.items()})
-        lines.append(line)
-    fields = pd.DataFrame(records, dtype=object)
-    fields.index = pd.Index(lines, name="line", dtype=np.int64)
-    return LabelFile(path, fields)
+        records[line] = {name.strip(): value for name, value in record.items()}
+    index = pd.Index(list(records), name="line", dtype=np.int64)
+    return LabelFile(path, pd.DataFrame(list(records.values()), index, dtype=object))
 
 
 def read_with(read: Callable[[Path], pd.DataFrame], path: Path, package: str) -> LabelFile:
-    """Fields of a typed file through pandas.
-
-    Args:
-        read: a pandas reader.
-        path: the file.
-        package: that the reader needs.
+    """Fields of a typed file through a pandas reader, which needs a package.
 
     Raises:
         LabelError: the file is absent or damaged, or the package is not installed.

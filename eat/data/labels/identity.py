@@ -32,5 +32,5 @@ def identity_hashes(table: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def count_seen(table: pd.DataFrame, trained_on: NDArray[np.int64]) -> int:
-    """How many distinct images of a table are among the images of ``identity_hashes``."""
+    """Count the distinct images of a table that ``identity_hashes`` list."""
     return int(np.isin(identity_hashes(table), trained_on).sum())

@@ -15,11 +15,12 @@ from eat.data.labels.table import (
     quote,
     validate,
     vote_columns,
+    warn,
 )
 from eat.data.registry import DatasetSpec, find_dataset
 
 PathLike = str | Path
-PREPARED = "prepared.json"  # marks a folder of labels that eat.data.prepare has cleaned
+PREPARED = "prepared.json"  # marks a folder of labels that eat prepare has cleaned
 
 
 def read_labels(
@@ -38,10 +39,10 @@ def read_labels(
         name: a row of :data:`eat.data.registry.DATASETS`.
         labels: a label file, several, a folder with the published files under their names, or one
             that ``eat prepare`` wrote.
-        low: lowest score of the data set ``table``; None takes 1.
-        high: highest score of the data set ``table``; None takes 10.
+        low: lowest score of the data set ``table``, as in ``find_dataset``.
+        high: highest score.
         test: a label file or folder of the test split, or a list of image ids (with or without the
-            file's suffix), one on a line, that marks the test images among ``labels``; where the
+            file's suffix), one on a line, that marks the test images in ``labels``; where the
             labels name workers it may list workers, whose images are then test images. Takes the
             place of the test file of a folder. Where it is given, images without a split become
             "train".
@@ -73,10 +74,7 @@ def read_labels(
         if given is not None:
             found = _published_files(dataset, Path(given)).values()
             parts[split] = [path for files in found for path in files]
-    id_lists = {
-        split: [path for path in parts.get(split, []) if is_id_list(path)]
-        for split in ("val", "test")
-    }
+    id_lists = {split: list(filter(is_id_list, parts.get(split, []))) for split in ("val", "test")}
     tables = [
         _assign(dataset.read(path), split, path)
         for split, files in parts.items()
@@ -101,7 +99,7 @@ def read_labels(
 def _read_prepared(
     dataset: DatasetSpec, folder: Path, test: PathLike | None, val: PathLike | None
 ) -> pd.DataFrame:
-    """The cleaned table that ``eat.data.prepare`` wrote into a folder."""
+    """The cleaned table that ``eat prepare`` wrote into a folder."""
     note = json.loads((folder / PREPARED).read_text())
     if note["dataset"] != dataset.name:
         raise LabelError(
@@ -128,15 +126,12 @@ def _read_prepared(
 
 
 def read_ratings(name: str, labels: PathLike) -> pd.DataFrame:
-    """Read single ratings: one row per image and worker, with columns image, split, worker, score.
-
-    Args:
-        name: a row of :data:`eat.data.registry.DATASETS`.
-        labels: a file of ratings, or a folder with the published one.
+    """Read single ratings, from their file or the folder with the published one.
 
     Returns:
-        ``split`` is "test" for the workers of FLICKR-AES's test_workers_ID.csv and "train" for
-        others, if that list lies beside the ratings, else "".
+        One row per image and worker: image, split, worker, score. ``split`` is "test" for the
+        workers of FLICKR-AES's test_workers_ID.csv and "train" for others, if that list lies beside
+        the ratings, else "".
 
     Raises:
         ValueError: there is no such data set.
@@ -162,16 +157,14 @@ def read_ratings(name: str, labels: PathLike) -> pd.DataFrame:
 
 
 def is_id_list(path: PathLike) -> bool:
-    """Whether a file lists ids, one on a line, instead of labels."""
-    path = Path(path)
-    if path.suffix.lower() == ".jpgl":
-        return True
-    if path.suffix.lower() not in (".txt", ".csv"):
-        return False
+    """True for a file that lists ids, one on a line, instead of labels."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".txt", ".csv"):
+        return suffix == ".jpgl"
     with warnings.catch_warnings():  # whoever reads the file will warn
         warnings.simplefilter("ignore", LabelWarning)
         first = read_text(path).strip().split("\n")[0].strip()
-    if path.suffix.lower() == ".txt":
+    if suffix == ".txt":
         return len(first.replace(",", " ").split()) == 1
     return "," not in first and (first.casefold() in ID_HEADERS or ";" not in first)
 
@@ -216,9 +209,8 @@ def _join(tables: list[pd.DataFrame], source: str) -> pd.DataFrame:
         raise LabelError(f"{source}: some of the files have votes and some have not; give the same")
     if "worker" in table and table["worker"].isna().any():
         raise LabelError(f"{source}: some of the files name workers and some do not; give the same")
-    for column in table.columns:
-        if not pd.api.types.is_numeric_dtype(table[column]):
-            table[column] = table[column].fillna("")
+    text = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    table[text] = table[text].fillna("")
     return table
 
 
@@ -235,19 +227,19 @@ def _assign_workers(table: pd.DataFrame, id_lists: dict[str, list[Path]]) -> pd.
 
 
 def _mean_over_workers(table: pd.DataFrame) -> pd.DataFrame:
-    rank = {"": 0, "train": 1, "val": 2, "test": 3}
+    ranked = ["", "train", "val", "test"]
     check_repeats(table, "the label files")
-    table = table.drop(columns="worker").assign(split=table["split"].map(rank))
+    table = table.drop(columns="worker").assign(split=table["split"].map(ranked.index))
     how = {
         name: "mean" if pd.api.types.is_numeric_dtype(values) else "first"
         for name, values in table.drop(columns="image").items()
     }
     means = table.groupby("image", sort=False, as_index=False).agg(how | {"split": "max"})
-    return means.assign(split=means["split"].map({number: name for name, number in rank.items()}))
+    return means.assign(split=means["split"].map(ranked.__getitem__))
 
 
 def _listed(table: pd.DataFrame, path: Path) -> pd.Series:
-    """Which rows a list of ids names."""
+    """Mark the rows that a list of ids names: (N,) bool."""
     ids = set(read_ids(path))
     images = table["image"]
     stems = images.str.replace(r"\.[^./]*$", "", regex=True)
@@ -258,11 +250,9 @@ def _listed(table: pd.DataFrame, path: Path) -> pd.Series:
             f"expected ids such as {images.iloc[0]}; give the list of this data set"
         )
     if unknown:
-        warnings.warn(
+        warn(
             f"{path}: {len(unknown)} of {len(ids)} ids have no label and are left out: "
-            f"{quote(unknown)}",
-            LabelWarning,
-            stacklevel=3,
+            f"{quote(unknown)}"
         )
     return images.isin(ids) | stems.isin(ids)
 
@@ -276,8 +266,8 @@ def _check_overlap(table: pd.DataFrame, source: str, allow_overlap: bool) -> Non
         raise LabelError(
             f"{source}: {len(shared)} images stand in two splits, such as {quote(shared)} (the "
             f"first in {' and '.join(name or 'none' for name in splits)}): what a model is tested "
-            "on would be trained on. Remove them from the training labels, or pass the test images "
-            "as a list of ids, or say allow_overlap=True if no model is trained on this"
+            "on would be trained on. Remove them from the training labels, or give the test images "
+            "as a list of ids"
         )
 
 
@@ -285,16 +275,13 @@ def _warn_of_copies(table: pd.DataFrame, source: str) -> None:
     """ICAA17K holds the same photo under several folders, in both splits."""
     if not table["image"].str.contains("/", regex=False).any():
         return
-    parts = table["image"].str.rsplit("/", n=1)
-    keys = pd.DataFrame({"file": parts.str[-1], "score": table["score"]})
-    train = pd.MultiIndex.from_frame(keys[table["split"] == "train"])
-    test = pd.MultiIndex.from_frame(keys[table["split"] == "test"])
-    copies = test.isin(train)
+    files = table["image"].str.rsplit("/", n=1).str[-1]
+    keys = pd.MultiIndex.from_arrays([files, table["score"]])
+    test = keys[table["split"] == "test"]
+    copies = test.isin(keys[table["split"] == "train"])
     if copies.any():
         names = table.loc[table["split"] == "test", "image"][copies]
-        warnings.warn(
+        warn(
             f"{source}: {copies.sum()} of {len(test)} test images have the file name and the score "
-            f"of a training image: {quote(names)}; they are copies that a model has seen",
-            LabelWarning,
-            stacklevel=3,
+            f"of a training image: {quote(names)}; they are copies that a model has seen"
         )

@@ -12,6 +12,7 @@ A label table is a DataFrame with one row per image, or per rating where it has 
 """
 
 import re
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,6 +27,11 @@ class LabelError(ValueError):
 
 class LabelWarning(UserWarning):
     """Labels that can be used, with something in them that should be known."""
+
+
+def warn(message: str) -> None:
+    """Warn of labels that can be used, on behalf of the caller's caller."""
+    warnings.warn(message, LabelWarning, stacklevel=4)
 
 
 def vote_columns(table: pd.DataFrame) -> list[str]:
@@ -47,16 +53,10 @@ def error_at(
     expected: str,
     advice: str,
 ) -> LabelError:
-    """The error for rows of a table, naming the first.
+    """The error for the rows of a table that are ``bad``, (N,) bool with one true at least.
 
-    Args:
-        source: the file.
-        table: an index called "line" or "row" holds the places in the file; without a name, rows
-            are counted from 1.
-        bad: (N,) bool, true for at least one row.
-        column: column of the table that is wrong there.
-        expected: what it should hold.
-        advice: what to do.
+    It names the first by the table's index, if that is called "line" or "row"; else rows are
+    counted from 1.
     """
     rows = np.flatnonzero(bad)
     number = table.index[rows[0]] if table.index.name else rows[0] + 1
@@ -82,7 +82,7 @@ def validate(
         low: lowest possible score.
         high: highest possible score.
         source: file that messages name.
-        advice: what to do about a score outside of the bounds.
+        advice: for a score outside of the bounds.
 
     Raises:
         LabelError: a column is missing; there are no rows; an image name, worker or split is not
@@ -101,11 +101,14 @@ def validate(
     for column in ("image", "worker"):
         if column in table:
             table[column] = _names(table, column, source)
-    _check_split(table, source)
+    bad = ~table["split"].isin(SPLITS)
+    if bad.any():
+        raise error_at(source, table, bad, "split", "train, val, test or nothing", "correct it")
     votes = vote_columns(table)
     for column in [*votes, "score"]:
         table[column] = to_numbers(table, column, source)
-    _check_votes(table, votes, source)
+    if votes:
+        _check_votes(table, votes, source)
     outside = (table["score"] < low) | (table["score"] > high)
     if outside.any():
         raise error_at(source, table, outside, "score", f"{low:g} to {high:g}", advice)
@@ -131,15 +134,7 @@ def _names(table: pd.DataFrame, column: str, source: object) -> pd.Series:
     return names
 
 
-def _check_split(table: pd.DataFrame, source: object) -> None:
-    bad = ~table["split"].isin(SPLITS)
-    if bad.any():
-        raise error_at(source, table, bad, "split", "train, val, test or nothing", "correct it")
-
-
 def _check_votes(table: pd.DataFrame, votes: list[str], source: object) -> None:
-    if not votes:
-        return
     if votes != [f"votes_{k + 1}" for k in range(len(votes))]:
         raise LabelError(
             f"{source}: found {', '.join(votes)}, expected votes_1 to votes_K without a gap; add "
@@ -158,18 +153,15 @@ def _check_votes(table: pd.DataFrame, votes: list[str], source: object) -> None:
 def check_repeats(table: pd.DataFrame, source: object) -> None:
     """Raise LabelError if an image, or an image of one worker, stands in a table twice."""
     keys = ["image", "worker"] if "worker" in table else ["image"]
-    repeats = table.duplicated(keys, keep=False).to_numpy()
-    if not repeats.any():
+    numbered = table if table.index.name else table.set_axis(range(1, len(table) + 1))
+    repeats = numbered[numbered.duplicated(keys, keep=False)]
+    if repeats.empty:
         return
-    place = table.index.name or "row"
-    numbers = table.index.to_numpy() if table.index.name else np.arange(1, len(table) + 1)
-    images = table["image"].to_numpy()[repeats]
-    groups = [table[key].to_numpy()[repeats] for key in keys]
-    places = pd.Series(numbers[repeats]).groupby(groups, sort=False).agg(list)
-    first = pd.Series(images).groupby(groups, sort=False).first()
+    places = repeats.index.to_series().groupby([repeats[key] for key in keys], sort=False).agg(list)
+    images = places.index.get_level_values("image")
     examples = [
-        f"{image} ({place}s {quote(rows)})"
-        for image, rows in zip(first[:4], places[:4], strict=True)
+        f"{image} ({table.index.name or 'row'}s {quote(rows)})"
+        for image, rows in zip(images[:4], places[:4], strict=True)
     ]
     by = " and worker" if "worker" in table else ""
     raise LabelError(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from eat.data.labels.fields import read_blank_separated, read_bytes
 from eat.data.labels.formats.build import from_scores
-from eat.data.labels.table import LabelError, quote, validate
+from eat.data.labels.table import LabelError, check_repeats, quote, validate
 
 AADB_ATTRIBUTES = {
     "BalacingElements": "balancing_elements",  # their spelling
@@ -32,9 +32,6 @@ def read_aadb(path: str | Path) -> pd.DataFrame:
 
     Returns:
         image, split ("" from a list), score (0..1), and attributes (-1..1) such as color_harmony.
-
-    Raises:
-        LabelError: a file is damaged, is no score list, or lists other images than the scores.
     """
     path = Path(path)
     if path.suffix.lower() == ".mat":
@@ -56,8 +53,8 @@ def read_aadb(path: str | Path) -> pd.DataFrame:
 
 def _read_attribute(path: Path, images: pd.Series) -> NDArray[np.float64]:
     file = read_blank_separated(path, ["image", "score"])
-    file.numbers("score", -1, 1)
-    values = from_scores(file, "image", "score", -1, 1).set_index("image")["score"]
+    check_repeats(file.fields, path)
+    values = file.numbers("score", -1, 1).set_axis(file.text("image"))
     odd = sorted(set(images) ^ set(values.index))
     if odd:
         raise LabelError(

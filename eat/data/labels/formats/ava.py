@@ -12,23 +12,16 @@ from eat.data.labels.table import LabelError, error_at
 AVA_RELEASED = ["image_id", *(f"score{k}" for k in range(2, 12)), "tag1", "tag2", "tag3"]
 
 
-def read_ava(
-    path: str | Path, tags: str | Path | None = None, challenges: str | Path | None = None
-) -> pd.DataFrame:
+def read_ava(path: str | Path) -> pd.DataFrame:
     """AVA (Murray et al., CVPR 2012): ``AVA.txt``, or a .csv of the released random split.
 
-    Args:
-        path: AVA.txt (index, image id, votes for 1..10, two tags, challenge), or a CSV with the
-            header image_id, score2..score11, tag1, tag2, tag3, where scoreK+1 counts votes for K.
-        tags: file of numbers and names; None takes tags.txt beside the labels, if there is one.
-        challenges: the same, challenges.txt.
+    AVA.txt has index, image id, votes for 1..10, two tags and a challenge on each line. A CSV has
+    the header image_id, score2..score11, tag1, tag2, tag3, where scoreK+1 counts votes for K.
+    tags.txt and challenges.txt give the names, where they lie beside the labels.
 
     Returns:
         image ("ID.jpg"), split "", score (mean vote, 1..10), votes_1..votes_10, tag1, tag2 and
         challenge (names, or numbers without a name, "" for 0).
-
-    Raises:
-        LabelError: the file, or a file of names, is damaged or has other columns.
     """
     path = Path(path)
     if path.suffix.lower() == ".csv":
@@ -47,21 +40,12 @@ def read_ava(
         raise error_at(path, file.fields, odd, ids, "a whole number", "correct it")
     table = {"image": image_ids + ".jpg"}
     table |= {f"votes_{k + 1}": file.numbers(name, 0, whole=True) for k, name in enumerate(votes)}
-    tag_names = _names_beside(path, tags, "tags.txt")
-    challenge_names = _names_beside(path, challenges, "challenges.txt")
-    lists = {"tag1": tag_names, "tag2": tag_names, "challenge": challenge_names}
-    for (column, known), topic in zip(lists.items(), topics, strict=True):
+    lists = {"tag1": "tags.txt", "tag2": "tags.txt", "challenge": "challenges.txt"}
+    for (column, name), topic in zip(lists.items(), topics, strict=True):
+        known = read_names(path.with_name(name)) if path.with_name(name).is_file() else {}
         numbers = file.numbers(topic, 0, 1e6, whole=True).astype(int)
-        known_or_number = {k: known.get(k, str(k) if k else "") for k in numbers.unique()}
-        table[column] = numbers.map(known_or_number)
+        table[column] = numbers.map(lambda k, known=known: known.get(k, str(k) if k else ""))
     return from_votes(table, path, np.arange(1.0, 11.0))
-
-
-def _names_beside(path: Path, given: str | Path | None, name: str) -> dict[int, str]:
-    beside = path.with_name(name)
-    if given is None and not beside.is_file():
-        return {}
-    return read_names(given or beside)
 
 
 def _refuse_shifted_votes(file: LabelFile) -> None:

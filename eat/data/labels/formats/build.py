@@ -1,7 +1,6 @@
 """From the fields of a label file to a checked label table: of scores, votes or ratings."""
 
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,14 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from eat.data.labels.fields import LabelFile
-from eat.data.labels.table import LabelWarning, quote, validate, vote_columns
-
-SNAKE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s\-]+")
+from eat.data.labels.table import quote, validate, vote_columns, warn
 
 
 def snake_case(name: str) -> str:
     """colorScore_mean -> color_score_mean."""
-    return SNAKE.sub("_", name.strip()).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[\s\-]+", "_", name.strip()).lower()
 
 
 def from_scores(
@@ -28,43 +25,33 @@ def from_scores(
     high: float,
     *,
     scale: float = 1.0,
-    used: tuple[str, ...] = (),
     columns: Mapping[str, pd.Series] | None = None,
 ) -> pd.DataFrame:
     """A checked table from an image and a score column of a file.
 
-    Args:
-        file: the fields.
-        image: column of the image.
-        score: column of the score.
-        low: lowest score.
-        high: highest score.
-        scale: factor of the scores.
-        used: columns to leave out. All others are kept, their names in snake_case.
-        columns: further columns of the table, by name.
+    All other columns are kept, their names in snake_case, unless ``columns`` replaces them. Scores
+    are multiplied by ``scale``, and are then from ``low`` to ``high``.
     """
     table = {"image": file.text(image), "split": "", "score": file.numbers(score) * scale}
-    rest = file.rest([image, score, *used])
-    table |= {snake_case(name): values for name, values in rest.items()}
+    table |= {snake_case(name): values for name, values in file.rest([image, score]).items()}
     return validate(pd.DataFrame(table | dict(columns or {})), low, high, file.path)
 
 
 def from_votes(
-    columns: Mapping[str, pd.Series], path: Path, values: NDArray[np.float64]
+    columns: Mapping[str, pd.Series | str | float], path: Path, values: NDArray[np.float64]
 ) -> pd.DataFrame:
     """A checked table from image and vote columns.
 
     Args:
-        columns: image, votes_1..votes_K, and others that are kept.
-        path: the file.
+        columns: image, votes_1..votes_K, maybe split, and others that are kept.
+        path: file that messages name.
         values: (K,) the scores that were voted for. An image's score is their mean.
     """
-    frame = pd.DataFrame(columns)
+    frame = pd.DataFrame({"image": "", "split": "", "score": 0.0, **columns})
     votes = frame[vote_columns(frame)].to_numpy()
     # The check of the votes refuses an image without any; rounding must not leave the scale.
     means = votes @ values / np.maximum(votes.sum(axis=1), 1e-12)
-    frame.insert(1, "score", means.clip(values[0], values[-1]))
-    frame.insert(1, "split", "")
+    frame["score"] = means.clip(values[0], values[-1])
     return validate(frame, values[0], values[-1], path)
 
 
@@ -72,19 +59,15 @@ def from_ratings(
     file: LabelFile, worker: str, image: str, score: str, low: float, high: float
 ) -> pd.DataFrame:
     """One row per image and worker; repeated ratings become their mean, with a warning."""
-    table = pd.DataFrame(
-        {"image": file.text(image), "worker": file.text(worker), "score": file.numbers(score)}
-    )
+    ratings = {"worker": file.text(worker), "score": file.numbers(score)}
+    table = pd.DataFrame({"image": file.text(image), "split": "", **ratings})
     keys = ["image", "worker"]
-    repeats = table[table.duplicated(keys)]
-    if len(repeats):
-        warnings.warn(
-            f"{file.path}: {len(repeats)} ratings repeat a worker's rating of the same image, such "
-            f"as {quote(repeats['image'])}; the mean of them stands for each",
-            LabelWarning,
-            stacklevel=3,
+    again = table.duplicated(keys)
+    if again.any():
+        warn(
+            f"{file.path}: {again.sum()} ratings repeat a worker's rating of the same image, such "
+            f"as {quote(table.loc[again, 'image'])}; the mean of them stands for each"
         )
         means = table.groupby(keys, sort=False)["score"].transform("mean")
-        table = table.assign(score=means)[~table.duplicated(keys)]
-    table.insert(1, "split", "")
+        table = table.assign(score=means)[~again]
     return validate(table, low, high, file.path)

@@ -23,9 +23,6 @@ def read_flickr_aes(path: str | Path) -> pd.DataFrame:
 
     Warns:
         LabelWarning: a worker rated an image more than once; the mean of the ratings stands.
-
-    Raises:
-        LabelError: the file, or the list of workers, is damaged or has other columns.
     """
     path = Path(path)
     if path.suffix.lower() == ".txt":

@@ -13,15 +13,10 @@ def read_icaa17k(path: str | Path) -> pd.DataFrame:
 
     Returns:
         image ("type/pair/file.jpg"), split "", score (MOS, 0..10), color (0..10), probability.
-
-    Raises:
-        LabelError: the file is damaged or has other columns.
     """
     file = read_csv(path)
-    color, probability = file.column("color"), file.column("probability")
-    return from_scores(
-        file, file.column("ID"), file.column("MOS"), 0, 10,
-        used=(color, probability),
-        columns={"color": file.numbers(color, 0, 10),
-                 "probability": file.numbers(probability, 0, 1)},
-    )  # fmt: skip
+    columns = {
+        "color": file.numbers(file.column("color"), 0, 10),
+        "probability": file.numbers(file.column("probability"), 0, 1),
+    }
+    return from_scores(file, file.column("ID"), file.column("MOS"), 0, 10, columns=columns)

@@ -6,17 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eat.data.labels.fields import (
-    IMAGE_NAMES,
-    LabelFile,
-    read_csv,
-    read_json_lines,
-    read_with,
-)
+from eat.data.labels.fields import IMAGE_NAMES, LabelFile, read_csv, read_json_lines, read_with
 from eat.data.labels.formats.build import from_votes
 from eat.data.labels.table import LabelError, validate
 
-LOW, HIGH, BINS = 1.0, 10.0, 10  # the scale of a table for which no other is given
 OTHER_SCALE = (
     "correct it, or give the bounds of your scale by --data.low and --data.high (of eat prepare: "
     "--low and --high)"
@@ -39,34 +32,25 @@ def read_table(
 
     Returns:
         image, split, score, votes_1..votes_K and worker where given; other columns as they are.
-
-    Raises:
-        LabelError: the file is damaged or has other columns, a score lies outside of the bounds, or
-            it is a .parquet and no reader of those is installed.
     """
-    bins = BINS if low is None and high is None else None
-    low, high = LOW if low is None else low, HIGH if high is None else high
+    bins = 10 if low is None and high is None else None
+    low, high = 1.0 if low is None else low, 10.0 if high is None else high
     file = _read_file(Path(path))
     image = file.column(*IMAGE_NAMES)
-    score, split = file.find("score", "mean", "mos"), file.find("split")
-    worker = file.find("worker")
+    score = file.find("score", "mean", "mos")
+    split, worker = file.find("split"), file.find("worker")
     votes = _find_votes(file, bins, needed=score is None)
-    columns = {"image": file.text(image)}
+    columns: dict[str, pd.Series | str | float] = {
+        "image": file.text(image),
+        "split": file.text(split).str.lower() if split else "",
+        "score": file.numbers(score) if score else 0.0,
+    }
     columns |= {f"votes_{k}": file.numbers(name, 0) for k, name in enumerate(votes, start=1)}
     columns |= {"worker": file.text(worker)} if worker else {}
-    rest = file.rest([image, *votes, *filter(None, (score, split, worker))])
-    columns |= {name: values for name, values in rest.items() if name not in ("split", "score")}
+    columns |= file.rest([image, *votes, *filter(None, (score, split, worker))])
     if score is None:
-        table = from_votes(columns, file.path, np.linspace(low, high, len(votes)))
-    else:
-        frame = pd.DataFrame({**columns, "score": file.numbers(score), "split": ""})
-        table = validate(frame, low, high, file.path, advice=OTHER_SCALE)
-    if split:
-        table["split"] = file.text(split).str.lower().to_numpy()
-        table.index = file.fields.index
-        table = validate(table, low, high, file.path)
-    head = ["image", "split", "score"]
-    return table[head + [name for name in table.columns if name not in head]]
+        return from_votes(columns, file.path, np.linspace(low, high, len(votes)))
+    return validate(pd.DataFrame(columns), low, high, file.path, advice=OTHER_SCALE)
 
 
 def _read_file(path: Path) -> LabelFile:
@@ -79,25 +63,16 @@ def _read_file(path: Path) -> LabelFile:
 
 
 def _find_votes(file: LabelFile, bins: int | None, *, needed: bool) -> list[str]:
-    """The columns of votes in order; none where there is a score instead.
-
-    Args:
-        file: the fields.
-        bins: how many columns there must be; None takes 2 or more.
-        needed: there is no score.
-    """
+    """The ``bins`` columns of votes in order, or 2 or more for None; none beside a score."""
     present = [c for c in file.fields.columns if re.fullmatch(r"votes_\d+", c, re.IGNORECASE)]
-    if present:
-        count = bins or max(len(present), 2)
-        names = [f"votes_{k}" for k in range(1, count + 1)]
-    else:
-        names = [str(k) for k in range(1, BINS + 1)]
+    count = bins or max(len(present), 2)
+    names = [f"votes_{k + 1}" for k in range(count)] if present else list(map(str, range(1, 11)))
     found = [name for name in map(file.find, names) if name]
-    if len(found) == len(names) and len(present) in (0, len(found)):
+    absent = [name for name in names if file.find(name) is None]
+    if not absent and len(present) in (0, len(found)):
         return found
     columns = ", ".join(file.fields.columns)
     if present or (found and needed):
-        absent = [name for name in names if file.find(name) is None]
         problem = f"no column {absent[0]}" if absent else f"{len(present)} columns of votes"
         advice = "add it" if absent else "for another number give --data.low and --data.high"
         raise LabelError(
@@ -105,9 +80,8 @@ def _find_votes(file: LabelFile, bins: int | None, *, needed: bool) -> list[str]
             f"the votes for evenly spaced scores; {advice}"
         )
     if needed:
-        hint = ""
-        if file.find("score2") and file.find("score11"):
-            hint = "; score2 to score11 are AVA's released votes for 1 to 10: read it as 'ava'"
+        ava = file.find("score2") and file.find("score11")
+        hint = "; score2 to score11 are AVA's votes for 1 to 10: read it as 'ava'" if ava else ""
         raise LabelError(
             f"{file.path}, line 1: no column score (or mean, mos) and no votes_1 to "
             f"votes_{bins or 'K'}; found {columns}; add one{hint}"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from eat.data.labels.fields import LabelFile, read_csv
 from eat.data.labels.formats.build import from_ratings, from_votes, snake_case
-from eat.data.labels.table import LabelError
+from eat.data.labels.table import error_at
 
 
 def read_para(path: str | Path) -> pd.DataFrame:
@@ -23,14 +23,13 @@ def read_para(path: str | Path) -> pd.DataFrame:
 
     Warns:
         LabelWarning: a worker rated an image more than once; the mean of the ratings stands.
-
-    Raises:
-        LabelError: the file is damaged or has other columns.
     """
     file = read_csv(path)
     session, name = file.column("sessionId", "session"), file.column("imageName", "image")
     for column in (session, name):
-        _refuse_empty(file, column)
+        empty = file.text(column) == ""
+        if empty.any():
+            raise error_at(file.path, file.fields, empty, column, "a name", "fill it in")
     image = file.text(session) + "/" + file.text(name)
     worker = file.find("userId", "user")
     if worker:
@@ -47,12 +46,3 @@ def read_para(path: str | Path) -> pd.DataFrame:
     if mean:
         table["score"] = file.numbers(mean, 1, 5).to_numpy()
     return table
-
-
-def _refuse_empty(file: LabelFile, column: str) -> None:
-    empty = file.text(column) == ""
-    if empty.any():
-        line = file.fields.index[np.flatnonzero(empty)[0]]
-        raise LabelError(
-            f"{file.path}, line {line}, column {column}: found nothing, expected a name; fill it in"
-        )

@@ -18,15 +18,11 @@ def read_spaq(path: str | Path) -> pd.DataFrame:
         image, split "", score (0..10), and attributes such as brightness.
 
     Raises:
-        LabelError: the file is damaged or has other columns, or it is a spreadsheet and openpyxl
-            is not installed.
+        LabelError: also if it is a spreadsheet and openpyxl is not installed.
     """
     path = Path(path)
-    file = (
-        read_with(pd.read_excel, path, "openpyxl")
-        if path.suffix.lower() == ".xlsx"
-        else read_csv(path)
-    )
+    sheet = path.suffix.lower() == ".xlsx"
+    file = read_with(pd.read_excel, path, "openpyxl") if sheet else read_csv(path)
     original = file.find("Image name")
     image, mos = original or file.column("image_id", "Image name"), file.column("MOS")
     high = 100 if original else 10
@@ -36,5 +32,4 @@ def read_spaq(path: str | Path) -> pd.DataFrame:
         for name in file.fields.columns
         if name not in (image, mos)
     }
-    used = tuple(file.fields.columns)
-    return from_scores(file, image, mos, 0, 10, scale=10 / high, used=used, columns=attributes)
+    return from_scores(file, image, mos, 0, 10, scale=10 / high, columns=attributes)

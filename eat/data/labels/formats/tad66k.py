@@ -12,12 +12,6 @@ def read_tad66k(path: str | Path) -> pd.DataFrame:
     """TAD66K (He et al., IJCAI 2022): a CSV with the columns image and score (1..10).
 
     A file in a folder of ``unmerge`` gets its name as ``theme``.
-
-    Returns:
-        image, split "", score, and theme.
-
-    Raises:
-        LabelError: the file is damaged or has other columns.
     """
     file = read_csv(path)
     by_theme = file.path.absolute().parent.parent.name == "unmerge"

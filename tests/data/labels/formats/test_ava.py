@@ -32,16 +32,14 @@ def test_ava_header_from_score1_is_refused_with_the_shift_explained(tmp_path):
         read_ava(tmp_path / "test.csv")
 
 
-def test_ava_names_lie_beside_or_are_given(tmp_path):
+def test_ava_names_lie_beside(tmp_path):
     (tmp_path / "AVA.txt").write_text("\n".join(FORMATS["AVA.txt"][4]) + "\n")
     (tmp_path / "tags.txt").write_text("1 Abstract\n21 Fish Eye\n")
-    (tmp_path / "other.txt").write_text("1396 100_Meters\n")
-    table = read_ava(tmp_path / "AVA.txt", challenges=tmp_path / "other.txt")
+    (tmp_path / "challenges.txt").write_text("1396 100_Meters\n")
+    table = read_ava(tmp_path / "AVA.txt")
     assert table["tag1"].tolist() == ["Abstract", "15", "", "15"]
     assert table["tag2"].tolist() == ["22", "Fish Eye", "", "Fish Eye"]
     assert set(table["challenge"]) == {"100_Meters"}
-    with pytest.raises(LabelError, match="no.txt: cannot be read"):
-        read_ava(tmp_path / "AVA.txt", tags=tmp_path / "no.txt")
     (tmp_path / "tags.txt").write_text("1 Abstract\nAction\n")
     with pytest.raises(LabelError, match="tags.txt, line 2: found 'Action'"):
         read_ava(tmp_path / "AVA.txt")
