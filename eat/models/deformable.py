@@ -18,14 +18,13 @@ from eat.models.kernels import Linear, at_least_float32, convolve, convolve_dept
 from eat.models.noise import PerImageNoise, Subset
 
 
-def pixel_centres(size: int, like: Tensor) -> Tensor:
-    """Centres (i + 0.5) / size * 2 - 1 of ``size`` pixels that fill [-1, 1]: (size,)."""
-    return (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) * (2 / size) - 1
-
-
 def uniform_grid(height: int, width: int, like: Tensor) -> Tensor:
-    """Pixel centres in (y, x) order: (height, width, 2)."""
-    y, x = pixel_centres(height, like), pixel_centres(width, like)
+    """Centres of pixels that fill [-1, 1], (i + 0.5) / size * 2 - 1, as (y, x): (H, W, 2)."""
+
+    def centres(size: int) -> Tensor:
+        return (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) * (2 / size) - 1
+
+    y, x = centres(height), centres(width)
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
 
 
@@ -260,18 +259,14 @@ class DeformableAttention(PerImageNoise):
         self.bound_positions = bound_positions and (interest or offsets)
         # The uniform grid's side falls short of the map's by this much, as that of the points does.
         self.shrink = lost if offsets else interest_kernel - 1
-        self.interest = None
+        self.interest = self.offset = None
         if interest:
             self.interest = InterestPoints(dim, interest_kernel, average=average_points)
-        self.offset = None
         if offsets:
             self.offset = Offsets(
                 dim, num_groups, offset_kernel, pad=pad_offsets, range_factor=range_factor
             )
-        self.q = Linear(dim, dim)
-        self.k = Linear(dim, dim)
-        self.v = Linear(dim, dim)
-        self.proj = Linear(dim, dim)
+        self.q, self.k, self.v, self.proj = (Linear(dim, dim) for _ in range(4))
         height, width = feature_size
         self.bias_table = nn.Parameter(torch.empty(num_heads, 2 * height - 1, 2 * width - 1))
         nn.init.trunc_normal_(self.bias_table, std=0.01)
@@ -297,11 +292,8 @@ class DeformableAttention(PerImageNoise):
         if not (self.rotate and self.training):
             return None
         height, width = points.shape[2:4]
-        draw = self.draw(
-            batch,
-            lambda n: torch.rand(n, 1, height, width, dtype=points.dtype, device=points.device),
-            subset,
-        )
+        like = {"dtype": points.dtype, "device": points.device}
+        draw = self.draw(batch, lambda n: torch.rand(n, 1, height, width, **like), subset)
         return self.exploration.to(points.dtype) * math.pi * (draw - 0.5)
 
     def forward(
