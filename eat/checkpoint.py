@@ -188,10 +188,8 @@ def _fill(model: AestheticModel, state: State, path: str | Path) -> None:
         if name not in own:
             raise WeightsError(f"{path}: the weight {name!r} is none of its model's")
         if value.shape != own[name].shape:
-            raise WeightsError(
-                f"{path}: {name!r} has shape {tuple(value.shape)}: expected "
-                f"{tuple(own[name].shape)}"
-            )
+            found, expected = tuple(value.shape), tuple(own[name].shape)
+            raise WeightsError(f"{path}: {name!r} has shape {found}: expected {expected}")
         if not is_finite(value):
             raise WeightsError(f"{path}: {name!r} holds values that are NaN or infinite")
     # Copies: tensors of a mapped file would change with it.

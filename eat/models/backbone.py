@@ -77,7 +77,7 @@ class Block(nn.Module):
             return self.mlp(self.norm2(x))
 
         needs_all = self.attn.mixes_images or record is not None  # a record is of all images
-        # drop_path(f, x) is drop path of f(x), where f sees only the images that keep it.
+        # drop_path(f, x) is drop path of f(x), with f computed only for the images that keep it.
         x = x + self.drop_path(attention, x, needs_all=needs_all)
         return x + self.drop_path(mlp, x)
 
@@ -197,7 +197,8 @@ class EAT(AestheticModel):
             letter: str, s: int, size: tuple[int, int]
         ) -> WindowAttention | DeformableAttention:
             if letter in "LS":
-                by = 0 if letter == "L" else window_size // 2 if shift is None else shift
+                shifted = window_size // 2 if shift is None else shift
+                by = shifted if letter == "S" else 0
                 return WindowAttention(
                     dims[s], heads[s], feature_size=size, window_size=window_size, shift=by
                 )
@@ -239,7 +240,7 @@ class EAT(AestheticModel):
         drop_paths = iter([drop_path_rate * i / max(depth - 1, 1) for i in range(depth)])
         self.patch_embed = PatchConv(3, dims[0], 4, bias=True)
         self.stages = nn.ModuleList()
-        size = -(-height // 4), -(-width // 4)
+        size = -(-height // 4), -(-width // 4)  # rounded up, as PatchConv pads
         for s, letters in enumerate(stages):
             blocks = [
                 Block(
@@ -288,7 +289,7 @@ class EAT(AestheticModel):
                 module.average = False
 
     def set_epoch(self, epoch: int, num_epochs: int) -> None:
-        """Set how far offsets rotate while training: 1 - e / E of Eq. 9; 1 before the first call."""
+        """Set how far offsets rotate in training: 1 - e / E of Eq. 9; 1 before the first call."""
         if not 0 <= epoch <= num_epochs or num_epochs < 1:
             raise ValueError(f"epoch must lie in [0, {num_epochs}], got {epoch}")
         for module in self.modules():

@@ -1,4 +1,4 @@
-"""What enhanced attention costs, in multiply-adds for one image: as printed, and as computed."""
+"""The cost of enhanced attention in multiply-adds for one image: as printed, and as computed."""
 
 from eat.models.kernels import products_for
 

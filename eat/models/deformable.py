@@ -201,16 +201,10 @@ class DeformableAttention(PerImageNoise):
         num_heads: number of heads; divides ``dim``.
         num_groups: channel groups with offsets of their own; divides ``num_heads``.
         feature_size: (H, W) of the usual input; the bias table has 2H-1 by 2W-1 entries a head.
-        interest: learn interest points; False puts a uniform grid of as many in their place.
         interest_kernel: k_in (Eq. 4), which sets the number of points.
-        average_points: average the interest points over the batch, as the release does.
-        offsets: move the points by offsets.
         offset_kernel: k_of (Eq. 5).
-        pad_offsets: zero-pad the offset convolution, so that each token gets an offset.
-        range_factor: bound of the offsets in point spacings; None for [-1, 1].
-        eta: quadrant weight (Eq. 7) in (0, 1]; 1 switches it off.
-        rotate: rotate the offsets at random while training (Eqs. 8, 9).
-        bound_positions: tanh over point plus offset (Eq. 10), unless both are switched off.
+
+    The other settings are those of ``eat.models.EAT``, for one layer.
 
     Raises:
         ValueError: dim, heads and groups do not divide, eta is out of range, or points and offsets
@@ -292,9 +286,13 @@ class DeformableAttention(PerImageNoise):
         if not (self.rotate and self.training):
             return None
         height, width = points.shape[2:4]
-        like = {"dtype": points.dtype, "device": points.device}
-        draw = self.draw(batch, lambda n: torch.rand(n, 1, height, width, **like), subset)
-        return self.exploration.to(points.dtype) * math.pi * (draw - 0.5)
+        dtype, device = points.dtype, points.device
+
+        def uniform(n: int) -> Tensor:
+            return torch.rand(n, 1, height, width, dtype=dtype, device=device)
+
+        draw = self.draw(batch, uniform, subset)
+        return self.exploration.to(dtype) * math.pi * (draw - 0.5)
 
     def forward(
         self, x: Tensor, record: dict[str, Any] | None = None, subset: Subset | None = None

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from eat.models.base import AestheticModel
 from eat.models.foreign import State, WeightsError, convert, misfit
 
-TRAINED_ON = "trained_on"  # a list of images that older checkpoints hold among the weights
+TRAINED_ON = "trained_on"  # a list of images that older checkpoints hold beside the weights
 
 # What fresh weights may stand in for: the head, and what one kind of attention has and another
 # lacks. The release's norm after a step down has no counterpart in Swin.
@@ -28,7 +28,7 @@ OPTIONAL_FROM_SWIN = re.compile(OPTIONAL.pattern + r"|.*\.downsample\.norm\.")
 
 @dataclass
 class LoadReport:
-    """What became of each weight. Names are the model's; those left out, the source's."""
+    """Fate of each weight. Names are the model's; those left out, the source's."""
 
     source: str
     format: str
@@ -139,6 +139,8 @@ def _fit(name: str, value: Tensor, shape: torch.Size) -> Tensor | None:
 
 def is_finite(value: Tensor) -> bool:
     """Whether a weight holds neither NaN nor infinite values."""
+    if not value.is_floating_point() or value.element_size() == 1:
+        return bool(value.isfinite().all())  # complex and 8-bit numbers have no extrema
     # One pass without a mask as large as the weight; NaN comes out as both.
     return not value.numel() or all(bound.isfinite() for bound in value.aminmax())
 
@@ -178,9 +180,8 @@ def load_state(model: AestheticModel, state: State, source: str) -> LoadReport:
         if not is_finite(value):
             raise WeightsError(f"{source}: {name!r} holds NaN or infinite values")
     kind, converted, origin = convert(state, model, source)
-    report = LoadReport(source, kind)
+    report, own = LoadReport(source, kind), model.state_dict()
     optional = OPTIONAL_FROM_SWIN if kind == "timm Swin" else OPTIONAL
-    own = model.state_dict()
     fitted: State = {}
     for name, value in converted.items():
         want = own[name].shape if name in own else None
