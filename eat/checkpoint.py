@@ -7,8 +7,7 @@ import base64
 import json
 import math
 import reprlib
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -17,48 +16,31 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
-from torch import Tensor
 
 from eat.data.registry import DATASETS
 from eat.data.scales import ScoreScale
 from eat.data.transforms import Preprocessing
-from eat.models import AestheticModel, WeightsError, create_model, load_weights
-from eat.models.weights import TRAINED_ON, EmptyWeights, read_state
+from eat.models import AestheticModel, WeightsError, create_model
+from eat.models.foreign import State
+from eat.models.weights import TRAINED_ON, EmptyWeights, is_finite, load_state, read_state
 from eat.system.files import write_atomically
 
 FORMAT = 2  # of the description; raise it when an older version could not read a new one
 HEADER = "eat"  # key of our JSON in the safetensors header
 MAX_SIDE = 2**14  # pixels
 
-# The pixels of the authors' two checkpoints, by the width of their heads.
+AVA_PIXELS = Preprocessing(size=224, train_resize=None, interpolation="bicubic", flip=True,
+                           upright=False, decode="exact")  # fmt: skip
+# Data sets and pixels of the authors' two checkpoints, by the width of their heads.
 RELEASED = {
-    10: (
-        "ava",
-        Preprocessing(
-            size=224, interpolation="bicubic", flip=True, upright=False, decode="exact",
-            train_resize=None,
-        ),
-    ),
-    1: (
-        "tad66k",
-        Preprocessing(
-            size=224, interpolation="bilinear", flip=True, upright=False, decode="exact",
-            train_resize=256,
-        ),
-    ),
-}  # fmt: skip
+    10: ("ava", AVA_PIXELS),
+    1: ("tad66k", replace(AVA_PIXELS, train_resize=256, interpolation="bilinear")),
+}
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What ``create_model`` needs to build a model.
-
-    Attributes:
-        name: a named model.
-        num_outputs: width of its head.
-        img_size: height and width of its usual input in pixels.
-        settings: keywords that replace the named model's.
-    """
+    """The arguments of ``create_model``, ``img_size`` as height and width in pixels."""
 
     name: str
     num_outputs: int
@@ -75,12 +57,10 @@ class CheckpointInfo:
     """A checkpoint's description of itself.
 
     Attributes:
-        model: the model that the weights belong to.
         dataset: name of the data set that it was trained on, which need not be registered here.
         title: that data set's name in print.
         scale: of that data set's scores.
-        preprocessing: of the photographs.
-        config: the run's whole configuration.
+        config: the options of the run.
         epoch: finished epochs.
         metrics: of that epoch.
         splits: for each split of the run its number of images and their fingerprint.
@@ -128,14 +108,10 @@ def save_checkpoint(
     info: CheckpointInfo,
     trained_on: NDArray[np.int64] | None = None,
 ) -> None:
-    """Write weights and info to a safetensors file, whole or not at all.
+    """Write weights and info to a safetensors file, completely or not at all.
 
-    Args:
-        path: the file.
-        model: whose weights are written.
-        info: what scoring needs to know.
-        trained_on: ``identity_hashes`` of the training images, so that an evaluation can tell
-            which test images the model has seen.
+    ``trained_on`` are the ``identity_hashes`` of the training images, so that an evaluation can
+    tell which test images the model has seen.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     header = {"format": "pt", HEADER: json.dumps({"format": FORMAT} | asdict(info))}
@@ -151,9 +127,7 @@ def read_info(path: str | Path) -> CheckpointInfo:
         WeightsError: the file is absent, damaged, or a checkpoint neither of ours nor the authors'.
     """
     header = _read_header(Path(path))
-    if header is None:
-        return _released_info(read_state(path), path)
-    return _parse(header, path)
+    return _released_info(read_state(path), path) if header is None else _parse(header, path)
 
 
 def read_trained_on(path: str | Path) -> NDArray[np.int64] | None:
@@ -168,9 +142,10 @@ def read_trained_on(path: str | Path) -> NDArray[np.int64] | None:
         if TRAINED_ON in file.keys():
             return file.get_tensor(TRAINED_ON)
         text = (file.metadata() or {}).get(TRAINED_ON)
+    if text is None:
+        return None
     try:
-        listed = None if text is None else base64.b64decode(text, validate=True)
-        return None if listed is None else np.frombuffer(listed, "<i8").astype(np.int64)
+        return np.frombuffer(base64.b64decode(text, validate=True), "<i8").astype(np.int64)
     except ValueError as error:
         raise WeightsError(f"{path}: its list of training images is damaged ({error})") from error
 
@@ -184,22 +159,26 @@ def load_checkpoint(path: str | Path) -> tuple[AestheticModel, CheckpointInfo]:
         WeightsError: the file is absent, damaged or incomplete, holds weights that are not finite,
             or is a checkpoint neither of ours nor of the authors'.
     """
-    info = read_info(path)
+    header = _read_header(Path(path))
+    if header is None:
+        state = read_state(path)
+        info = _released_info(state, path)
+    else:
+        info, state = _parse(header, path), load_file(path)
+        state.pop(TRAINED_ON, None)
     try:
         with EmptyWeights():
             model = info.model.build()
     except Exception as error:  # on junk it fails with whatever it trips over
         raise WeightsError(f"{path}: its model cannot be built: {_brief(error)}") from error
-    if _read_header(Path(path)) is None:
-        load_weights(model, path, verbose=False)
+    if header is None:
+        load_state(model, state, str(path))
     else:
-        state = load_file(path)
-        state.pop(TRAINED_ON, None)
         _fill(model, state, path)
     return model.eval(), info
 
 
-def _fill(model: AestheticModel, state: Mapping[str, Tensor], path: str | Path) -> None:
+def _fill(model: AestheticModel, state: State, path: str | Path) -> None:
     """Load all of a model's weights, from a state dict that holds these and no others."""
     own = model.state_dict()
     for name in own:
@@ -209,11 +188,9 @@ def _fill(model: AestheticModel, state: Mapping[str, Tensor], path: str | Path) 
         if name not in own:
             raise WeightsError(f"{path}: the weight {name!r} is none of its model's")
         if value.shape != own[name].shape:
-            raise WeightsError(
-                f"{path}: {name!r} has shape {tuple(value.shape)}: expected "
-                f"{tuple(own[name].shape)}"
-            )
-        if not value.isfinite().all():
+            found, expected = tuple(value.shape), tuple(own[name].shape)
+            raise WeightsError(f"{path}: {name!r} has shape {found}: expected {expected}")
+        if not is_finite(value):
             raise WeightsError(f"{path}: {name!r} holds values that are NaN or infinite")
     # Copies: tensors of a mapped file would change with it.
     copies = {name: value.to(own[name].dtype, copy=True) for name, value in state.items()}
@@ -235,11 +212,7 @@ def _read_header(path: Path) -> dict[str, str] | None:
 
 
 def _parse(header: dict[str, str], path: str | Path) -> CheckpointInfo:
-    """The description in a header.
-
-    Raises:
-        WeightsError: naming what is wrong with it.
-    """
+    """The description in a header."""
     try:
         content = json.loads(header[HEADER])
         if not isinstance(content, dict):
@@ -283,9 +256,9 @@ def _from_json(kind: Any, value: Any, name: str) -> Any:
     Raises:
         ValueError: naming the value, what was found and what is expected.
     """
-    origin, kinds = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(value, dict):
         return _fields_from_json(kind, value, f"{name}." if name else "")
+    origin, kinds = get_origin(kind), get_args(kind)
     if origin is UnionType:
         kinds = tuple(k for k in kinds if k is not type(None) or value is None)
         return _from_json(kinds[-1], value, name)
@@ -315,32 +288,21 @@ def _fields_from_json(kind: Any, content: dict[str, Any], prefix: str) -> Any:
     return kind(**{n: _from_json(types[n], v, prefix + n) for n, v in content.items()})
 
 
-def _released_info(state: Mapping[str, Tensor], path: str | Path) -> CheckpointInfo:
-    """The description of one of the authors' checkpoints, which its names and head tell.
-
-    Raises:
-        WeightsError: it is neither of the two.
-    """
+def _released_info(state: State, path: str | Path) -> CheckpointInfo:
+    """The description of one of the authors' checkpoints, recognised by its names and head."""
     head = state.get("cls_head.bias")
     if head is None or len(head) not in RELEASED:
-        found = f"its first names are {list(state)[:3]}"
-        if head is not None:
-            found = f"its head has {len(head)} outputs"
+        names = f"its first names are {list(state)[:3]}"
+        found = names if head is None else f"its head has {len(head)} outputs"
         raise WeightsError(
             f"{path}: weights without the description that our runs write into them, and neither "
             f"of the authors' two, whose cls_head has {' or '.join(map(str, RELEASED))} outputs "
             f"({found}); other weights start a run with --model.weights"
         )
-    dataset, preprocessing = RELEASED[len(head)]
-    side = preprocessing.size
-    return CheckpointInfo(
-        model=ModelSpec("eat_base_released", len(head), (side, side)),
-        dataset=dataset,
-        title=DATASETS[dataset].title,
-        scale=DATASETS[dataset].scale,
-        preprocessing=preprocessing,
-        released=True,
-    )
+    dataset, pixels = RELEASED[len(head)]
+    model = ModelSpec("eat_base_released", len(head), (pixels.size, pixels.size))
+    spec = DATASETS[dataset]
+    return CheckpointInfo(model, dataset, spec.title, spec.scale, pixels, released=True)
 
 
 def _brief(error: BaseException) -> str:

@@ -59,14 +59,7 @@ class Scorer:
     round differently for another number. Each image has its own interest points, also in models
     that average them over a batch.
 
-    Args:
-        checkpoint: a run's checkpoint, or one of the authors' ``.pth`` files.
-        device: as for ``pick_device``.
-        precision: fp32, bf16 or fp16.
-        batch_size: images a forward pass; None takes 1 on a CPU and 16 on a GPU.
-        workers: threads that decode images ahead of the model; None takes one a core, at most 16.
-        compile: compile the model, which takes about a minute.
-        scale: "ten" maps scores to 1..10; "own" leaves them on the scale of the model's labels.
+    The arguments are documented at ``eat.config.commands.ScoreOptions``.
 
     Raises:
         WeightsError: the checkpoint cannot be read.
@@ -206,8 +199,7 @@ def score_lines(
     """Scores as lines of text, each without its end.
 
     Args:
-        scores: to write.
-        num_votes: vote shares of each.
+        num_votes: vote shares of each score.
         form: "csv": image, score, and v1..vK for the vote shares, without the photographs that
             have an error; "jsonl": one object a photograph: image, score, votes where there are, or
             image and error.

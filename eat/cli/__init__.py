@@ -49,20 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(prog: str, command: Command, argv: Sequence[str]) -> tuple[Any, Any]:
-    """Read a command's line.
-
-    Returns:
-        The positional argument and the options.
+    """Read a command's line: the positional argument and the options.
 
     Raises:
         SystemExit: with code 2 and a message, if an option is unknown or ill-typed.
     """
     parser = Parser(prog=prog, allow_abbrev=False, description=command.help)
-    word = command.positional
-    given: dict[str, Any] = {"nargs": word.nargs} if word.nargs else {}
-    kind = str | None if word.nargs == "?" else str
-    parser.add_argument(word.name, type=kind, help=word.help, **given)
+    name, about = command.positional
+    given: dict[str, Any] = {"nargs": command.nargs} if command.nargs else {}
+    kind = str | None if command.nargs == "?" else str
+    parser.add_argument(name, type=kind, help=about, **given)
     parser.add_class_arguments(command.options)
     found = parser.parse_args(list(argv))
     options = {field.name: found[field.name] for field in fields(command.options)}
-    return found[word.name], command.options(**options)
+    return found[name], command.options(**options)

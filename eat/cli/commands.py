@@ -143,71 +143,64 @@ def run_best(experiment: str, options: BestOptions) -> int:
 
 
 @dataclass(frozen=True)
-class Positional:
-    """An argument without a name; ``nargs`` as in argparse."""
-
-    name: str
-    help: str
-    nargs: str | None = None
-
-
-@dataclass(frozen=True)
 class Command:
-    """A subcommand.
+    """A subcommand. ``run`` takes the positional argument and the options to the exit code.
 
     Attributes:
-        help: one line.
-        positional: its argument without a name.
-        options: dataclass of the others.
-        run: takes the positional argument and the options; returns the exit code.
+        help: of the command, in a line.
+        positional: name and help of the argument without dashes.
+        nargs: of that argument, as in argparse.
     """
 
     help: str
-    positional: Positional
+    positional: tuple[str, str]
     options: type
     run: Callable[[Any, Any], int]
+    nargs: str | None = None
 
 
 COMMANDS = {
     "evaluate": Command(
         "metrics of a checkpoint on labelled images",
-        Positional("checkpoint", "a run's checkpoint, or one of the authors' .pth files", "?"),
+        ("checkpoint", "a run's checkpoint, or one of the authors' .pth files"),
         EvaluateOptions,
         run_evaluate,
+        nargs="?",
     ),
     "score": Command(
         "scores of photographs",
-        Positional("images", "files, folders or glob patterns", "+"),
+        ("images", "files, folders or glob patterns"),
         ScoreOptions,
         run_score,
+        nargs="+",
     ),
     "prepare": Command(
         "check a data set before training on it",
-        Positional("name", "data set"),
+        ("name", "data set"),
         PrepareOptions,
         run_prepare,
     ),
     "personalize": Command(
         "k-shot adaptation to single raters",
-        Positional("checkpoint", "the general model"),
+        ("checkpoint", "the general model"),
         PersonalizeOptions,
         run_personalize,
     ),
     "best": Command(
         "the best trial of a search, and a table of all",
-        Positional("experiment", "nni's id of the search, or its folder"),
+        ("experiment", "nni's id of the search, or its folder"),
         BestOptions,
         run_best,
     ),
     "points": Command(
         "picture of where a model looks",
-        Positional("image", "a photograph"),
+        ("image", "a photograph"),
         PointsOptions,
         run_points,
     ),
     "sample": Command(
         "make the sample data set",
-        Positional("folder", "where the data set goes"),
+        ("folder", "where the data set goes"),
         SampleOptions,
         run_sample,
     ),

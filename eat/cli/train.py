@@ -3,46 +3,26 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
-
-from jsonargparse import Namespace
 
 from eat.cli.errors import guarded
 from eat.cli.parser import ConfigFile, Parser
-from eat.config import DataConfig, FaultConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from eat.config import TrainConfig
 from eat.system.heap import keep_heap
 from eat.system.processes import from_main, init_distributed, is_main, world_size
 from eat.system.stops import exit_with_signal
 from eat.tuning import trial as tuning
 
 
-def add_train_arguments(parser: Parser) -> None:
-    """The options of a training run: a YAML file, and every field of TrainConfig by dotted name."""
-    parser.add_argument(
-        "--config",
-        action=ConfigFile,
-        help="YAML file of options, or the name of a shipped one, such as sample; later ones win.",
-    )
-    parser.add_class_arguments(DataConfig, "data")
-    parser.add_class_arguments(ModelConfig, "model")
-    parser.add_class_arguments(OptimConfig, "optim")
-    parser.add_class_arguments(RunConfig, "run")
-    parser.add_class_arguments(FaultConfig, "faults")
+def typed_settings(settings: dict[str, Any], prog: str) -> dict[str, Any]:
+    """``model.settings`` with the types of the signature of EAT."""
+    from eat.models import EAT
 
-
-def train_config(parser: Parser, options: Namespace) -> TrainConfig:
-    """Parsed options as a TrainConfig, with settings that fit the signature of EAT."""
-    made = parser.instantiate_classes(options)
-    config = TrainConfig(made.data, made.model, made.optim, made.run, made.faults)
-    if config.model.settings:
-        from eat.models import EAT
-
-        settings = Parser(prog=parser.prog)
-        settings.add_class_arguments(EAT, "model.settings", skip={"num_outputs", "img_size"})
-        found = settings.parse_object({"model": {"settings": config.model.settings}})
-        typed = found.model.settings.as_dict()
-        config.model.settings = {name: typed[name] for name in config.model.settings}
-    return config
+    parser = Parser(prog=prog)
+    parser.add_class_arguments(EAT, "model.settings", skip={"num_outputs", "img_size"})
+    typed = parser.parse_object({"model": {"settings": settings}}).model.settings.as_dict()
+    return {name: typed[name] for name in settings}
 
 
 def parse_train(
@@ -58,25 +38,29 @@ def parse_train(
     Raises:
         SystemExit: with code 2 and a message, if an option is unknown or ill-typed.
     """
-    parser = Parser(
-        prog=prog,
-        allow_abbrev=False,
-        description="Train a model. Options may stand in a YAML file.",
+    about = "Train a model. Options may stand in a YAML file."
+    parser = Parser(prog=prog, allow_abbrev=False, description=about)
+    parser.add_argument(
+        "--config",
+        action=ConfigFile,
+        help="YAML file of options, or the name of a shipped one, such as sample; later ones win.",
     )
-    add_train_arguments(parser)
+    for group in fields(TrainConfig):
+        parser.add_class_arguments(group.type, group.name)
     argv = list(sys.argv[1:] if argv is None else argv)
-    argv += [
-        f"--{name}={json.dumps(value)}" if not isinstance(value, str) else f"--{name}={value}"
-        for name, value in (parameters or {}).items()
-    ]
-    return train_config(parser, parser.parse_args(argv))
+    for name, value in (parameters or {}).items():
+        argv.append(f"--{name}={value if isinstance(value, str) else json.dumps(value)}")
+    made = parser.instantiate_classes(parser.parse_args(argv))
+    config = TrainConfig(**{group.name: made[group.name] for group in fields(TrainConfig)})
+    if config.model.settings:
+        config.model.settings = typed_settings(config.model.settings, prog)
+    return config
 
 
 def train_main(argv: Sequence[str] | None = None, prog: str = "main_nni.py") -> int:
-    """Train, alone or as a trial of nni: the way of ``main_nni.py`` and of ``eat train``.
+    """Train, alone or as a trial of nni, and return the exit code.
 
-    Returns:
-        The exit code; a run that a signal has stopped ends by that signal instead.
+    A run that a signal has stopped ends by that signal instead.
     """
     tuning.end_with_parent()
     keep_heap()
@@ -105,10 +89,7 @@ def run_train(config: TrainConfig) -> int:
 
     draw_curves(folder, folder / "curves.png")
     draw_predictions(pd.read_csv(folder / "predictions.csv"), folder / "predictions.png")
-    print(
-        f"SRCC {metrics['srcc']:.4f}  PLCC {metrics['plcc']:.4f}  "
-        f"accuracy {metrics['accuracy']:.4f}"
-    )
+    print("SRCC {srcc:.4f}  PLCC {plcc:.4f}  accuracy {accuracy:.4f}".format(**metrics))
     print(f"checkpoint   {folder / 'checkpoints' / 'best.safetensors'}")
     print(f"curves       {folder / 'curves.png'}, or tensorboard --logdir {folder / 'curves'}")
     print(f"predictions  {folder / 'predictions.csv'}, {folder / 'predictions.png'}")

@@ -74,7 +74,7 @@ class ModelConfig:
 
 @dataclass
 class OptimConfig:
-    """How the network learns.
+    """Loss, optimizer and schedule.
 
     Attributes:
         epochs: times that the training split is seen, E in Eq. 9.
@@ -112,7 +112,7 @@ class OptimConfig:
 
 @dataclass
 class RunConfig:
-    """Where and how a run is carried out.
+    """Folder, device and precision of a run, and the saving of its state.
 
     Attributes:
         folder: the run's folder; null makes one under runs/ from data set, model and time.
@@ -148,7 +148,7 @@ class RunConfig:
 
 @dataclass
 class FaultConfig:
-    """How many faults a run survives. Each is recorded in the run's faults.jsonl.
+    """Budgets of faults that a run survives. Each is recorded in the run's faults.jsonl.
 
     Attributes:
         images: training images an epoch that cannot be read and are replaced, each by another

@@ -127,14 +127,9 @@ def _outputs(
     if options.own_points:
         model.use_own_points()
     device = pick_device(options.device)
+    target, rows = targets(table, info.scale, 1), rows_in_order(len(table), options.batch_size)
     loader = make_loader(
-        table,
-        images,
-        targets(table, info.scale, 1),
-        info.preprocessing,
-        rows_in_order(len(table), options.batch_size),
-        options.workers,
-        cache=options.cache,
+        table, images, target, info.preprocessing, rows, options.workers, cache=options.cache
     )
     return predict(model.to(device), loader, device, options.precision)
 
@@ -149,16 +144,14 @@ def _image_notes(
     notes = []
     official = dataset.counts.get("test")
     if official and official != len(table):
+        count = f"{len(table)} images; the official test split of {dataset.title} has {official}"
+        notes.append(count)
+    authors = RELEASED[info.dataset] if info.released else None
+    if authors and fingerprint(table) != authors.test_fingerprint:
         notes.append(
-            f"{len(table)} images; the official test split of {dataset.title} has {official}"
+            "WARNING: this is not the test split that the released checkpoint belongs to "
+            f"({authors.split}); {authors.warning}"
         )
-    if info.released:
-        authors = RELEASED[info.dataset]
-        if fingerprint(table) != authors.test_fingerprint:
-            notes.append(
-                "WARNING: this is not the test split that the released checkpoint belongs to "
-                f"({authors.split}); {authors.warning}"
-            )
     if trained_on is not None:
         notes.append(seen_note(table, trained_on, "test images"))
     elif not info.released:

@@ -51,7 +51,7 @@ def mean_scores(outputs: Array, scale: ScoreScale, source: ScoreScale | None = N
 def measure(
     outputs: Array, table: pd.DataFrame, scale: ScoreScale, source: ScoreScale | None = None
 ) -> dict[str, float]:
-    """Metrics of a whole split.
+    """Metrics of a split.
 
     Args:
         outputs: (N, K) model outputs, K vote shares or one score.
@@ -84,7 +84,7 @@ def intervals(
 
     low, high = bootstrap_interval(statistic, *vectors, samples=samples)
     names = _metrics(scale, *vectors)
-    return {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
+    return dict(zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
 
 
 def tabulate(

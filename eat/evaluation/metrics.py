@@ -116,13 +116,10 @@ def bootstrap_interval(
 def score_metrics(
     predicted: ArrayLike, target: ArrayLike, *, threshold: float, scale: float = 1.0
 ) -> dict[str, float]:
-    """SRCC, PLCC, accuracy, ratio and MSE of mean scores (N,).
+    """SRCC, PLCC, accuracy, ratio and MSE of mean scores (N,) on the data set's own scale.
 
-    Args:
-        predicted: predicted mean scores on the data set's own scale.
-        target: rated mean scores.
-        threshold: scores above it are positive.
-        scale: scores are divided by this for the MSE (10 for TAD66K, as in the paper's Table 2).
+    Scores above ``threshold`` are positive. The MSE is that of scores over ``scale`` (10 for
+    TAD66K, as in the paper's Table 2).
     """
     p, t = _vectors(predicted, target)
     rank, right = srcc(p, t), accuracy(p, t, threshold)

@@ -1,4 +1,4 @@
-"""What the authors published about their two checkpoints, by data set."""
+"""Published facts about the authors' two checkpoints, by data set."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,6 @@ class Released:
     """Facts about one published checkpoint.
 
     Attributes:
-        file: its name.
         metrics: what the authors report, on their own test split.
         split: the split that it was trained and tested on.
         test_fingerprint: of that split's test images.

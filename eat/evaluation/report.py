@@ -22,14 +22,9 @@ def markdown_table(cells: dict[str, str]) -> str:
 
 
 def write_report(folder: str | Path, files: dict[str, dict[str, Any] | str | bytes]) -> list[Path]:
-    """Write the files of a report into a folder, which is made if it is not there.
+    """Write files into a folder, which is made if it is not there, and return their paths.
 
-    Args:
-        folder: of the files.
-        files: contents by file name; a dict becomes JSON, with null for NaN.
-
-    Returns:
-        The paths of the files.
+    ``files`` has contents by file name; a dict becomes JSON, with null for NaN.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +55,7 @@ def seen_note(table: pd.DataFrame, trained_on: NDArray[np.int64], images: str) -
     Args:
         table: of images that should be new to the model.
         trained_on: ``identity_hashes`` of the training images.
-        images: what the table's images are called.
+        images: the name of the table's images in the remark.
     """
     seen, count = count_seen(table, trained_on), len(identity_hashes(table))
     if not seen:
@@ -73,11 +68,7 @@ def seen_note(table: pd.DataFrame, trained_on: NDArray[np.int64], images: str) -
 
 
 def as_parquet(table: pd.DataFrame) -> bytes:
-    """A table as a Parquet file.
-
-    Raises:
-        ValueError: pyarrow is not installed.
-    """
+    """A table as a Parquet file; a ValueError without pyarrow."""
     try:
         return table.to_parquet(index=False, engine="pyarrow")
     except ImportError as error:
@@ -95,7 +86,7 @@ class Evaluation:
         model: its name.
         trained_on: title of the data set that it was trained on.
         dataset: title of the data set evaluated on.
-        split: train, val or test, or whole for labels without splits.
+        split: train, val or test; "whole" for labels without splits.
         fingerprint: of the images evaluated on.
         metrics: named numbers, as ``eat.evaluation.measure.measure`` gives them.
         intervals: 95% bootstrap interval of each.
@@ -154,33 +145,14 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """Everything but the predictions, as plain values."""
-        return {
-            "checkpoint": self.checkpoint,
-            "model": self.model,
-            "trained_on": self.trained_on,
-            "dataset": self.dataset,
-            "split": self.split,
-            "images": len(self.predictions),
-            "fingerprint": self.fingerprint,
-            "metrics": self.metrics,
-            "intervals": self.intervals,
-            "published": self.published,
-            "slices": self.slices.to_dict("records"),
-            "left_out": self.left_out,
-            "notes": self.notes,
-        }
+        plain = {name: value for name, value in vars(self).items() if name != "predictions"}
+        counted = {"images": len(self.predictions), "slices": self.slices.to_dict("records")}
+        return plain | counted
 
     def write(
         self, folder: str | Path, predictions: Literal["csv", "parquet"] = "csv"
     ) -> list[Path]:
-        """Write metrics.json, metrics.csv, metrics.md and the predictions into a folder.
-
-        Args:
-            folder: made if it is not there.
-            predictions: format of the predictions; parquet needs pyarrow.
-
-        Returns:
-            The paths of the files.
+        """Write metrics.json, metrics.csv, metrics.md and the predictions; return the paths.
 
         Raises:
             ValueError: Parquet is wanted and pyarrow is not installed.
@@ -190,12 +162,6 @@ class Evaluation:
         rows = pd.concat([pd.DataFrame([row]), self.slices], ignore_index=True)
         parquet = predictions == "parquet"
         table = as_parquet(self.predictions) if parquet else self.predictions.to_csv(index=False)
-        return write_report(
-            folder,
-            {
-                "metrics.json": self.summary(),
-                "metrics.csv": rows.to_csv(index=False),
-                "metrics.md": self.markdown() + "\n",
-                f"predictions.{predictions}": table,
-            },
-        )
+        files = {"metrics.json": self.summary(), "metrics.csv": rows.to_csv(index=False)}
+        files |= {"metrics.md": self.markdown() + "\n", f"predictions.{predictions}": table}
+        return write_report(folder, files)

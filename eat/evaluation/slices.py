@@ -52,12 +52,7 @@ def _texts(values: pd.Series) -> list[str]:
 def slice_metrics(
     table: pd.DataFrame, column: str, measured: Callable[[Rows], dict[str, float]]
 ) -> pd.DataFrame:
-    """Metrics of each slice of at least two images.
-
-    Args:
-        table: labels.
-        column: to slice by.
-        measured: rows of the table to named numbers.
+    """Metrics of each slice of at least two images, as ``measured`` takes rows to named numbers.
 
     Returns:
         A row a slice: column, slice, images, and the named numbers.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from eat.models.kernels import Linear, biased_softmax
 from eat.models.noise import Subset
 
-MASKED = -100.0  # added to the logits of token pairs that a shift brought together
+MASKED = -100.0  # added to the logits of token pairs that only the shift made neighbours
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, record: dict[str, Any] | None) -> Tensor:

@@ -11,7 +11,7 @@ from eat.models.attention import WindowAttention
 from eat.models.base import AestheticModel
 from eat.models.deformable import DeformableAttention, InterestPoints
 from eat.models.kernels import Linear
-from eat.models.noise import DropPath, PerImageNoise
+from eat.models.noise import DropPath, PerImageNoise, Subset
 
 Record = dict[str, dict[str, Tensor]]
 
@@ -23,9 +23,7 @@ BLOCK_LETTERS = {
 }
 
 
-def halved(size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) after a 2 x 2 convolution of stride 2 on a map padded to even sides."""
-    return -(-size[0] // 2), -(-size[1] // 2)
+MIN_SIZE = 64  # pixels
 
 
 class PatchConv(nn.Module):
@@ -70,15 +68,18 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, record: dict[str, Tensor] | None = None) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C); ``record`` as in the attention's forward.
+        """(B, H, W, C) -> (B, H, W, C); ``record`` as in the attention's forward."""
 
-        Drop path calls a branch with the images that keep it.
-        """
-        mixes = self.attn.mixes_images or record is not None  # a record is of all images
-        x = x + self.drop_path(
-            lambda x, subset: self.attn(self.norm1(x), record, subset), x, mixes_images=mixes
-        )
-        return x + self.drop_path(lambda x, subset: self.mlp(self.norm2(x)), x)
+        def attention(x: Tensor, subset: Subset | None) -> Tensor:
+            return self.attn(self.norm1(x), record, subset)
+
+        def mlp(x: Tensor, subset: Subset | None) -> Tensor:
+            return self.mlp(self.norm2(x))
+
+        needs_all = self.attn.mixes_images or record is not None  # a record is of all images
+        # drop_path(f, x) is drop path of f(x), with f computed only for the images that keep it.
+        x = x + self.drop_path(attention, x, needs_all=needs_all)
+        return x + self.drop_path(mlp, x)
 
 
 class Stage(nn.Module):
@@ -197,12 +198,9 @@ class EAT(AestheticModel):
         ) -> WindowAttention | DeformableAttention:
             if letter in "LS":
                 shifted = window_size // 2 if shift is None else shift
+                by = shifted if letter == "S" else 0
                 return WindowAttention(
-                    dims[s],
-                    heads[s],
-                    feature_size=size,
-                    window_size=window_size,
-                    shift=shifted if letter == "S" else 0,
+                    dims[s], heads[s], feature_size=size, window_size=window_size, shift=by
                 )
             if letter == "D":
                 return DeformableAttention(
@@ -242,7 +240,7 @@ class EAT(AestheticModel):
         drop_paths = iter([drop_path_rate * i / max(depth - 1, 1) for i in range(depth)])
         self.patch_embed = PatchConv(3, dims[0], 4, bias=True)
         self.stages = nn.ModuleList()
-        size = (-(-self.img_size[0] // 4), -(-self.img_size[1] // 4))
+        size = -(-height // 4), -(-width // 4)  # rounded up, as PatchConv pads
         for s, letters in enumerate(stages):
             blocks = [
                 Block(
@@ -256,7 +254,7 @@ class EAT(AestheticModel):
             last = s == len(stages) - 1
             down = None if last else PatchConv(dims[s], dims[s + 1], 2, bias=False)
             self.stages.append(Stage(blocks, down))
-            size = halved(size)
+            size = -(-size[0] // 2), -(-size[1] // 2)
         self.block_names = [
             [f"stages.{s}.blocks.{b}" for b in range(len(letters))]
             for s, letters in enumerate(stages)
@@ -277,29 +275,21 @@ class EAT(AestheticModel):
         return self.head
 
     def reset_classifier(self, num_outputs: int) -> None:
-        """Replace the head by a new one for ``num_outputs`` outputs."""
         self.num_outputs = num_outputs
         self.head = nn.Linear(self.num_features, num_outputs)
         init_linear(self.head)
 
     @property
     def averages_points(self) -> bool:
-        """Whether interest points are averaged over the batch (released profile)."""
         return any(isinstance(m, InterestPoints) and m.average for m in self.modules())
 
     def use_own_points(self) -> None:
-        """Give every image its own interest points from here on."""
         for module in self.modules():
             if isinstance(module, InterestPoints):
                 module.average = False
 
     def set_epoch(self, epoch: int, num_epochs: int) -> None:
-        """Set how far offsets rotate while training: the factor 1 - e / E of Eq. 9.
-
-        Args:
-            epoch: e, the number of finished epochs, in [0, E]. Before the first call, e is 0.
-            num_epochs: E, at least 1.
-        """
+        """Set how far offsets rotate in training: 1 - e / E of Eq. 9; 1 before the first call."""
         if not 0 <= epoch <= num_epochs or num_epochs < 1:
             raise ValueError(f"epoch must lie in [0, {num_epochs}], got {epoch}")
         for module in self.modules():
@@ -307,12 +297,6 @@ class EAT(AestheticModel):
                 module.exploration.fill_(1 - epoch / num_epochs)
 
     def set_batch_slice(self, first: int, total: int) -> None:
-        """Announce that the next batches are slices of a larger one; see ``eat.models.noise``.
-
-        Args:
-            first: place of the next batch's first image in the larger batch, from 0.
-            total: images in the larger batch.
-        """
         for module in self.modules():
             if isinstance(module, PerImageNoise):
                 module.batch_slice = first, total
@@ -378,9 +362,6 @@ class EAT(AestheticModel):
     def forward(self, x: Tensor, record: Record | None = None) -> Tensor:
         """(B, 3, H, W) normalised pixels -> (B, num_outputs)."""
         return self.forward_head(self.forward_features(x, record))
-
-
-MIN_SIZE = 64
 
 
 def init_linear(module: nn.Module) -> None:

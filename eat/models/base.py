@@ -1,4 +1,4 @@
-"""What training, scoring and evaluation may ask of a model, whatever its family."""
+"""The interface of a model of any family to training, scoring and evaluation."""
 
 from torch import Tensor, nn
 

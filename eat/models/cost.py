@@ -1,4 +1,4 @@
-"""What enhanced attention costs, in multiply-adds for one image: as printed, and as computed."""
+"""The cost of enhanced attention in multiply-adds for one image: as printed, and as computed."""
 
 from eat.models.kernels import products_for
 
@@ -11,20 +11,12 @@ def eq12(
     The paper counts H W C^2 + 3 N C^2 for the projections and 2 N^2 C for the attention, as if
     queries were as many as points N; :func:`enhanced_attention_macs` counts what is computed.
 
-    Args:
-        height: H, rows of the map.
-        width: W, columns of the map.
-        channels: C.
-        rows: H_in, rows of points.
-        cols: W_in, columns of points.
-        k_in: kernel of the interest module.
-        k_of: kernel of the offset module.
+    A map of ``height`` x ``width`` tokens has ``rows`` x ``cols`` points.
     """
     points = rows * cols
     attention = height * width * channels**2 + 2 * points**2 * channels + 3 * points * channels**2
     offsets = (k_of**2 + 3) * points * channels
-    interest = k_in**2 * points * channels
-    return attention + offsets + interest
+    return attention + offsets + k_in**2 * points * channels
 
 
 def enhanced_attention_macs(
@@ -34,16 +26,7 @@ def enhanced_attention_macs(
 
     Every one of the H W tokens asks every point: projections 2 H W C^2 + 2 N C^2, attention
     2 H W N C, offsets (k_of^2 + 2) N C, interest 2 k_in^2 N C, or with H W for N where it is made a
-    matrix product. Sampling is not counted.
-
-    Args:
-        height: H, rows of the map.
-        width: W, columns of the map.
-        channels: C.
-        rows: H_in, rows of points.
-        cols: W_in, columns of points.
-        k_in: kernel of the interest module.
-        k_of: kernel of the offset module.
+    matrix product. Sampling is not counted. Arguments as for :func:`eq12`.
     """
     tokens, points = height * width, rows * cols
     projections = 2 * (tokens + points) * channels**2

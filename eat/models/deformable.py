@@ -18,14 +18,13 @@ from eat.models.kernels import Linear, at_least_float32, convolve, convolve_dept
 from eat.models.noise import PerImageNoise, Subset
 
 
-def pixel_centres(size: int, like: Tensor) -> Tensor:
-    """Centres (i + 0.5) / size * 2 - 1 of ``size`` pixels that fill [-1, 1]: (size,)."""
-    return (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) * (2 / size) - 1
-
-
 def uniform_grid(height: int, width: int, like: Tensor) -> Tensor:
-    """Pixel centres in (y, x) order: (height, width, 2)."""
-    y, x = pixel_centres(height, like), pixel_centres(width, like)
+    """Centres of pixels that fill [-1, 1], (i + 0.5) / size * 2 - 1, as (y, x): (H, W, 2)."""
+
+    def centres(size: int) -> Tensor:
+        return (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) * (2 / size) - 1
+
+    y, x = centres(height), centres(width)
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
 
 
@@ -202,16 +201,10 @@ class DeformableAttention(PerImageNoise):
         num_heads: number of heads; divides ``dim``.
         num_groups: channel groups with offsets of their own; divides ``num_heads``.
         feature_size: (H, W) of the usual input; the bias table has 2H-1 by 2W-1 entries a head.
-        interest: learn interest points; False puts a uniform grid of as many in their place.
         interest_kernel: k_in (Eq. 4), which sets the number of points.
-        average_points: average the interest points over the batch, as the release does.
-        offsets: move the points by offsets.
         offset_kernel: k_of (Eq. 5).
-        pad_offsets: zero-pad the offset convolution, so that each token gets an offset.
-        range_factor: bound of the offsets in point spacings; None for [-1, 1].
-        eta: quadrant weight (Eq. 7) in (0, 1]; 1 switches it off.
-        rotate: rotate the offsets at random while training (Eqs. 8, 9).
-        bound_positions: tanh over point plus offset (Eq. 10), unless both are switched off.
+
+    The other settings are those of ``eat.models.EAT``, for one layer.
 
     Raises:
         ValueError: dim, heads and groups do not divide, eta is out of range, or points and offsets
@@ -260,18 +253,14 @@ class DeformableAttention(PerImageNoise):
         self.bound_positions = bound_positions and (interest or offsets)
         # The uniform grid's side falls short of the map's by this much, as that of the points does.
         self.shrink = lost if offsets else interest_kernel - 1
-        self.interest = None
+        self.interest = self.offset = None
         if interest:
             self.interest = InterestPoints(dim, interest_kernel, average=average_points)
-        self.offset = None
         if offsets:
             self.offset = Offsets(
                 dim, num_groups, offset_kernel, pad=pad_offsets, range_factor=range_factor
             )
-        self.q = Linear(dim, dim)
-        self.k = Linear(dim, dim)
-        self.v = Linear(dim, dim)
-        self.proj = Linear(dim, dim)
+        self.q, self.k, self.v, self.proj = (Linear(dim, dim) for _ in range(4))
         height, width = feature_size
         self.bias_table = nn.Parameter(torch.empty(num_heads, 2 * height - 1, 2 * width - 1))
         nn.init.trunc_normal_(self.bias_table, std=0.01)
@@ -297,12 +286,13 @@ class DeformableAttention(PerImageNoise):
         if not (self.rotate and self.training):
             return None
         height, width = points.shape[2:4]
-        draw = self.draw(
-            batch,
-            lambda n: torch.rand(n, 1, height, width, dtype=points.dtype, device=points.device),
-            subset,
-        )
-        return self.exploration.to(points.dtype) * math.pi * (draw - 0.5)
+        dtype, device = points.dtype, points.device
+
+        def uniform(n: int) -> Tensor:
+            return torch.rand(n, 1, height, width, dtype=dtype, device=device)
+
+        draw = self.draw(batch, uniform, subset)
+        return self.exploration.to(dtype) * math.pi * (draw - 0.5)
 
     def forward(
         self, x: Tensor, record: dict[str, Any] | None = None, subset: Subset | None = None

@@ -53,10 +53,7 @@ TIMM_SWIN_RULES: list[Rule] = [
     (rf"patch_embed\.norm\.{_WB}", r"patch_embed.norm.\1"),
     (rf"{_TIMM_BLOCK}norm([12])\.{_WB}", rf"{_OUR_BLOCK}norm\3.\4"),
     (rf"{_TIMM_BLOCK}attn\.(qkv|proj)\.{_WB}", rf"{_OUR_BLOCK}attn.\3.\4"),
-    (
-        rf"{_TIMM_BLOCK}attn\.relative_position_bias_table",
-        rf"{_OUR_BLOCK}attn.bias_table",
-    ),
+    (rf"{_TIMM_BLOCK}attn\.relative_position_bias_table", rf"{_OUR_BLOCK}attn.bias_table"),
     (rf"{_TIMM_BLOCK}attn\.relative_position_index|{_TIMM_BLOCK}attn_mask", None),
     (rf"{_TIMM_BLOCK}mlp\.fc([12])\.{_WB}", rf"{_OUR_BLOCK}mlp.fc\3.\4"),
     (
@@ -76,10 +73,7 @@ def misfit(source: str, name: str, value: Tensor, why: str) -> WeightsError:
 
 
 def rename(state: State, rules: list[Rule], source: str) -> tuple[State, dict[str, str]]:
-    """Translate foreign names.
-
-    Returns:
-        The weights under our names, and for each of them its foreign name.
+    """Translate foreign names: the weights under our names, and the foreign name of each.
 
     Raises:
         WeightsError: a name matches no rule.

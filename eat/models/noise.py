@@ -39,15 +39,12 @@ class PerImageNoise(nn.Module):
     def draw(
         self, count: int, sample: Callable[[int], Tensor], subset: Subset | None = None
     ) -> Tensor:
-        """Draw for all images of the batch, and take those at hand.
+        """Draw for all images of the batch, and take the ``count`` at hand: (count, ...).
 
         Args:
             count: images at hand.
             sample: draws for n images: (n, ...).
             subset: which images of the batch they are; None for all.
-
-        Returns:
-            (count, ...).
         """
         size = count if subset is None else subset.total
         first, total = self.batch_slice or (0, size)
@@ -60,7 +57,7 @@ class DropPath(PerImageNoise):
 
     While training, the branch is computed only for the images that keep it, which saves a quarter
     of a training step at a rate of 0.5. Where the number of images must not change, a mask does the
-    same: in a compiled model, and for a branch that mixes images.
+    same: in a compiled model, and for a branch that needs all images.
 
     Args:
         rate: chance of an image to drop the branch while training, in [0, 1).
@@ -74,22 +71,19 @@ class DropPath(PerImageNoise):
         """Draw which of ``count`` images keep the branch: (count,) bool."""
         return self.draw(count, lambda n: torch.rand(n, device=device) >= self.rate)
 
-    def forward(self, branch: Branch, x: Tensor, *, mixes_images: bool = False) -> Tensor:
-        """``branch(x)``, with zeros for the images that drop it.
+    def forward(self, branch: Branch, x: Tensor, *, needs_all: bool = False) -> Tensor:
+        """``branch(x)``, with zeros for the images that drop it: (B, ...) -> (B, ...).
 
         Args:
             branch: from (N, ...) images, and the subset of ``x`` that they are (None for all of
                 it), to as many of the same shape.
             x: (B, ...).
-            mixes_images: the branch needs all images at once.
-
-        Returns:
-            (B, ...).
+            needs_all: the branch is computed for all images at once.
         """
         if not self.training or self.rate == 0:
             return branch(x, None)
         scale = 1 / (1 - self.rate)
-        if mixes_images or torch.compiler.is_compiling():
+        if needs_all or torch.compiler.is_compiling():
             mask = self.kept(len(x), x.device).to(x.dtype) * scale
             return branch(x, None) * mask.view(-1, *[1] * (x.ndim - 1))
         kept = self.kept(len(x)).nonzero().flatten()  # drawn on the CPU, to avoid a GPU sync

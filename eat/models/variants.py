@@ -71,8 +71,7 @@ def create_model(
     Args:
         name: a key of ``VARIANTS``, such as ``eat_base`` or ``eat_base_released``.
         num_outputs: 10 for a distribution over the scores 1..10, 1 for a score.
-        img_size: side, or (height, width), of the usual input in pixels; None takes the variant's
-            own (224 unless its row says otherwise).
+        img_size: side, or (height, width), in pixels; None takes the variant's own (else 224).
         **settings: keywords of ``EAT`` that replace the variant's.
 
     Raises:

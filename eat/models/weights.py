@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from eat.models.base import AestheticModel
 from eat.models.foreign import State, WeightsError, convert, misfit
 
-TRAINED_ON = "trained_on"  # a list of images that older checkpoints hold among the weights
+TRAINED_ON = "trained_on"  # a list of images that older checkpoints hold beside the weights
 
 # What fresh weights may stand in for: the head, and what one kind of attention has and another
 # lacks. The release's norm after a step down has no counterpart in Swin.
@@ -28,7 +28,7 @@ OPTIONAL_FROM_SWIN = re.compile(OPTIONAL.pattern + r"|.*\.downsample\.norm\.")
 
 @dataclass
 class LoadReport:
-    """What became of each weight. Names are the model's; those left out, the source's."""
+    """Fate of each weight. Names are the model's; those left out, the source's."""
 
     source: str
     format: str
@@ -129,13 +129,18 @@ def _bicubic(maps: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def _fit(name: str, value: Tensor, shape: torch.Size) -> Tensor | None:
-    """A weight of another shape in the wanted one; None if it stands for something else."""
+    """A weight in the wanted shape; None if it stands for something else."""
+    if value.shape == shape:
+        return value
     if value.ndim == 4 and value.shape[:2] == shape and value.shape[2:] == (1, 1):
         return value.flatten(1)  # the release projects by 1 x 1 convolutions
     return resize_bias_table(value, shape) if name.endswith("bias_table") else None
 
 
-def _is_finite(value: Tensor) -> bool:
+def is_finite(value: Tensor) -> bool:
+    """Whether a weight holds neither NaN nor infinite values."""
+    if not value.is_floating_point() or value.element_size() == 1:
+        return bool(value.isfinite().all())  # complex and 8-bit numbers have no extrema
     # One pass without a mask as large as the weight; NaN comes out as both.
     return not value.numel() or all(bound.isfinite() for bound in value.aminmax())
 
@@ -155,42 +160,41 @@ def load_weights(
             state dict.
         verbose: print the report.
 
-    Returns:
-        What was loaded, resized, left out and missing.
-
     Raises:
         WeightsError: the file is truncated or would run code, or it holds another architecture, or
             numbers that are not finite.
     """
     if isinstance(weights, str | Path):
-        source, state = str(weights), read_state(weights)
+        report = load_state(model, read_state(weights), str(weights))
     else:
-        source, state = "state dict", unwrap(weights, "state dict")
+        report = load_state(model, unwrap(weights, "state dict"), "state dict")
+    if verbose:
+        print(report)
+    return report
+
+
+def load_state(model: AestheticModel, state: State, source: str) -> LoadReport:
+    """``load_weights`` of a flat state dict, called ``source`` in messages."""
     state = {name: value for name, value in state.items() if name != TRAINED_ON}
     for name, value in state.items():
-        if not _is_finite(value):
+        if not is_finite(value):
             raise WeightsError(f"{source}: {name!r} holds NaN or infinite values")
     kind, converted, origin = convert(state, model, source)
-    report = LoadReport(source, kind)
+    report, own = LoadReport(source, kind), model.state_dict()
     optional = OPTIONAL_FROM_SWIN if kind == "timm Swin" else OPTIONAL
-    own = model.state_dict()
     fitted: State = {}
     for name, value in converted.items():
         want = own[name].shape if name in own else None
-        if value.shape == want:
-            fitted[name] = value
-            report.loaded.append(name)
-        elif want is not None and (changed := _fit(name, value, want)) is not None:
+        changed = None if want is None else _fit(name, value, want)
+        if changed is not None:
             fitted[name] = changed
-            kinds = report.resized if name.endswith("bias_table") else report.loaded
-            kinds.append(name)
+            resized = value.shape != want and name.endswith("bias_table")
+            (report.resized if resized else report.loaded).append(name)
         elif optional.match(name):
             report.left_out.append(origin[name])
         else:
-            expected = (
-                "which the model does not have" if want is None else f"expected {tuple(want)}"
-            )
-            raise misfit(source, origin[name], value, expected)
+            why = "which the model does not have" if want is None else f"expected {tuple(want)}"
+            raise misfit(source, origin[name], value, why)
     report.missing = [name for name in own if name not in fitted]
     needed = [n for n in report.missing if own[n].is_meta or not optional.match(n)]
     if needed:
@@ -202,6 +206,4 @@ def load_weights(
     # Copied where they are taken as they are: tensors of a mapped file would change with it.
     fitted = {name: value.to(own[name].dtype, copy=empty) for name, value in fitted.items()}
     model.load_state_dict(fitted, strict=False, assign=empty)
-    if verbose:
-        print(report)
     return report

@@ -65,33 +65,19 @@ def draw_shots(worker: str, count: int, repeat: int, options: PersonalizeOptions
 
 
 def mean_scores(outputs: Tensor, source: ScoreScale, target: ScoreScale) -> Tensor:
-    """Model outputs as mean scores on ``target``'s scale, differentiable.
+    """Outputs (N, K) of a model trained on ``source`` as mean scores (N,) on ``target``.
 
-    Args:
-        outputs: (N, K) vote shares from ``source.low`` to ``source.high``, taken as they are, or
-            (N, 1) scores over ``source.target_scale``.
-        source: the scale that the model was trained on.
-        target: the scale of the ratings.
-
-    Returns:
-        (N,) float32.
+    As ``eat.data.scales.to_scores``, then ``rescale``; but differentiable, in float32.
     """
     outputs = outputs.float()
     if outputs.shape[1] == 1:
-        scores = outputs[:, 0] * source.target_scale
-    else:
-        bins = torch.linspace(source.low, source.high, outputs.shape[1], device=outputs.device)
-        scores = outputs @ bins
-    return rescale(scores, source, target)
+        return rescale(outputs[:, 0] * source.target_scale, source, target)
+    bins = torch.linspace(source.low, source.high, outputs.shape[1], device=outputs.device)
+    return rescale(outputs @ bins, source, target)
 
 
 class RaterImages:
-    """Pixels of one worker's images, decoded once each while they fit into ``KEPT_BYTES``.
-
-    Args:
-        paths: of the images.
-        preprocessing: its ``train_resize`` is the side before the random crop.
-    """
+    """Pixels of one worker's images, decoded once each while they fit into ``KEPT_BYTES``."""
 
     def __init__(self, paths: list[Path], preprocessing: Preprocessing) -> None:
         self.paths = paths
@@ -103,13 +89,11 @@ class RaterImages:
     def _decode(self, row: int) -> tuple[Tensor, Tensor]:
         if row in self.kept:
             return self.kept[row]
-        preprocessing = self.preprocessing
-        image = preprocessing.read(self.paths[row])
-        small, large = (packed(preprocessing.resize(image, side)) for side in self.sides)
-        pair = small, large
+        image = self.preprocessing.read(self.paths[row])
+        small, large = (packed(self.preprocessing.resize(image, side)) for side in self.sides)
         if len(self.kept) < self.room:
-            self.kept[row] = pair
-        return pair
+            self.kept[row] = small, large
+        return small, large
 
     def evaluation(self, row: int) -> Tensor:
         """As ``Preprocessing.evaluation``: uint8 (3, size, size)."""
@@ -124,10 +108,6 @@ class Adapter:
     """One working copy of the general model, adapted to one rater after the other.
 
     After each adaptation the changed parameters are restored from the one copy that is kept.
-
-    Args:
-        checkpoint: the general model.
-        options: of the protocol.
 
     Raises:
         WeightsError: the checkpoint cannot be read.

@@ -70,8 +70,8 @@ def personalize(checkpoint: str, options: PersonalizeOptions) -> Personalization
     raters, skipped = make_raters(table, workers, options)
     settings = {name: v for name, v in asdict(options).items() if name not in NO_SETTINGS} | {
         "checkpoint": str(checkpoint),
-        "weights": _digest(Path(checkpoint).read_bytes()),
-        "ratings": _digest(repr(raters).encode()),
+        "weights": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+        "ratings": hashlib.sha256(repr(raters).encode()).hexdigest(),
         "test_workers": workers,
         "left_out": sorted(set(left_out)),
     }
@@ -197,10 +197,6 @@ def adapt_all(
         yield from map(Adapter(checkpoint, options), raters)
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _warn_of_undefined(result: WorkerResult) -> None:
     pairs = enumerate(zip(result.personalised, result.general, strict=True), start=1)
     repeats = [str(number) for number, pair in pairs if np.isnan(pair).any()]
@@ -226,14 +222,10 @@ def _notes(
     checkpoint: str, options: PersonalizeOptions, table: pd.DataFrame, left_out: int
 ) -> list[str]:
     """Remarks on the test workers' images."""
-    notes = []
-    if left_out:
-        notes.append(f"{left_out} rated images left out: no file")
+    notes = [f"{left_out} rated images left out: no file"] if left_out else []
     if options.num_test_workers is not None:
         notes.append("test workers drawn by the seed; the settings list them")
     trained_on = read_trained_on(checkpoint)
     if trained_on is None:
-        notes.append("the checkpoint lists no training images")
-    else:
-        notes.append(seen_note(table, trained_on, "images of the test workers"))
-    return notes
+        return [*notes, "the checkpoint lists no training images"]
+    return [*notes, seen_note(table, trained_on, "images of the test workers")]

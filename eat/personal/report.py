@@ -20,7 +20,6 @@ class WorkerResult:
     """SRCC of both models on one worker's remaining images.
 
     Attributes:
-        worker: id.
         images: rated images; ``images - shots`` of them are tested on in each repeat.
         personalised: SRCC of the adapted model in each repeat; NaN where it is undefined.
         general: the same of the unadapted one, on the same images.
@@ -78,18 +77,17 @@ class Personalization:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing are NaN
             workers, repeats = np.nanmean(values, axis=1), np.nanmean(values, axis=0)
-            means = np.nanmean(workers, axis=0)
             nothing = np.full(3, np.nan)
             deviation = np.nanstd(repeats, axis=0, ddof=1) if len(repeats) > 1 else nothing
             defined = workers[~np.isnan(workers).any(axis=1)]
             low = high = nothing
             if len(defined) > 1:
                 low, high = bootstrap_interval(lambda rows: rows.mean(axis=0), defined)
-        columns = zip(means, deviation, low, high, strict=True)
-        keys = ("mean", "deviation", "low", "high")
+            found = {"mean": np.nanmean(workers, axis=0), "deviation": deviation}
+            found |= {"low": low, "high": high}
         return {
-            name: dict(zip(keys, map(float, column), strict=True))
-            for name, column in zip(NAMES, columns, strict=True)
+            name: {key: float(values[i]) for key, values in found.items()}
+            for i, name in enumerate(NAMES)
         }
 
     @property
@@ -137,23 +135,14 @@ class Personalization:
 
     def summary(self) -> dict[str, Any]:
         """Everything but the single workers, as plain values."""
-        return {
-            "title": self.title,
-            "workers": len(self.results),
-            "srcc": self.statistics(),
-            "undefined": self.undefined,
-            "skipped": self.skipped,
-            "notes": self.notes,
-            "settings": self.settings,
-        }
+        plain = {name: value for name, value in vars(self).items() if name != "results"}
+        counts = {"workers": len(self.results), "undefined": self.undefined}
+        return plain | counts | {"srcc": self.statistics()}
 
     def write(self, folder: str | Path) -> list[Path]:
         """Write summary.json, summary.md and workers.csv into a folder and return their paths."""
+        rows = self.per_worker().to_csv(index=False)
+        text = self.markdown() + "\n"
         return write_report(
-            folder,
-            {
-                "summary.json": self.summary(),
-                "summary.md": self.markdown() + "\n",
-                "workers.csv": self.per_worker().to_csv(index=False),
-            },
+            folder, {"summary.json": self.summary(), "summary.md": text, "workers.csv": rows}
         )

@@ -1,4 +1,4 @@
-"""Where a model looks in a photograph."""
+"""Pictures of the points that a model attends to in a photograph."""
 
 import math
 from pathlib import Path
@@ -29,10 +29,7 @@ def deformable_blocks(model: AestheticModel) -> list[str]:
 def attended_positions(
     record: dict[str, torch.Tensor],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Where a block samples the first image of a batch, and how much each sample counts.
-
-    Args:
-        record: of a deformable block, as ``EAT.forward`` fills it.
+    """A block's sampled positions in the first image of a batch, and their attention.
 
     Returns:
         (G * N, 2) positions as (y, x) in [-1, 1], and (G * N,) mean attention weights over queries
@@ -72,7 +69,7 @@ def draw_points(
         picture: the PNG to write.
 
     Returns:
-        The blocks drawn.
+        The names of the blocks drawn.
 
     Raises:
         ImageError: the photograph cannot be read.

@@ -48,7 +48,7 @@ def appearing_whole(path: str | Path, partial: str | Path | None = None) -> Iter
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file completely or not at all: to a neighbour, synced, then renamed."""
+    """Write a file completely or not at all."""
     with appearing_whole(path) as file:
         file.write(content)
 

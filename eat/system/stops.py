@@ -18,14 +18,7 @@ class TrainingError(RuntimeError):
 
 
 class Interrupted(Exception):
-    """A run was stopped by a signal, and has saved its state.
-
-    Args:
-        number: the signal's.
-        folder: the run's.
-        epoch: finished epochs.
-        batch: finished batches of the next one.
-    """
+    """A run was stopped by a signal after so many epochs and batches, and has saved its state."""
 
     def __init__(self, number: int, folder: Path, epoch: int, batch: int) -> None:
         self.exit_code = 128 + number
@@ -47,9 +40,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            self._before = {
-                number: signal.signal(number, self._remember) for number in STOP_SIGNALS
-            }
+            self._before = {n: signal.signal(n, self._remember) for n in STOP_SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:

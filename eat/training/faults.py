@@ -18,13 +18,7 @@ log = logging.getLogger("eat")
 
 
 class Faults:
-    """The faults of a run, counted in its progress and written to ``faults.jsonl``.
-
-    Args:
-        config: budget of each kind.
-        folder: the run's.
-        progress: the run's.
-    """
+    """The faults of a run, counted in its progress and written to ``faults.jsonl``."""
 
     def __init__(self, config: FaultConfig, folder: Path, progress: Progress) -> None:
         self.config = config
@@ -60,12 +54,9 @@ class Faults:
             )
 
     def is_sound(self, step: StepStatistics, images: Sequence[str], record: bool) -> bool:
-        """Whether a step may change the weights.
+        """Whether a step on ``images``, the batch of all processes, may change the weights.
 
-        Args:
-            step: its statistics.
-            images: its batch, of all processes.
-            record: write the fault down; for one of several processes.
+        One of the processes records a fault.
 
         Raises:
             TrainingError: it may not, and no more steps may be skipped.
@@ -94,20 +85,13 @@ class Faults:
         limit = self.config.max_norm or math.inf
         if not math.isfinite(step.loss):
             return f"the loss became {step.loss}"
+        norm = f"the norm of the gradients became {step.norm:g}"
         if not math.isfinite(step.norm):
-            return f"the norm of the gradients became {step.norm:g}"
-        if step.norm > limit:
-            return (
-                f"the norm of the gradients became {step.norm:g} (--faults.max_norm is {limit:g})"
-            )
-        return None
+            return norm
+        return f"{norm} (--faults.max_norm is {limit:g})" if step.norm > limit else None
 
     def dead_worker(self, error: LoaderError, images: Sequence[str]) -> None:
-        """Record that a loading process died.
-
-        Args:
-            error: how it died.
-            images: those that were being loaded.
+        """Record that a loading process died while it loaded some of ``images``.
 
         Raises:
             TrainingError: it may not be restarted.

@@ -49,12 +49,8 @@ def close_copies(path: Path) -> None:
 class FolderLock:
     """Keeps other processes out of a run folder until it is closed, or this process ends.
 
-    Args:
-        folder: the run's.
-        patience: seconds to wait for another process to leave it.
-
     Raises:
-        FileExistsError: another process has the folder.
+        FileExistsError: another process still has the folder after ``patience`` seconds.
     """
 
     def __init__(self, folder: Path, patience: float = 0) -> None:
@@ -83,12 +79,8 @@ def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderL
 
     Program, libraries and machine are added to ``starts.jsonl``.
 
-    Args:
-        config: the run's options, written to ``config.yaml``.
-        left_out: labelled images without a file, written to ``left_out.txt`` if there are any.
-
-    Returns:
-        The folder, and its lock, to be closed at the end.
+    Labelled images without a file are listed in its ``left_out.txt``. The lock is to be closed at
+    the end.
 
     Raises:
         FileExistsError: the folder holds a run, and ``resume`` is never; or another process writes
@@ -140,8 +132,7 @@ def _fill(folder: Path, config: TrainConfig, left_out: list[str]) -> None:
             lines = "".join(f"{image}\n" for image in left_out)
             write_atomically(folder / "left_out.txt", lines.encode())
         write_atomically(written, yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
-    start = describe() | {"seed": config.run.seed}
-    append_line(folder / "starts.jsonl", json.dumps(start))
+    append_line(folder / "starts.jsonl", json.dumps(describe() | {"seed": config.run.seed}))
 
 
 def check_same_run(written: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:

@@ -46,12 +46,9 @@ def describe_data(config: TrainConfig, splits: Splits, eval_split: str) -> None:
     log.info("data: %s, %s images", splits.dataset.title, ", ".join(sizes))
     if splits.left_out:
         log.warning("%d labelled images have no file and are left out", len(splits.left_out))
-    log.info(
-        "%s on the %s split chooses the best epoch%s",
-        config.run.metric,
-        SPLITS[eval_split],
-        "; --data.val_fraction 0.1 would hold images out for that" if eval_split == "test" else "",
-    )
+    hint = "; --data.val_fraction 0.1 would hold images out for that"
+    log.info("%s on the %s split chooses the best epoch%s", config.run.metric,
+             SPLITS[eval_split], hint if eval_split == "test" else "")  # fmt: skip
 
 
 def describe_model(
@@ -70,12 +67,8 @@ def describe_model(
     processes, micro_batches = accelerator.num_processes, config.run.accumulation_steps
     if processes * micro_batches == 1:
         return
-    log.info(
-        "a step's %d images: %d processes, %d micro-batches each",
-        config.optim.batch_size,
-        processes,
-        micro_batches,
-    )
+    log.info("a step's %d images: %d processes, %d micro-batches each",
+             config.optim.batch_size, processes, micro_batches)  # fmt: skip
     if model.averages_points:
         log.warning(
             "this profile averages interest points over the images of a micro-batch, so that its "
@@ -86,29 +79,25 @@ def describe_model(
 class EpochLog:
     """The epochs of a run, in ``metrics.jsonl``, ``curves/`` and the log.
 
-    Args:
-        folder: the run's.
-        split: the split that the metrics of an epoch belong to.
-        epochs: finished ones; what is recorded of later ones is removed, as they run again.
+    What is recorded after the finished ``epochs`` is removed: those epochs run again.
     """
 
     def __init__(self, folder: Path, split: str, epochs: int) -> None:
         self.file = folder / "metrics.jsonl"
         self.split = split
-        lines = self.file.read_text().splitlines()[:epochs] if self.file.exists() else []
+        lines: list[str] = []
         if self.file.exists():
+            lines = self.file.read_text().splitlines()[:epochs]
             write_atomically(self.file, "".join(f"{line}\n" for line in lines).encode())
         self.earlier = [json.loads(line) for line in lines]
         purge = epochs + 1 if lines else None
         self.curves = SummaryWriter(str(folder / "curves"), purge_step=purge)
 
-    def earlier_metrics(self) -> list[dict[str, float]]:
+    def earlier_metrics(self) -> Iterator[dict[str, float]]:
         """The metrics of each epoch that an earlier start has finished."""
-        found = []
         for line in self.earlier:
             names = list(line)[list(line).index("split") + 1 :]
-            found.append({name: math.nan if line[name] is None else line[name] for name in names})
-        return found
+            yield {name: math.nan if line[name] is None else line[name] for name in names}
 
     def write(self, record: dict[str, float], metrics: dict[str, float]) -> None:
         """Add an epoch: its number, learning rate, loss and speed, and its metrics."""

@@ -72,13 +72,7 @@ LOSSES = {
 
 
 def choose_loss(option: str | None, model: str, num_outputs: int) -> Loss:
-    """The loss of a run.
-
-    Args:
-        option: ``optim.loss``; None and "released" choose by the other arguments.
-        model: name of the model.
-        num_outputs: 1 for a score, more for a vote distribution.
-    """
+    """The loss of a run, as ``optim.loss`` or else the model's name and outputs choose it."""
     if option is None and not model.endswith("_released"):
         option = "emd_per_image" if num_outputs > 1 else "mse"
     elif option in (None, "released"):

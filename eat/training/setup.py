@@ -80,10 +80,7 @@ def read_run_splits(config: TrainConfig) -> Splits:
 def make_model(
     config: TrainConfig, splits: Splits
 ) -> tuple[CheckpointInfo, AestheticModel, LoadReport | None]:
-    """Build the model of a run, with the weights that it starts from.
-
-    Returns:
-        What its checkpoints say of it, the model, and the report on the weights, if any.
+    """Build the model of a run, load the weights that it starts from, and describe it.
 
     Raises:
         ValueError: a setting is unknown or out of range, or the images are not square.
@@ -135,13 +132,6 @@ def make_model(
 class RunData:
     """Loaders of one process's share of a run's splits.
 
-    Args:
-        config: the run's options.
-        splits: its label tables.
-        info: scale, outputs and preprocessing of its model.
-        processes: how many train.
-        process: which of them this is.
-
     Raises:
         ValueError: a step has fewer images than there are processes and accumulation steps.
     """
@@ -151,13 +141,11 @@ class RunData:
         config: TrainConfig,
         splits: Splits,
         info: CheckpointInfo,
-        processes: int = 1,
-        process: int = 0,
+        processes: int,
+        process: int,
     ) -> None:
-        self.config = config
-        self.info = info
+        self.config, self.info, self.tables = config, info, splits.tables()
         self.processes, self.process = processes, process
-        self.tables = splits.tables()
         size, micro_batches = config.optim.batch_size, config.run.accumulation_steps
         if size < processes * micro_batches:
             raise ValueError(
@@ -202,8 +190,7 @@ class RunData:
 
     def _rows(self, split: str) -> list[list[int]]:
         """The rows of each batch that this process evaluates."""
-        size = min(self.config.optim.batch_size, MAX_EVAL_BATCH)
-        count = len(self.tables[split])
+        size, count = min(self.config.optim.batch_size, MAX_EVAL_BATCH), len(self.tables[split])
         return rows_in_order(count, size, processes=self.processes, process=self.process)
 
     def drop(self, split: str) -> None:

@@ -22,7 +22,7 @@ class Progress:
     """The progress of a run.
 
     Attributes:
-        step: finished steps of the whole run.
+        step: finished steps of the run.
         epoch: finished epochs.
         batch: finished batches of the epoch under way.
         loss: sum of its losses over images.
@@ -30,9 +30,9 @@ class Progress:
         best: metrics of the best epoch so far.
         best_epoch: its number, from 1; 0 for none.
         replaced: broken images replaced in the epoch under way.
-        skipped: steps skipped in the whole run.
+        skipped: steps skipped in the run.
         overflows: steps of the epoch under way that fp16's scale was too large for.
-        restarts: loading processes restarted in the whole run.
+        restarts: loading processes restarted in the run.
     """
 
     step: int = 0
@@ -49,13 +49,7 @@ class Progress:
 
 
 def save_state(folder: str | Path, progress: Progress, parts: dict[str, Any], keep: int) -> Path:
-    """Write a run's state, then remove all but the newest ``keep`` states.
-
-    Args:
-        folder: the run's checkpoint folder.
-        progress: the run's.
-        parts: state dicts by name.
-        keep: states kept, at least 1.
+    """Write a run's progress and state dicts, then remove all but the newest ``keep`` states.
 
     Returns:
         The file, whose name holds the step and the start of its content's SHA-256.

@@ -60,7 +60,7 @@ class StepStatistics:
 
 
 def schedule_factor(step: int, steps_per_epoch: int, optim: OptimConfig) -> float:
-    """Learning rate over ``optim.lr``, at a step counted from 0 over the whole run."""
+    """Learning rate over ``optim.lr``, at a step counted from 0 over the run."""
     epoch = step / steps_per_epoch
     if epoch < optim.warmup_epochs:
         return (step + 1) / (optim.warmup_epochs * steps_per_epoch)
@@ -90,14 +90,6 @@ class TrainStep:
 
     A step is ``gradients``, then ``update`` or ``skip``.
 
-    Args:
-        model: on any device; it is moved.
-        loss: of a batch.
-        optim: optimizer, schedule, clipping and average.
-        run: device, precision, compilation and checkpointing.
-        accelerator: of this process.
-        steps_per_epoch: unit of the schedule.
-
     Attributes:
         model: the model as a step calls it, with what accelerate wraps around it.
         raw_model: the model itself.
@@ -118,8 +110,8 @@ class TrainStep:
         self.raw_model = model
         self.average: AveragedModel | None = None
         if optim.ema is not None:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema))
-            self.average.to(accelerator.device)
+            ema = get_ema_multi_avg_fn(optim.ema)
+            self.average = AveragedModel(model, accelerator.device, multi_avg_fn=ema)
         model.set_grad_checkpointing(run.grad_checkpointing)
         if run.compile:
             check_compiler()
@@ -219,7 +211,6 @@ class TrainStep:
             self.schedule.step()
 
     def _stateful(self) -> dict[str, Any]:
-        """All that changes from step to step, by its name in a state file."""
         parts = {
             "model": self.raw_model,
             "optimizer": self.optimizer,

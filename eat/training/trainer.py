@@ -59,11 +59,8 @@ def make_accelerator(run: RunConfig) -> Accelerator:
 class Trainer:
     """One run: its data, model, folder and progress.
 
-    Started by torchrun, each process has a trainer of its own; the main one writes and reports.
-
-    Args:
-        config: the run's options.
-        report: called with the metrics of every epoch, and at the end with those of the best.
+    Started by torchrun, each process has a trainer of its own; the main one writes, and calls
+    ``report`` with the metrics of every epoch, and at the end with those of the best.
 
     Raises:
         ValueError: an option is out of range.
@@ -137,14 +134,8 @@ class Trainer:
         log.info("best epoch %d of %d by %s", done.best_epoch, epochs, self.config.run.metric)
         return self._finish()
 
-    # An epoch.
-
     def _train_epoch(self) -> dict[str, float]:
-        """Train the rest of the epoch under way.
-
-        Returns:
-            Its number, learning rate, mean loss, speed and faults.
-        """
+        """Train the rest of the epoch and return its number, rate, mean loss, speed and faults."""
         optim, done, batches = self.config.optim, self.progress, self.data.batches
         self.step.model.train()
         self.step.raw_model.set_epoch(done.epoch, optim.epochs)
@@ -206,17 +197,11 @@ class Trainer:
             self._save("best")
         self._save_state()
 
-    # A step.
-
     def _step(self, batches: Sequence[dict[str, Any]], images: list[str]) -> None:
-        """Train on one batch; then save the state if it is time.
+        """Train on this process's micro-batches of ``images``, the batch of all processes.
 
         Drop path and rotation angles depend on (seed, step) alone, so that a continued run draws
-        the same ones.
-
-        Args:
-            batches: this process's micro-batches.
-            images: the batch of all processes.
+        the same ones. The state is saved if it is time.
         """
         done = self.progress
         places = self.data.batches.micro_batches(done.batch)
@@ -243,14 +228,12 @@ class Trainer:
 
     def _is_time_to_save(self) -> bool:
         run, minutes = self.config.run, (time.monotonic() - self.saved_at) / 60
-        by_steps = bool(run.save_steps) and self.progress.step % (run.save_steps or 1) == 0
-        return by_steps or bool(run.save_minutes and minutes > run.save_minutes)
+        if run.save_steps and self.progress.step % run.save_steps == 0:
+            return True
+        return bool(run.save_minutes and minutes > run.save_minutes)
 
     def _stop_if_signalled(self, processes: Sequence[float]) -> None:
-        """Stop if any process got one of the STOP_SIGNALS; the state has been saved.
-
-        Args:
-            processes: how many got each.
+        """Stop, with the state saved, if some ``processes`` got one of the STOP_SIGNALS.
 
         Raises:
             Interrupted: unless the last epoch is over.
@@ -258,8 +241,6 @@ class Trainer:
         for number, count in zip(STOP_SIGNALS, processes, strict=True):
             if count and self.progress.epoch < self.config.optim.epochs:
                 raise Interrupted(number, self.folder, self.progress.epoch, self.progress.batch)
-
-    # Evaluation.
 
     def _evaluate(self) -> Metrics:
         """Metrics of the present model on the split that chooses the best epoch."""
@@ -270,7 +251,7 @@ class Trainer:
         return measure(outputs, self.data.tables[split], scale)
 
     def _predict(self, split: str, model: AestheticModel) -> NDArray:
-        """Outputs (N, K) for a whole split, of which each process computes a share."""
+        """Outputs (N, K) for a split, of which each process computes a share."""
         device, precision = self.accelerator.device, self.config.run.precision
         while True:
             try:
@@ -298,15 +279,10 @@ class Trainer:
         write_atomically(self.folder / "predictions.csv", predictions.encode())
         result = {"split": split, "best_epoch": self.progress.best_epoch, **finite(metrics)}
         write_atomically(self.folder / "result.json", json.dumps(result, indent=2).encode())
-        log.info(
-            "%s split, best epoch: %s",
-            SPLITS[split],
-            ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
-        )
+        values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        log.info("%s split, best epoch: %s", SPLITS[split], values)
         self.report(metrics, True)
         return metrics
-
-    # Files.
 
     def _save(self, name: str) -> None:
         if self.is_main:
@@ -315,8 +291,8 @@ class Trainer:
 
     def _save_state(self) -> None:
         if self.is_main:
-            folder, keep = self.folder / "checkpoints", self.config.run.keep
-            save_state(folder, self.progress, self.step.state(), keep)
+            folder = self.folder / "checkpoints"
+            save_state(folder, self.progress, self.step.state(), self.config.run.keep)
         self.saved_at = time.monotonic()
 
     def _announce(self) -> None:
@@ -352,22 +328,14 @@ class Trainer:
 
 
 def train(config: TrainConfig, report: Report | None = None) -> tuple[Path, Metrics]:
-    """Carry out one training run, or this process's part of it.
+    """Carry out one training run, or this process's part of it, with the errors of ``Trainer``.
 
     Returns:
         The run's folder and the metrics of its best checkpoint.
-
-    Raises:
-        As ``Trainer`` and ``Trainer.fit`` do.
     """
-    trainer = None
     try:
-        trainer = Trainer(config, report)
-        with logging_to(trainer.folder):
-            metrics = trainer.fit()
-        return trainer.folder, metrics
+        with closing(Trainer(config, report)) as trainer, logging_to(trainer.folder):
+            return trainer.folder, trainer.fit()
     finally:
-        if trainer is not None:
-            trainer.close()
         # accelerate keeps one state per process, and another run may want another precision.
         AcceleratorState._reset_state(reset_partial_state=True)

@@ -55,27 +55,21 @@ class Search:
             counts = self.trials["status"].value_counts()
             found = ", ".join(f"{count} {status}" for status, count in counts.items()) or "none"
             raise SearchError(f"{self.id}: no trial has a final result; trials: {found}")
-        place = final.argmax() if self.maximize else final.argmin()
+        place = int(final.argmax() if self.maximize else final.argmin())
         return self.trials.loc[final.index[place]].to_dict()
 
 
 def find_search(experiment: str, experiments: str) -> Path:
-    """The folder of a search.
-
-    Args:
-        experiment: nni's id of it, or its folder.
-        experiments: folder of all of them.
+    """The folder of a search, given as itself or by nni's id of it, a folder in ``experiments``.
 
     Raises:
         SearchError: there is no such search.
     """
-    for folder in (Path(experiment), Path(experiments).expanduser() / experiment):
-        if (folder / "db" / "nni.sqlite").is_file():
+    parent = Path(experiments).expanduser()
+    for folder in (Path(experiment), parent / experiment):
+        if (folder / RECORD).is_file():
             return folder
-    there = sorted(
-        p.parents[1].name for p in Path(experiments).expanduser().glob("*/db/nni.sqlite")
-    )
-    known = [name for name in there if name != "_latest"]
+    known = sorted(path.parents[1].name for path in parent.glob(f"[!_]*/{RECORD}"))
     raise SearchError(
         f"{experiment}: no search of that name in {experiments}; found: "
         f"{', '.join(known) or 'none'}; give another, its folder, or --experiments"
@@ -160,7 +154,7 @@ def _seconds(events: pd.DataFrame) -> float:
 
 
 def _last_words(folder: str) -> str:
-    """Why a trial failed: its last error message, if its folder is on this machine."""
+    """A failed trial's last error message, if its folder is on this machine."""
     for name in ("trial.stderr", "stderr"):
         file = Path(folder) / name
         if folder and file.is_file():
@@ -172,10 +166,6 @@ def _last_words(folder: str) -> str:
 
 def best(experiment: str, settings: BestOptions) -> tuple[Search, dict[str, Any], Path]:
     """Write the best trial's config and a table of all trials.
-
-    Args:
-        experiment: nni's id of the search, or its folder.
-        settings: where the searches are, and where to write.
 
     Returns:
         The search; the best trial's row, with ``checkpoint`` added (empty if it is on another

@@ -31,12 +31,8 @@ def options(found: dict[str, Any]) -> dict[str, Any]:
     The authors' names are replaced, and 16.0, as quniform draws it, is made 16, which options that
     are integers take.
     """
-    return {
-        ALIASES.get(name, name): int(value)
-        if isinstance(value, float) and value.is_integer()
-        else value
-        for name, value in found.items()
-    }
+    integral = {n: int(v) for n, v in found.items() if isinstance(v, float) and v.is_integer()}
+    return {ALIASES.get(name, name): value for name, value in (found | integral).items()}
 
 
 def trial_folder() -> str | None:
@@ -67,12 +63,9 @@ def result(metrics: dict[str, float], metric: str) -> dict[str, float]:
 
 
 def report(metrics: dict[str, float], metric: str, *, final: bool) -> None:
-    """Tell nni a result. An undefined metric counts as -1, the worst correlation.
+    """Report one epoch's metrics, or the trial's final ones, to nni, which maximises ``metric``.
 
-    Args:
-        metrics: named numbers.
-        metric: the one to maximise.
-        final: the trial's last word, rather than one epoch's.
+    An undefined metric counts as -1, the worst correlation.
     """
     if not in_experiment():
         return

@@ -406,6 +406,13 @@ def test_weights_that_are_not_finite_are_refused_and_the_first_is_named(
     refused(model, state, f"'{re.escape(floats[3])}' holds NaN or infinite values")
 
 
+def test_weights_of_8_bits_are_loaded() -> None:
+    model = small()
+    bias = torch.full_like(model.head.bias, 0.5)
+    load_weights(model, model.state_dict() | {"head.bias": bias.to(torch.float8_e5m2)})
+    assert torch.equal(model.head.bias, bias)
+
+
 def test_a_list_of_training_images_among_older_weights_is_ignored() -> None:
     model, other = small(), small(seed=1)
     report = load_weights(other, model.state_dict() | {TRAINED_ON: torch.arange(3)}, verbose=False)
