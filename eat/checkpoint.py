@@ -94,6 +94,9 @@ class CheckpointInfo:
             ("model.img_size", max(height, width), 1, MAX_SIDE),
             ("preprocessing.size", self.preprocessing.size, 1, MAX_SIDE),
             ("scale.low", self.scale.low, -math.inf, math.nextafter(self.scale.high, -math.inf)),
+            ("scale.high", self.scale.high, -math.inf, math.inf),
+            ("scale.positive_above", self.scale.positive_above, -math.inf, math.inf),
+            ("scale.num_votes", self.scale.num_votes, 0, 2**14),
         ]
         for name, value, low, high in bounds:
             if not (math.isfinite(value) and low <= value <= high):

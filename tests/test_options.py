@@ -1,6 +1,7 @@
 """Options: files in configs/, command line, search space, and what is said about mistakes."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from eat.cli import main, parse_train
+from eat.config import DataConfig, TrainConfig
 from eat.models import VARIANTS
 from eat.tuning import trial as tuning
 
@@ -125,6 +127,56 @@ def test_a_wrong_key_in_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         parse_train(["--config", str(path)])
     assert "Did you mean --optim.batch_size?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1, 2]", r"odd\.yaml: found '\[1, 2\]', expected groups of options"),
+        ("data: [1]", r"odd\.yaml: data: found '\[1\]', expected a group of options"),
+        ("faults: abc", r"odd\.yaml: faults: found 'abc', expected a group of options"),
+        ("run: {passes: 1}\noptim: abc", r"odd\.yaml: optim: found 'abc'"),
+        ("faults: {images: '3x'}", r"--faults\.images: found '3x', expected a whole number"),
+        ("[" * 3000, r"odd\.yaml: maximum recursion depth"),
+    ],
+)
+def test_an_odd_file_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, message: str
+) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(content)
+    with pytest.raises(SystemExit):
+        parse_train(["--config", str(path)])
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("content", ["", "# later\n", "data:\n", "data:\noptim: {lr: 1.0}\n"])
+def test_a_file_or_group_without_options_leaves_the_defaults(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.yaml").write_text(content)
+    config = parse_train(["--config", str(tmp_path / "run.yaml"), "--run.seed", "3"])
+    assert config.run.seed == 3 and config.data == DataConfig()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("optim.weight_decay", -1.0),
+        ("optim.step_factor", math.nan),
+        ("optim.warmup_epochs", -1.0),
+        ("optim.ema", 1.0),
+        ("optim.clip_norm", 0.0),
+        ("faults.max_norm", 0.0),
+        ("run.seed", -1),
+        ("run.seed", 2**32),
+        ("model.num_outputs", 0),
+    ],
+)
+def test_a_value_out_of_range_is_named(option: str, value: float) -> None:
+    config = TrainConfig(data=DataConfig(labels="a", images="b"))
+    group, name = option.split(".")
+    setattr(getattr(config, group), name, value)
+    with pytest.raises(ValueError, match=rf"{option} is {value}: expected "):
+        config.check()
 
 
 def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,14 @@
 
 import re
 import sys
+from dataclasses import fields
 from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from eat.cli.errors import USAGE
+from eat.config import TrainConfig
 from eat.config.files import find_config
 from eat.config.legacy import is_legacy, translate
 from eat.system.processes import is_main
@@ -70,6 +72,22 @@ class Parser(ArgumentParser):
         return f"\n{self.prog} --help explains every option."
 
 
+def filled_groups(content: Any) -> dict[str, Any]:
+    """A file's options, without groups that are empty.
+
+    Raises:
+        ValueError: the file or a group of it is no mapping.
+    """
+    if not isinstance(content, dict):
+        raise ValueError(f"found {str(content)[:200]!r}, expected groups of options, as in data:")
+    groups = {group.name for group in fields(TrainConfig)}
+    for name in groups.intersection(content):
+        if not isinstance(content[name] or {}, dict):
+            found = str(content[name])[:200]
+            raise ValueError(f"{name}: found {found!r}, expected a group of options")
+    return {name: value for name, value in content.items() if value or name not in groups}
+
+
 class ConfigFile(ActionConfigFile):
     """``--config``: a YAML file of options, or the name of a shipped one.
 
@@ -82,12 +100,17 @@ class ConfigFile(ActionConfigFile):
         """Lay the file's options over those before it."""
         try:
             path = find_config(values)
-            content = yaml.safe_load(path.read_text())
-        except (ValueError, OSError, yaml.YAMLError) as error:
+            content = yaml.safe_load(path.read_text()) or {}
+            options = filled_groups(content)
+        except (ValueError, OSError, yaml.YAMLError, RecursionError) as error:
             parser.error(f"--config {values}: {error}")
+        if not options:
+            return
         values = str(path)
-        if isinstance(content, dict) and is_legacy(content):
+        if is_legacy(options):
             if is_main():
                 sys.stderr.write(f"{parser.prog}: {path}: options of version 0.1, translated\n")
-            values = yaml.safe_dump(translate(content))
+            options = translate(options)
+        if options != content:
+            values = yaml.safe_dump(options)
         super().__call__(parser, cfg, values, option_string)

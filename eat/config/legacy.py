@@ -4,6 +4,7 @@ from typing import Any
 
 Options = dict[str, dict[str, Any]]
 # A fault's old choice between stopping and going on; its old limit, and that limit's default.
+WORDS = ("fail", "replace", "skip", "restart")  # those choices
 BUDGETS = {"images": ("max_images", 10), "steps": ("max_steps", 10), "workers": ("max_workers", 3)}
 
 
@@ -11,7 +12,7 @@ def is_legacy(options: dict[str, Any]) -> bool:
     """Whether options hold a name or a value that version 0.1 alone had."""
     run, faults = options.get("run") or {}, options.get("faults") or {}
     return "passes" in run or any(
-        limit in faults or isinstance(faults.get(kind), str) for kind, (limit, _) in BUDGETS.items()
+        limit in faults or faults.get(kind) in WORDS for kind, (limit, _) in BUDGETS.items()
     )
 
 
@@ -36,6 +37,6 @@ def translate(options: dict[str, Any]) -> Options:
     faults = new.setdefault("faults", {})
     for kind, (limit, default) in BUDGETS.items():
         budget = faults.pop(limit, default)
-        if isinstance(faults.get(kind, "fail"), str):
+        if faults.get(kind, "fail") in WORDS:
             faults[kind] = 0 if faults.get(kind, "fail") == "fail" else budget
     return new

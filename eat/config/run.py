@@ -194,14 +194,19 @@ class TrainConfig:
             ("data.workers", self.data.workers, 0, 1024),
             ("data.size", self.data.size, 64, 1e5),
             ("data.train_resize", self.data.train_resize, self.data.size or 64, 1e5),
+            ("model.num_outputs", self.model.num_outputs, 1, 1e4),
             ("optim.epochs", self.optim.epochs, 1, 1e6),
             ("optim.batch_size", self.optim.batch_size, 1, 1e6),
             ("optim.lr", self.optim.lr, 0, 1e3),
-            ("optim.ema", self.optim.ema, 0, 1),
-            ("optim.clip_norm", self.optim.clip_norm, 0, 1e30),
+            ("optim.weight_decay", self.optim.weight_decay, 0, 1e3),
+            ("optim.step_factor", self.optim.step_factor, 0, 1e3),
+            ("optim.warmup_epochs", self.optim.warmup_epochs, 0, 1e6),
+            ("optim.ema", self.optim.ema, 0, 0.999999),  # an average by 1 never moves
+            ("optim.clip_norm", self.optim.clip_norm, 1e-30, 1e30),
+            ("run.seed", self.run.seed, 0, 2**32 - 1),
             ("run.accumulation_steps", self.run.accumulation_steps, 1, self.optim.batch_size),
             ("run.save_minutes", self.run.save_minutes, 0, 1e9),
-            ("faults.max_norm", self.faults.max_norm, 0, 1e30),
+            ("faults.max_norm", self.faults.max_norm, 1e-30, 1e30),
             ("faults.images", self.faults.images, 0, 1e9),
             ("faults.steps", self.faults.steps, 0, 1e9),
             ("faults.workers", self.faults.workers, 0, 1e9),
@@ -211,4 +216,4 @@ class TrainConfig:
         ]
         for option, value, low, high in bounds:
             if value is not None and not low <= value <= high:
-                raise ValueError(f"{option} is {value}: expected {low:g} to {high:g}")
+                raise ValueError(f"{option} is {value}: expected {low:.10g} to {high:.10g}")

@@ -316,6 +316,8 @@ class CachedPixels:
         self.path = cache_path(folder, preprocessing.side(training=training))
         contents = read_contents(self.path)
         self.again = contents.again
+        if contents.side != preprocessing.side(training=training):
+            raise CacheError(f"{self.path}: holds images of {contents.side} pixels; {self.again}")
         if differences := contents.differences(preprocessing):
             raise CacheError(f"{self.path}: made with {', '.join(differences)}; {self.again}")
         rows = {name: row for row, name in enumerate(contents.images)}

@@ -38,6 +38,13 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
     """
     if bool(checkpoint) == bool(options.released):
         raise ValueError("give a run's checkpoint, or --released FILE")
+    for option, value, low in (
+        ("batch_size", options.batch_size, 1),
+        ("workers", options.workers, 0),
+        ("samples", options.samples, 0),
+    ):
+        if value < low:
+            raise ValueError(f"{option} is {value}: expected at least {low}")
     path = Path(checkpoint or options.released or "")
     model, info = load_checkpoint(path)
     if options.released and not info.released:
@@ -88,6 +95,7 @@ def _splits(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> tuple
             f"{path}: was trained on the data set {name!r}, which is not registered here; add it "
             "to eat.data.registry.DATASETS, or give the data set of the labels as --name"
         )
+    scale = run if name == info.dataset else {}  # other labels of the same data set share it
     splits = read_splits(
         name,
         labels,
@@ -97,8 +105,8 @@ def _splits(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> tuple
         val_fraction=own.get("val_fraction", 0.0),
         missing=options.missing or run.get("missing", "error"),
         seed=info.config["run"]["seed"] if own else 0,
-        low=own.get("low") if options.low is None else options.low,
-        high=own.get("high") if options.high is None else options.high,
+        low=scale.get("low") if options.low is None else options.low,
+        high=scale.get("high") if options.high is None else options.high,
     )
     return splits, images
 

@@ -192,6 +192,12 @@ class EAT(AestheticModel):
         for name, values in per_stage.items():
             if len(values) != 4:
                 raise ValueError(f"{name} needs one value for each of 4 stages, got {values!r}")
+        sizes = {"dims": dims, "heads": heads, "groups": groups, "window_size": [window_size]}
+        for name, numbers in sizes.items():
+            if min(numbers) < 1:
+                raise ValueError(f"{name} must be at least 1, got {min(numbers)}")
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f"drop_path_rate must lie in [0, 1), got {drop_path_rate}")
 
         def attention(
             letter: str, s: int, size: tuple[int, int]

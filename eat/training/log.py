@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from tensorboardX import SummaryWriter
@@ -85,13 +86,26 @@ class EpochLog:
     def __init__(self, folder: Path, split: str, epochs: int) -> None:
         self.file = folder / "metrics.jsonl"
         self.split = split
-        lines: list[str] = []
+        lines, self.earlier = self._read(epochs) if self.file.exists() else ([], [])
         if self.file.exists():
-            lines = self.file.read_text().splitlines()[:epochs]
             write_atomically(self.file, "".join(f"{line}\n" for line in lines).encode())
-        self.earlier = [json.loads(line) for line in lines]
         purge = epochs + 1 if lines else None
         self.curves = SummaryWriter(str(folder / "curves"), purge_step=purge)
+
+    def _read(self, epochs: int) -> tuple[list[str], list[dict[str, Any]]]:
+        """Lines of the first epochs, and what they hold; one that a power cut tore is left out."""
+        lines, found = [], []
+        for line in self.file.read_text(errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+                kept = entry["epoch"] <= epochs and "split" in entry
+            except (ValueError, TypeError, KeyError):
+                log.warning("%s: a damaged line is left out: %.60r", self.file, line)
+                continue
+            if kept:
+                lines.append(line)
+                found.append(entry)
+        return lines, found
 
     def earlier_metrics(self) -> Iterator[dict[str, float]]:
         """The metrics of each epoch that an earlier start has finished."""

@@ -158,6 +158,14 @@ def test_a_crop_wants_the_cache_of_its_side_in_training_alone(photos: Path) -> N
         opened(photos, how, training=True)
 
 
+def test_a_cache_under_the_name_of_another_side_is_refused(photos: Path) -> None:
+    make(photos, 72)
+    for path in (photos / "out").glob("cache-72.*"):
+        path.rename(path.with_name(path.name.replace("72", "64")))
+    with pytest.raises(CacheError, match="cache-64.npy: holds images of 72 pixels; make the cache"):
+        opened(photos, Preprocessing(64, decode="fast"))
+
+
 def test_images_that_are_not_in_it_or_not_its_own_are_refused(photos: Path) -> None:
     make(photos)
     how, images = Preprocessing(64, decode="fast"), photos / "images"

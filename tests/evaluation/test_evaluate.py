@@ -242,6 +242,10 @@ def test_a_table_on_another_scale_is_trained_and_evaluated_on_it(
     assert evaluation.metrics["mse"] == pytest.approx(((predicted - rated) ** 2).mean() / 100**2)
     assert evaluation.metrics["accuracy"] == ((predicted > 50) == (rated > 50)).mean()
     assert "mapped" not in evaluation.table()
+    again = evaluate(
+        folder / "checkpoints" / "best.safetensors", labels=str(tmp_path / "labels.csv")
+    )
+    assert again.metrics == evaluation.metrics and again.notes == evaluation.notes
 
 
 def test_a_table_on_another_scale_takes_its_bounds_from_the_options(
@@ -275,6 +279,14 @@ def test_a_model_of_an_unregistered_data_set_says_to_register_it(
     assert named.trained_on == "My photographs" and named.metrics == expected.metrics
     monkeypatch.setitem(DATASETS, "mine", replace(DATASETS["sample"], name="mine"))
     assert evaluate(path).metrics == expected.metrics
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("batch_size", -1), ("workers", -1), ("samples", -5)]
+)
+def test_a_number_out_of_range_is_named(checkpoint: Path, option: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{option} is {value}: expected at least"):
+        evaluate_checkpoint(checkpoint, EvaluateOptions(**{option: value}))
 
 
 def test_exactly_one_checkpoint_is_given_and_released_ones_are_the_authors(

@@ -114,6 +114,18 @@ def test_a_finished_run_is_not_trained_again(config: TrainConfig, run: Path) -> 
     assert (folder / "metrics.jsonl").read_text() == before
 
 
+def test_a_torn_line_of_metrics_does_not_keep_a_run_from_continuing(
+    config: TrainConfig, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(run, config.run.folder))
+    first, second = (folder / "metrics.jsonl").read_text().splitlines()
+    (folder / "metrics.jsonl").write_bytes(f"{first}\n{second[:40]}".encode() + b"\xff\0\0")
+    config.run.resume = "auto"
+    train(config)
+    assert (folder / "metrics.jsonl").read_text() == f"{first}\n"
+    assert "metrics.jsonl: a damaged line is left out" in caplog.text
+
+
 def test_other_options_do_not_continue_a_run(config: TrainConfig, run: Path) -> None:
     shutil.copytree(run, config.run.folder)
     config.run.resume, config.optim.lr = "auto", 0.5
