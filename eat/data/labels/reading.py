@@ -209,8 +209,9 @@ def _join(tables: list[pd.DataFrame], source: str) -> pd.DataFrame:
         raise LabelError(f"{source}: some of the files have votes and some have not; give the same")
     if "worker" in table and table["worker"].isna().any():
         raise LabelError(f"{source}: some of the files name workers and some do not; give the same")
-    text = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
-    table[text] = table[text].fillna("")
+    for column in table.columns:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            table[column] = table[column].fillna("")
     return table
 
 
