@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-RGB = tuple[float, float, float]
+RGB = tuple[float, float, float] | NDArray[np.floating]
 
 # scene -> subjects that can stand in it
 SCENES: dict[str, tuple[str, ...]] = {
@@ -256,8 +257,8 @@ def _clutter(image: np.ndarray, view: View) -> np.ndarray:
         else:  # rubbish
             wide, tall = rng.uniform(0.015, 0.05, 2) * unit
             draw.rectangle((x - wide, y - tall, x + wide, y + tall), fill=colour)
-    layer = np.asarray(layer.reduce(2), np.float32) / 255
-    return _mix(image, layer[..., :3], layer[..., 3] * 0.9)
+    pixels = np.asarray(layer.reduce(2), np.float32) / 255
+    return _mix(image, pixels[..., :3], pixels[..., 3] * 0.9)
 
 
 def _spoil(image: np.ndarray, view: View) -> np.ndarray:
@@ -287,8 +288,8 @@ def _add_subject(background: np.ndarray, factors: Factors, rng: np.random.Genera
     layer = layer.reduce(scale)
     # PIL filters colour and alpha apart: blur the premultiplied form, else edges turn black
     layer = layer.convert("RGBa").filter(ImageFilter.GaussianBlur(blur))
-    layer = np.asarray(layer.convert("RGBA"), np.float32) / 255
-    colour, alpha = layer[..., :3], layer[..., 3]
+    pixels = np.asarray(layer.convert("RGBA"), np.float32) / 255
+    colour, alpha = pixels[..., :3], pixels[..., 3]
     grain = fractal(rng, height, width, (14, 14), octaves=3)
     side = np.linspace(1, -1, width, dtype=np.float32)[None] - (1 - 2 * x)
     colour = colour * (1 + 0.08 * values["sharpness"] * grain + 0.3 * side)[..., None]
