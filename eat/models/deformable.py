@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
 from eat.models.attention import attend
@@ -111,10 +111,12 @@ def position_bias(table: Tensor, positions: Tensor, height: int, width: int) -> 
     queries = (kept_grid(height, width, positions) / 2).view(1, height * width, 2).repeat(1, 1, N)
     displacement = queries - (positions / 2).reshape(B * groups, 1, N * 2)
     grid = displacement.view(B * groups, height * width, N, 2)
-    # Transposed, as in sample_features.
-    tables = repeat(table.to(grid.dtype), "(g h) y x -> (b g) h x y", b=B, g=groups)
+    # Transposed, as in sample_features. Not by einops: given a parameter, it makes torch.compile
+    # compile the model twice.
+    tables = table.transpose(1, 2).unflatten(0, (groups, -1)).to(grid.dtype)
+    tables = tables.expand(B, -1, -1, -1, -1).flatten(0, 1)
     bias = F.grid_sample(tables, grid, align_corners=True)
-    return rearrange(bias, "(b g) h q n -> b (g h) q n", b=B)
+    return rearrange(bias, "(b g) h q n -> b (g h) q n", g=groups)
 
 
 def pad_to_kernel(x: Tensor, conv: nn.Conv2d) -> Tensor:

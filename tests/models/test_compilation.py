@@ -8,6 +8,7 @@ from minis import PROFILES, images, mini
 from oracles import array
 from torch import Tensor
 
+from eat.models.deformable import DeformableAttention
 from eat.scoring import cast_weights
 
 WIDE = (8, 16, 24, 48)  # enough channels to make interest points by matrix products
@@ -70,6 +71,23 @@ def test_a_compiled_model_follows_the_rotation_schedule_without_a_new_graph() ->
     assert not torch.equal(compiled(images()), compiled(images()))
     model.set_epoch(3, 3)
     torch.testing.assert_close(compiled(images()), compiled(images()), rtol=0, atol=0)
+    assert len(graphs) == 1
+
+
+def test_a_second_call_and_another_batch_compile_nothing_anew() -> None:
+    module = DeformableAttention(
+        8, 2, num_groups=1, feature_size=(4, 4), offset_kernel=3, pad_offsets=True, range_factor=2.0
+    )
+    torch._dynamo.reset()
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend=backend)
+    for batch, side in ((2, 4), (2, 4), (3, 4), (3, 6)):
+        compiled(torch.randn(batch, side, side, 8))
     assert len(graphs) == 1
 
 
