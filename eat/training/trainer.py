@@ -80,6 +80,8 @@ class Trainer:
         self.info, model, self.weights = make_model(config, self.splits)
         processes, process = self.accelerator.num_processes, self.accelerator.process_index
         self.data = RunData(config, self.splits, self.info, processes, process)
+        for split in self.data.tables:  # what is wrong with a cache is said before a folder is made
+            self.data.loader(split)
         self.trained_on = identity_hashes(self.splits.train)
         loss = choose_loss(config.optim.loss, self.info.model.name, model.num_outputs)
         steps = self.data.batches.steps

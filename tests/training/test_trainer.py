@@ -307,6 +307,13 @@ def test_scores_on_a_scale_of_ones_own(config: TrainConfig, sample: Path, tmp_pa
     assert math.isfinite(metrics["srcc"])
 
 
+def test_a_run_without_its_cache_makes_no_folder(config: TrainConfig, tmp_path: Path) -> None:
+    config.data.cache = str(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="cache-64.*no such cache"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_schedules_by_hand() -> None:
     def factors(optim: OptimConfig, epochs: list[float]) -> list[float]:
         return [schedule_factor(round(e * 100), 100, optim) for e in epochs]
