@@ -85,7 +85,8 @@ def draw_points(
     shown = blocks if len(blocks) <= MOST else [*blocks[: MOST // 2], *blocks[-MOST // 2 :]]
     figure = Figure(figsize=(4 * len(shown), 4))
     width, height = image.size
-    for axis, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    for place, name in enumerate(shown, start=1):
+        axis = figure.add_subplot(1, len(shown), place)
         positions, weights = attended_positions(record[name])
         points = record[name]["points"][0].flatten(0, -2).numpy()
         tokens = math.ceil(info.preprocessing.size / 4 / 2 ** int(name.split(".")[1]))
