@@ -65,6 +65,18 @@ def test_an_old_run_with_another_loss_is_not_continued(
     assert "optim.loss (was 'released', now 'emd_per_image')" in told
 
 
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b"run: text", b"run: {", b"\xff\xfe"])
+def test_a_damaged_config_in_a_run_folder_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(LEGACY / "run", folder)
+    (folder / "config.yaml").write_bytes(content)
+    argv = ["--config", str(present_names(tmp_path)), f"--run.folder={folder}"]
+    assert main(["train", *argv, "--run.resume=auto", *PLACES]) == 2
+    assert f"{folder / 'config.yaml'}: damaged" in capsys.readouterr().err
+
+
 def test_old_names_are_translated() -> None:
     old = yaml.safe_load((LEGACY / "run" / "config.yaml").read_text())
     new = translate(old)

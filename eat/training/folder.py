@@ -100,12 +100,30 @@ def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderL
     return folder, lock
 
 
+def _read_options(path: Path) -> dict[str, Any]:
+    """The options that a run wrote into its folder.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        options = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        options = None
+    if not isinstance(options, dict) or not all(isinstance(g, dict) for g in options.values()):
+        raise ValueError(
+            f"{path}: damaged: expected the options that the run wrote there; restore the file, or "
+            "choose another --run.folder"
+        )
+    return options
+
+
 def keep_old_defaults(config: TrainConfig) -> TrainConfig:
     """Options of a run of version 0.1 that continues: what they leave open is as it was then."""
     written = Path(config.run.folder or "") / "config.yaml"
     if config.run.resume == "never" or not config.run.folder or not written.is_file():
         return config
-    before = yaml.safe_load(written.read_text())
+    before = _read_options(written)
     if not is_legacy(before):
         return config
     old = translate(before)["optim"]
@@ -126,7 +144,7 @@ def _fill(folder: Path, config: TrainConfig, left_out: list[str]) -> None:
     for place in (folder, folder / "checkpoints"):
         remove_partial(place)
     if written.exists():
-        check_same_run(yaml.safe_load(written.read_text()), config.to_dict(), folder)
+        check_same_run(_read_options(written), config.to_dict(), folder)
     else:
         if left_out:
             lines = "".join(f"{image}\n" for image in left_out)
