@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 from eat.system.processes import is_main
-from eat.system.stops import Interrupted, TrainingError
+from eat.system.stops import Interrupted, TrainingError, number_of
 
 FAILED, USAGE = 1, 2  # some work could not be done; the call itself was wrong
 
@@ -27,6 +27,6 @@ def guarded(run: Callable[[], int], prog: str) -> int:
         if is_main():
             sys.stderr.write(f"{prog}: {stop}\n")
         return stop.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         sys.stderr.write(f"{prog}: interrupted\n")
-        return 130
+        return 128 + number_of(stop)

@@ -21,7 +21,9 @@ class ScoreOptions:
             in bf16 with 8 images a pass.
         scale: ten maps scores to 1..10; own leaves them on the scale that the model learnt.
         format: CSV, or one JSON object a line.
-        out: file to write; null prints.
+        out: file to write, complete or not at all; null prints. The scores so far lie in
+            OUT.partial, also after an interruption.
+        resume: go on from OUT.partial, if it is there.
     """
 
     checkpoint: str
@@ -33,6 +35,7 @@ class ScoreOptions:
     scale: Literal["ten", "own"] = "ten"
     format: Literal["csv", "jsonl"] = "csv"
     out: str | None = None
+    resume: bool = False
 
 
 @dataclass

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from eat.personal.report import WorkerResult
-from eat.system.files import append_line, finite, write_atomically
+from eat.system.files import append_line, cut_torn_line, finite, write_atomically
+from eat.system.words import changes
 
 PATHS = ("checkpoint", "labels", "images")  # settings that may change between two calls
 
@@ -37,11 +38,8 @@ class Journal:
             self._read(self.path)
 
     def _read(self, path: Path) -> None:
-        lines = path.read_text().splitlines(keepends=True)
-        complete = [line for line in lines if line.endswith("\n")]  # a call may die in a line
-        if len(complete) < len(lines):
-            write_atomically(path, "".join(complete).encode())
-        for number, line in enumerate(complete, start=1):
+        cut_torn_line(path)
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
             try:
                 row = json.loads(line)
                 for name in ("personalised", "general"):
@@ -70,10 +68,9 @@ def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
         before, now = json.loads(path.read_text()), json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error}); take another --out") from error
-    names = [n for n in now if n not in PATHS and before.get(n) != now[n]]
-    if names:
-        found = (f"{n} (was {str(before.get(n))[:60]}, now {str(now[n])[:60]})" for n in names)
+    changed = changes(before, {name: now[name] for name in now if name not in PATHS})
+    if changed:
         raise ValueError(
-            f"{path.parent} holds results with other settings: {', '.join(found)}; take the same "
-            "ones to continue, or another --out"
+            f"{path.parent} holds results with other settings: {changed}; take the same ones to "
+            "continue, or another --out"
         )

@@ -78,6 +78,13 @@ def append_line(path: str | Path, line: str) -> None:
             raise
 
 
+def cut_torn_line(path: str | Path) -> None:
+    """Cut off a last line without its end, which ``append_line`` leaves when it is killed."""
+    with Path(path).open("rb") as file:
+        whole = sum(len(line) for line in file if line.endswith(b"\n"))
+    os.truncate(path, whole)
+
+
 def finite(value: Any) -> Any:
     """A value as JSON takes it: NaN and infinities become None, in dicts and lists too."""
     if isinstance(value, dict):
