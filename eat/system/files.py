@@ -1,14 +1,34 @@
-"""Files that are written completely or not at all."""
+"""Files that are read if they have an end, and written completely or not at all."""
 
 import math
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+GB = 10**9
 PARTIAL = re.compile(r"\..+\.\d+")  # the neighbour that a file is written to, with a process id
+
+
+def regular(path: str | Path, most: float = math.inf) -> Path:
+    """A path that is safe to open: a regular file, or a link to one, of at most ``most`` bytes.
+
+    Opening a pipe would wait for its writer for ever, and a device such as /dev/zero has no end.
+
+    Raises:
+        OSError: naming the path; FileNotFoundError if there is nothing.
+    """
+    path = Path(path)
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise OSError(f"{path}: {kind}: expected a file")
+    if status.st_size > most:
+        raise OSError(f"{path}: {status.st_size / GB:.1f} GB: expected at most {most / GB:.1f} GB")
+    return path
 
 
 @contextmanager
