@@ -23,7 +23,7 @@ from eat.data.scales import ScoreScale, rescale, to_scores
 from eat.data.transforms import ImageError, normalise
 from eat.models import AestheticModel
 from eat.system.device import DTYPES, autocast, check_compiler, pick_device
-from eat.system.files import append_line, cut_torn_line, finite
+from eat.system.files import append_line, cut_torn_line, finite, refuse_foreign
 from eat.system.stops import Interrupted, interruptible, number_of
 from eat.system.words import changes
 
@@ -263,7 +263,7 @@ class PartialScores:
     """
 
     def __init__(self, out: str | Path, settings: dict[str, Any], *, resume: bool = False) -> None:
-        check_replaceable(Path(out))
+        refuse_foreign(out, b"image,score", b'{"image": "')
         self.path = Path(f"{out}.partial")
         if self.path.exists():
             if not resume:
@@ -353,19 +353,3 @@ def _read_partial(line: str) -> Score | None:
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None
     return score if _partial_line(score) == line.rstrip("\n") else None
-
-
-def check_replaceable(path: Path) -> None:
-    """Refuse to write scores over anything else, such as a photograph.
-
-    Raises:
-        ValueError: the file is there, and does not begin as scores do.
-    """
-    if not os.path.lexists(path):
-        return
-    if not path.is_file():
-        raise ValueError(f"--out {path} is there and no file: give a file for the scores")
-    with path.open("rb") as file:
-        start = file.read(11)
-    if start and start not in (b"image,score", b'{"image": "'):
-        raise ValueError(f"--out {path} is there and holds no scores: give another file")

@@ -128,6 +128,8 @@ def run_sample(folder: str, options: SampleOptions) -> int:
 
     given = asdict(options)
     workers = given.pop("workers")
+    if workers < 0:
+        raise ValueError(f"workers is {workers}: expected at least 0")
     made = make_sample(folder, **given)
     print(made)
     if workers:

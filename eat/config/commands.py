@@ -200,8 +200,8 @@ class SampleOptions:
 
     Attributes:
         train: training images, 1..400,000.
-        test: test images, at least 1.
-        size: longer side of an image in pixels, at least 32.
+        test: test images, 1..400,000.
+        size: longer side of an image in pixels, 32..4096.
         seed: 0 or more; the two splits are independent streams of it.
         overwrite: replace a sample with other settings, and the workers in it.
         workers: raters with tastes of their own, in FLICKR-AES's layout; 0 for none.

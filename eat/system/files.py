@@ -98,6 +98,27 @@ def append_line(path: str | Path, line: str) -> None:
             raise
 
 
+def refuse_foreign(path: str | Path, *marks: bytes) -> None:
+    """Refuse to write over anything but our own file, so that no photograph is ever lost.
+
+    Args:
+        path: an empty file, or nothing, may be written over too.
+        marks: our own file has one of them in its first bytes.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        return
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(256)
+        if not head or any(mark in head for mark in marks):
+            return
+    raise ValueError(f"{path} is there and not of this command's making: give another --out")
+
+
 def cut_torn_line(path: str | Path) -> None:
     """Cut off a last line without its end, which ``append_line`` leaves when it is killed."""
     with Path(path).open("rb") as file:
