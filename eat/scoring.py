@@ -23,7 +23,7 @@ from eat.data.scales import ScoreScale, rescale, to_scores
 from eat.data.transforms import ImageError, normalise
 from eat.models import AestheticModel
 from eat.system.device import DTYPES, autocast, check_compiler, pick_device
-from eat.system.files import append_line, cut_torn_line, finite, refuse_foreign
+from eat.system.files import append_line, cut_torn_line, finite, json_object, refuse_foreign
 from eat.system.stops import Interrupted, interruptible, number_of
 from eat.system.words import changes
 
@@ -287,10 +287,9 @@ class PartialScores:
     def _settings(self) -> dict[str, Any]:
         with self.path.open(encoding="ascii", errors="replace") as file:
             try:
-                found = json.loads(file.readline())
-            except (ValueError, RecursionError):
+                return json_object(file.readline())
+            except ValueError:
                 return {}
-        return found if isinstance(found, dict) else {}
 
     def __iter__(self) -> Iterator[Score]:
         """The scores in the order in which they were added."""
@@ -329,7 +328,7 @@ class PartialScores:
         """
         try:
             for score in interruptible(scores):
-                append_line(self.path, _partial_line(score))
+                append_line(self.path, json.dumps(finite(asdict(score))))
                 self.done.add(score.image)
         except KeyboardInterrupt as stop:
             raise Interrupted(
@@ -339,17 +338,13 @@ class PartialScores:
             ) from None
 
 
-def _partial_line(score: Score) -> str:
-    return json.dumps(finite(asdict(score)))
-
-
 def _read_partial(line: str) -> Score | None:
-    """The score of a line that ``_partial_line`` made; None for any other line."""
+    """The score that a line was made of; None for a line that was made of none."""
     try:
-        row = json.loads(line)
+        row = json_object(line)
         value = float("nan") if row["score"] is None else float(row["score"])
         votes = tuple(map(float, row["votes"]))
         score = Score(str(row["image"]), value, votes, str(row["error"]))
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    return score if _partial_line(score) == line.rstrip("\n") else None
+    return score if finite(asdict(score)) == row else None

@@ -134,6 +134,8 @@ class PersonalizeOptions:
         name: data set of the ratings.
         labels: file of single ratings, or the folder with the published one.
         images: image folder.
+        low: lowest score of the data set `table`; null takes 1.
+        high: highest score of the data set `table`; null takes 10.
         shots: rated images that adapt the model, k.
         repeats: draws for each worker.
         test_workers: list of ids, or a file with one; null takes the workers marked as test.
@@ -160,6 +162,8 @@ class PersonalizeOptions:
     name: str
     labels: str
     images: str
+    low: float | None = None
+    high: float | None = None
     shots: int = 10
     repeats: int = 10
     test_workers: list[str] | str | None = None

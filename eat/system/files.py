@@ -1,5 +1,6 @@
 """Files that are read if they have an end, and written completely or not at all."""
 
+import json
 import math
 import os
 import re
@@ -124,6 +125,21 @@ def cut_torn_line(path: str | Path) -> None:
     with Path(path).open("rb") as file:
         whole = sum(len(line) for line in file if line.endswith(b"\n"))
     os.truncate(path, whole)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:  # one of json's speaks of Python's settings
+        raise ValueError("no JSON") from error
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return found
 
 
 def finite(value: Any) -> Any:
