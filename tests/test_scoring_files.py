@@ -1,8 +1,10 @@
 """``eat score`` and the file system: odd files, files of scores, and interrupted calls."""
 
+import io
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -169,3 +171,16 @@ def test_a_folder_that_cannot_be_listed_is_kept_to_be_reported(
     monkeypatch.setattr(os, "scandir", guarded)
     closed = folder / "closed" / IMAGES
     assert find_images([folder]) == sorted([*folder.glob("*.jpg"), closed])
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(
+    folder: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "c.jpg").unlink()
+    shutil.copy(folder / "a.jpg", os.path.join(os.fsencode(folder), b"\xff.jpg"))
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "ascii"))
+    shutil.copy(folder / "a.jpg", folder / "\N{BLACK STAR}.jpg")
+    assert score(folder, checkpoint) == 0
+    names = [line.split(b",")[0] for line in shown.getvalue().splitlines()]
+    assert len(names) == 7 and names[-2:] == [rb"photos/\u2605.jpg", rb"photos/\udcff.jpg"]

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 from eat.system.processes import is_main
 from eat.system.stops import Interrupted, TrainingError, number_of
@@ -12,6 +13,8 @@ FAILED, USAGE = 1, 2  # some work could not be done; the call itself was wrong
 
 def guarded(run: Callable[[], int], prog: str) -> int:
     """Run a command; an error that the user can mend is one message and exit code 2."""
+    if isinstance(sys.stdout, TextIOWrapper):  # no file name ends a command by its letters
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = run()
         sys.stdout.flush()
