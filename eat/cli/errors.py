@@ -3,15 +3,18 @@
 import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 from eat.system.processes import is_main
-from eat.system.stops import Interrupted, TrainingError
+from eat.system.stops import Interrupted, TrainingError, number_of
 
 FAILED, USAGE = 1, 2  # some work could not be done; the call itself was wrong
 
 
 def guarded(run: Callable[[], int], prog: str) -> int:
     """Run a command; an error that the user can mend is one message and exit code 2."""
+    if isinstance(sys.stdout, TextIOWrapper):  # no file name ends a command by its letters
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = run()
         sys.stdout.flush()
@@ -27,6 +30,6 @@ def guarded(run: Callable[[], int], prog: str) -> int:
         if is_main():
             sys.stderr.write(f"{prog}: {stop}\n")
         return stop.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         sys.stderr.write(f"{prog}: interrupted\n")
-        return 130
+        return 128 + number_of(stop)

@@ -14,8 +14,8 @@ from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
 from eat.data.labels.table import LabelError
-from eat.data.transforms import read_image
-from eat.system.files import write_atomically
+from eat.data.transforms import MOST_BYTES, read_image
+from eat.system.files import regular, write_atomically
 from eat.system.pool import unordered
 
 NUMBERS = ("bytes", "mtime_ns", "width", "height")
@@ -51,7 +51,7 @@ def check_file(folder: str, image: str) -> Check:
     path = Path(folder, image)
     try:
         status = path.stat()
-        content = path.read_bytes()
+        content = regular(path, MOST_BYTES).read_bytes()
     except OSError as error:
         problem = "missing" if isinstance(error, FileNotFoundError) else "damaged"
         return Check(image, -1, -1, problem=problem)
@@ -60,6 +60,7 @@ def check_file(folder: str, image: str) -> Check:
         check.problem = "empty"
         return check
     check.digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    del content  # before the pixels need memory
     try:
         check.width, check.height = read_image(path, upright=False).size
     except Exception as error:  # whatever a decoder raises, one file must not end the check
@@ -118,7 +119,7 @@ def read_checks(journal: Path) -> pd.DataFrame:
         LabelError: other lines are damaged.
     """
     names = [f.name for f in fields(Check)]
-    text = journal.read_text() if journal.exists() else ""
+    text = regular(journal).read_text() if journal.exists() else ""
     lines = io.StringIO(text[: text.rfind("\n") + 1] or ",".join(names) + "\n")
     kinds = dict.fromkeys(names, "str") | dict.fromkeys(NUMBERS, "int64")
     try:

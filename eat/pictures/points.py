@@ -13,6 +13,7 @@ from eat.data.transforms import normalise, read_image
 from eat.models import AestheticModel
 from eat.models.backbone import Record
 from eat.pictures.saving import save_figure
+from eat.system.files import refuse_foreign
 
 MOST = 4  # blocks in a picture
 
@@ -73,8 +74,9 @@ def draw_points(
 
     Raises:
         ImageError: the photograph cannot be read.
-        ValueError: the model has no deformable block.
+        ValueError: the model has no deformable block, or ``picture`` is a file of another making.
     """
+    refuse_foreign(picture, b"Matplotlib")  # as it signs its files
     image = read_image(photo, upright=info.preprocessing.upright)
     blocks = deformable_blocks(model)
     if not blocks:

@@ -242,7 +242,11 @@ class Trainer:
         """
         for number, count in zip(STOP_SIGNALS, processes, strict=True):
             if count and self.progress.epoch < self.config.optim.epochs:
-                raise Interrupted(number, self.folder, self.progress.epoch, self.progress.batch)
+                raise Interrupted(
+                    number,
+                    f"epoch {self.progress.epoch}, batch {self.progress.batch}; the state is saved:"
+                    f" continue with --run.folder {self.folder} --run.resume auto",
+                )
 
     def _evaluate(self) -> Metrics:
         """Metrics of the present model on the split that chooses the best epoch."""

@@ -202,7 +202,13 @@ def test_links_count_as_what_they_point_to(tad66k: Path) -> None:
     (tad66k / "elsewhere" / "000.jpg").unlink()
     (tad66k / "elsewhere" / "000.jpg").symlink_to("nowhere")
     (images / "circle").symlink_to(images)
-    assert checked(tad66k).problems["missing"] == ["part/000.jpg"]
+    (tad66k / "elsewhere" / "001.jpg").unlink()
+    os.mkfifo(tad66k / "elsewhere" / "001.jpg")
+    (tad66k / "elsewhere" / "002.jpg").unlink()
+    (tad66k / "elsewhere" / "002.jpg").symlink_to("/dev/zero")
+    problems = checked(tad66k).problems
+    assert problems["missing"] == ["part/000.jpg", "part/001.jpg", "part/002.jpg"]
+    assert check_file(str(images), "part/001.jpg").problem == "damaged"
 
 
 def test_an_unreadable_file_is_reported_and_checked_again(

@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 
 from eat.data.labels.table import LabelError, check_repeats, error_at, to_numbers, warn
+from eat.system.files import GB, regular
+
+MOST_BYTES = 4 * GB  # of a label file
 
 IMAGE_NAMES = ("image", "image_id", "path", "file", "filename")
 ID_HEADERS = {*IMAGE_NAMES, "id", "imagename", "image name", "name", "worker", "user", "userid"}
@@ -121,11 +124,10 @@ def read_text(path: str | Path) -> str:
 def read_bytes(path: str | Path) -> bytes:
     """The content of a file; raises LabelError if it cannot be read."""
     try:
-        return Path(path).read_bytes()
+        return regular(path, MOST_BYTES).read_bytes()
     except OSError as error:
-        raise LabelError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a label file"
-        ) from error
+        reason = error.strerror or str(error).removeprefix(f"{path}: ")
+        raise LabelError(f"{path}: cannot be read ({reason}); give a label file") from error
 
 
 def read_csv(path: str | Path, columns: Sequence[str] | None = None) -> LabelFile:

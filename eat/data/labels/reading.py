@@ -125,8 +125,16 @@ def _read_prepared(
     return validate(table, dataset.low, dataset.high, path)
 
 
-def read_ratings(name: str, labels: PathLike) -> pd.DataFrame:
+def read_ratings(
+    name: str, labels: PathLike, *, low: float | None = None, high: float | None = None
+) -> pd.DataFrame:
     """Read single ratings, from their file or the folder with the published one.
+
+    Args:
+        name: of the data set.
+        labels: the file or folder.
+        low: lowest score of the data set ``table``.
+        high: highest score of it.
 
     Returns:
         One row per image and worker: image, split, worker, score. ``split`` is "test" for the
@@ -137,7 +145,7 @@ def read_ratings(name: str, labels: PathLike) -> pd.DataFrame:
         ValueError: there is no such data set.
         LabelError: the file is wrong, or does not tell who rated.
     """
-    dataset = find_dataset(name)
+    dataset = find_dataset(name, low, high)
     path = Path(labels)
     if path.is_dir():
         files = [path / file for file in dataset.ratings if (path / file).is_file()]

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import warnings
@@ -68,6 +69,14 @@ def test_two_lists_that_claim_an_image_are_refused(tmp_path):
         LabelError, match="1 images for the test split .* split val already: 11.jpg"
     ):
         read_labels("ava", labels, test=ids, val=ids)
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "endless.txt").symlink_to("/dev/zero")
+    for name in ("pipe.txt", "endless.txt"):
+        with pytest.raises(LabelError, match=f"{name}: cannot be read .a pipe, socket or device"):
+            read_labels("ava", tmp_path / name)
 
 
 def test_a_list_that_is_no_label_file(tmp_path):
