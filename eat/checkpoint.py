@@ -28,6 +28,7 @@ from eat.models.weights import (
     check_dtypes,
     load_state,
     read_state,
+    weights_file,
 )
 from eat.system.files import write_atomically
 from eat.system.schema import check_range, typed
@@ -144,7 +145,7 @@ def read_info(path: str | Path) -> CheckpointInfo:
     Raises:
         WeightsError: the file is absent, damaged, or a checkpoint neither of ours nor the authors'.
     """
-    header = _read_header(Path(path))
+    header = _read_header(path)
     return _released_info(read_state(path), path) if header is None else _parse(header, path)
 
 
@@ -154,7 +155,7 @@ def read_trained_on(path: str | Path) -> NDArray[np.int64] | None:
     Raises:
         WeightsError: the list is damaged.
     """
-    if _read_header(Path(path)) is None:
+    if _read_header(path) is None:
         return None
     with safe_open(path, framework="np") as file:
         if TRAINED_ON in file.keys():
@@ -177,7 +178,7 @@ def load_checkpoint(path: str | Path) -> tuple[AestheticModel, CheckpointInfo]:
         WeightsError: the file is absent, damaged or incomplete, holds weights that are not finite,
             or is a checkpoint neither of ours nor of the authors'.
     """
-    header = _read_header(Path(path))
+    header = _read_header(path)
     if header is None:
         state = read_state(path)
         info = _released_info(state, path)
@@ -222,10 +223,9 @@ def _check_shapes(own: State, path: str | Path) -> None:
             raise WeightsError(f"{path}: {name!r} has shape {found}: expected {expected}")
 
 
-def _read_header(path: Path) -> dict[str, str] | None:
+def _read_header(path: str | Path) -> dict[str, str] | None:
     """The metadata of one of our checkpoints; None for a file of somebody else's."""
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
+    path = weights_file(path)
     try:
         with safe_open(path, framework="np") as file:
             header = file.metadata() or {}

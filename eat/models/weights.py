@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from eat.models.base import AestheticModel
 from eat.models.foreign import State, WeightsError, convert, misfit
+from eat.system.files import regular
 
 TRAINED_ON = "trained_on"  # a list of images that older checkpoints hold beside the weights
 INTEGERS = "relative_position_index", "num_batches_tracked"  # of foreign files; none is loaded
@@ -56,15 +57,27 @@ class LoadReport:
         )
 
 
+def weights_file(path: str | Path) -> Path:
+    """The path of a file that is safe to open.
+
+    Raises:
+        WeightsError: there is no such file, or it is a folder, pipe or device.
+    """
+    try:
+        return regular(path)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: no such file") from error
+    except OSError as error:
+        raise WeightsError(str(error)) from error
+
+
 def read_state(path: str | Path) -> State:
     """Read a safetensors or PyTorch file as a flat state dict, without running code from it.
 
     Raises:
         WeightsError: the file is absent, damaged, would run code, or holds no tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
+    path = weights_file(path)
     if path.suffix == ".safetensors":
         try:
             return unwrap(load_file(path), str(path))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def typed(kind: Any, value: Any, name: str) -> Any:
@@ -24,7 +24,7 @@ def typed(kind: Any, value: Any, name: str) -> Any:
     if is_dataclass(kind) and isinstance(value, dict):
         return _from_object(kind, value, f"{name}." if name else "")
     origin, kinds = get_origin(kind), get_args(kind)
-    if origin is UnionType:
+    if origin in (UnionType, Union):  # Literal | None is the latter
         for one in kinds:
             with suppress(ValueError):
                 return typed(one, value, name)

@@ -93,7 +93,7 @@ def make_model(
     try:
         model = create_model(choice.name, outputs, data.size, **choice.settings)
     except TypeError as error:
-        raise ValueError(f"model.settings {choice.settings}: {error}") from error
+        raise ValueError(f"model.settings: {error}") from error
     if model.img_size[0] != model.img_size[1]:
         raise ValueError(f"training takes square images, not {model.img_size}")
     info = CheckpointInfo(
