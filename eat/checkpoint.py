@@ -149,6 +149,16 @@ def read_info(path: str | Path) -> CheckpointInfo:
     return _released_info(read_state(path), path) if header is None else _parse(header, path)
 
 
+def described_model(path: str | Path) -> ModelSpec | None:
+    """The model that one of our checkpoints describes; None for weights of others.
+
+    Raises:
+        WeightsError: the file is absent or damaged.
+    """
+    header = _read_header(path) if Path(path).suffix == ".safetensors" else None
+    return None if header is None else _parse(header, path).model
+
+
 def read_trained_on(path: str | Path) -> NDArray[np.int64] | None:
     """Read the training images of a checkpoint, as ``identity_hashes``; None if it has no list.
 
@@ -157,15 +167,15 @@ def read_trained_on(path: str | Path) -> NDArray[np.int64] | None:
     """
     if _read_header(path) is None:
         return None
-    with safe_open(path, framework="np") as file:
-        if TRAINED_ON in file.keys():
-            return file.get_tensor(TRAINED_ON)
-        text = (file.metadata() or {}).get(TRAINED_ON)
-    if text is None:
-        return None
     try:
+        with safe_open(path, framework="np") as file:
+            if TRAINED_ON in file.keys():
+                return file.get_tensor(TRAINED_ON).astype(np.int64, casting="safe").ravel()
+            text = (file.metadata() or {}).get(TRAINED_ON)
+        if text is None:
+            return None
         return np.frombuffer(base64.b64decode(text, validate=True), "<i8").astype(np.int64)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise WeightsError(f"{path}: its list of training images is damaged ({error})") from error
 
 
@@ -183,7 +193,11 @@ def load_checkpoint(path: str | Path) -> tuple[AestheticModel, CheckpointInfo]:
         state = read_state(path)
         info = _released_info(state, path)
         model = _build(info, path)
-        load_state(model, state, str(path))
+        report = load_state(model, state, str(path))
+        for name in report.left_out + report.resized:
+            raise WeightsError(
+                f"{path}: {name!r} is none of the weights that the authors published"
+            )
         return model.eval(), info
     info = _parse(header, path)
     model = _build(info, path)

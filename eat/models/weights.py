@@ -114,8 +114,8 @@ def unwrap(content: object, source: str) -> State:
             raise WeightsError(
                 f"{source}: expected tensors, found {type(value).__name__} under {name!r}"
             )
-        if value.layout != torch.strided or value.is_meta or value.is_quantized:
-            raise WeightsError(f"{source}: {name!r} is sparse, quantised or empty: save it dense")
+        if value.layout != torch.strided or value.is_meta:
+            raise WeightsError(f"{source}: {name!r} is sparse or has no data: save it dense")
         if value.numel() > MAX_NUMBERS:
             shape = tuple(value.shape)
             raise WeightsError(f"{source}: {name!r} has shape {shape}, larger than any weight")
@@ -197,8 +197,8 @@ def load_weights(
 
     Bias tables of another resolution are resized bicubically. A head of another width is left out,
     and so are offset and interest networks and bias tables that the model's profile shapes
-    otherwise. Nothing is changed if anything else does not fit, or if weights of ours are
-    incomplete.
+    otherwise. Nothing is changed if anything else does not fit, or if weights of ours lack one of
+    the model's or hold others.
 
     Args:
         model: the model to fill. One built within ``EmptyWeights`` takes tensors as they are.
@@ -236,7 +236,7 @@ def load_state(model: AestheticModel, state: State, source: str) -> LoadReport:
             fitted[name] = changed
             resized = value.shape != want and name.endswith("bias_table")
             (report.resized if resized else report.loaded).append(name)
-        elif optional.match(name):
+        elif optional.match(name) and not (kind == "eat" and want is None):
             report.left_out.append(origin[name])
         else:
             why = "which the model does not have" if want is None else f"expected {tuple(want)}"
