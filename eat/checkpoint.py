@@ -292,7 +292,7 @@ def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
 def _released_info(state: State, path: str | Path) -> CheckpointInfo:
     """The description of one of the authors' checkpoints, recognised by its names and head."""
     head = state.get("cls_head.bias")
-    outputs = 0 if head is None else head.numel()
+    outputs = 0 if head is None or head.ndim != 1 else len(head)
     if outputs not in RELEASED:
         names = f"its first names are {list(state)[:3]}"
         found = names if head is None else f"its head has {outputs} outputs"

@@ -1,6 +1,7 @@
 """Checkpoints: what they say of themselves, wherever they are read, and what is refused."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -187,6 +188,31 @@ def put(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (put("model", "name", value="eat_nino"), "cannot be built: unknown model 'eat_nino'"),
         (put("model", "settings", value={"etta": 1}), "cannot be built: "),
         (put("model", "settings", value={"dims": "wide"}), "cannot be built: "),
+        (put("model", "settings", value={"heads": [0, 1, 1, 1]}), "heads is 0: expected 1 to 1024"),
+        (put("model", "settings", value={"heads": None}), "heads is None: expected Sequence[int]"),
+        (put("model", "settings", value={"stages": "LSLE"}), "stages is 'LSLE': expected Sequence"),
+        (put("model", "settings", value={"eta": [[[[[[[[0]]]]]]]]}), "eta is [[[[[[["),
+        (put("model", "settings", value={"mlp_ratio": 10**400}), "mlp_ratio is 1000"),
+        (
+            put("model", "settings", value={"stages": ["L" * 400_000, "L", "L", "L"]}),
+            "the number of blocks in stages is 400003: expected 1 to 256",
+        ),
+        (put("model", "settings", value={"dims": [160_000] * 4}), "dims is 160000: expected 1 to"),
+        (put("model", "settings", value={"dims": [16_384] * 4}), "ask for 2.6e+10 weights"),
+        (
+            put("model", "settings", value={"window_size": 32, "stages": ["L" * 50] * 4}),
+            "masks and indices",
+        ),
+        (
+            put("model", "settings", value=SMALL | {"dims": [64] * 4}),
+            "has shape (16,): expected",
+        ),
+        (put("epoch", value=-1), "epoch is -1: expected 0"),
+        (put("title", value="\ud800"), "title and dataset hold characters that cannot be printed"),
+        (put("released", value=True), "released is true, and dataset 'mine' none of the authors'"),
+        (put("config", value={"data": None}), "config.data is None: expected dict[str, Any]"),
+        (put("preprocessing", "size", value=10**9), "preprocessing.size is 1000000000: expected 1"),
+        (put("preprocessing", "train_resize", value=32), "train_resize is 32: expected 64 to"),
         (put("preprocessing", value=None), "preprocessing is None: expected Preprocessing"),
         (put("preprocessing", "decode", value="slow"), "preprocessing.decode is 'slow'"),
         (put("preprocessing", "size", value=0), "preprocessing.size is 0: expected 1"),
@@ -214,6 +240,24 @@ def test_a_description_that_cannot_be_used_is_one_error(
     assert err.count("\n") == 1 and len(err) < 600
 
 
+def test_a_model_is_compared_with_the_file_before_it_is_allocated(
+    mine: Path, tmp_path: Path
+) -> None:
+    settings = {"dims": [4096] * 4, "heads": [1, 1, 2, 4], "stages": ["L", "L", "L", "L"]}
+    path = rewritten(mine, tmp_path / "large.safetensors", put("model", "settings", value=settings))
+    code = f"""
+import resource, eat.checkpoint
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    eat.checkpoint.load_checkpoint({str(path)!r})
+except eat.checkpoint.WeightsError as error:
+    print(error, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    out = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert "incomplete: the weight" in out
+    assert int(out.split()[-1]) < 200_000  # kB; the weights would take 4 million
+
+
 def spoil(weights: dict[str, torch.Tensor]) -> None:
     weights["norm.weight"][3] = float("inf")
 
@@ -233,6 +277,10 @@ def spoil(weights: dict[str, torch.Tensor]) -> None:
         (
             lambda weights: weights.update({"head.bias": torch.zeros(2)}),
             "'head.bias' has shape (2,): expected (1,)",
+        ),
+        (
+            lambda weights: weights.update({"head.bias": weights["head.bias"].int()}),
+            "'head.bias' is of torch.int32: expected floating point",
         ),
         (spoil, "'norm.weight' holds NaN or infinite values"),
     ],
@@ -257,6 +305,22 @@ def test_a_damaged_list_of_training_images_is_named(mine: Path, tmp_path: Path) 
     save_file(load_file(mine), tmp_path / "odd.safetensors", header)
     with pytest.raises(WeightsError, match="its list of training images is damaged"):
         read_trained_on(tmp_path / "odd.safetensors")
+
+
+def test_a_list_of_training_images_of_fractions_is_named(mine: Path, tmp_path: Path) -> None:
+    odd = rewritten(
+        mine,
+        tmp_path / "odd.safetensors",
+        weigh=lambda weights: weights.update(trained_on=torch.rand(3)),
+    )
+    with pytest.raises(WeightsError, match="its list of training images is damaged"):
+        read_trained_on(odd)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(WeightsError, match="pipe.safetensors: a pipe, socket or device"):
+        load_checkpoint(tmp_path / "pipe.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def typed(kind: Any, value: Any, name: str) -> Any:
     elif type(value) is kind:
         return value
     expected = kind.__name__ if isinstance(kind, type) and not kinds else str(kind)
-    expected = expected.replace("collections.abc.", "")
+    expected = expected.replace("collections.abc.", "").replace("typing.", "")
     raise ValueError(f"{name} is {reprlib.repr(value)}: expected {expected}")
 
 
