@@ -226,15 +226,14 @@ def _check_shapes(own: State, path: str | Path) -> None:
     with safe_open(path, framework="pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     shapes.pop(TRAINED_ON, None)
-    for name in own:
-        if name not in shapes:
+    for name, value in own.items():
+        found, expected = shapes.pop(name, None), tuple(value.shape)
+        if found is None:
             raise WeightsError(f"{path}: incomplete: the weight {name!r} is missing")
-    for name, found in shapes.items():
-        if name not in own:
-            raise WeightsError(f"{path}: the weight {name!r} is none of its model's")
-        expected = tuple(own[name].shape)
         if found != expected:
             raise WeightsError(f"{path}: {name!r} has shape {found}: expected {expected}")
+    for name in shapes:
+        raise WeightsError(f"{path}: the weight {name!r} is none of its model's")
 
 
 def _read_header(path: str | Path) -> dict[str, str] | None:

@@ -43,15 +43,15 @@ def check_settings(settings: dict[str, Any]) -> None:
             raise ValueError(f"{name} needs one value for each of 4 stages, got {found}")
     blocks = sum(map(len, settings["stages"]))
     check_range("the number of blocks in stages", blocks, 1, MAX_BLOCKS)
-    for name, found, most in zip(
+    for kind, count, most in zip(
         ("weights", "entries in masks and indices of windows", "attention entries in a block"),
         _numbers(**settings),
         (MAX_WEIGHTS, MAX_MASKS, MAX_ATTENTION),
         strict=True,
     ):
-        if found > most:
+        if count > most:
             raise ValueError(
-                f"these settings ask for {found:.2g} {name}: expected at most {most:.2g}; "
+                f"these settings ask for {count:.2g} {kind}: expected at most {most:.2g}; "
                 "take a smaller img_size, or narrower or fewer blocks"
             )
 

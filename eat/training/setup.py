@@ -105,6 +105,7 @@ def make_model(
             for name, table in splits.tables().items()
         },
     )
+    info.check()  # a checkpoint that is written can be read
     if choice.weights is None:
         return info, model, None
     try:
