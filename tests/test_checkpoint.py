@@ -20,6 +20,7 @@ import eat
 from eat.checkpoint import (
     CheckpointInfo,
     ModelSpec,
+    described_model,
     load_checkpoint,
     read_info,
     read_trained_on,
@@ -249,6 +250,18 @@ def test_a_model_is_compared_with_the_file_before_weights_are_read_or_made(
         monkeypatch.setattr(eat.checkpoint, function, pytest.fail)
     with pytest.raises(WeightsError, match=r"has shape \(16, 3, 4, 4\): expected \(4096, 3"):
         load_checkpoint(path)
+
+
+def test_weights_to_start_from_say_that_a_newer_version_wrote_them(
+    mine: Path, tmp_path: Path
+) -> None:
+    model = described_model(mine)
+    assert model is not None and model.name == "eat_nano"
+    newer = rewritten(mine, tmp_path / "newer.safetensors", put("format", value=3))
+    with pytest.raises(WeightsError, match="reads up to 2: a newer one wrote it"):
+        described_model(newer)
+    save_file(load_file(mine), tmp_path / "bare.safetensors")
+    assert described_model(tmp_path / "bare.safetensors") is None
 
 
 def spoil(weights: dict[str, torch.Tensor]) -> None:
