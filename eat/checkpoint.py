@@ -153,10 +153,14 @@ def described_model(path: str | Path) -> ModelSpec | None:
     """The model that one of our checkpoints describes; None for weights of others.
 
     Raises:
-        WeightsError: the file is absent or damaged.
+        WeightsError: the file is absent or damaged, or does not hold that model's weights.
     """
     header = _read_header(path) if Path(path).suffix == ".safetensors" else None
-    return None if header is None else _parse(header, path).model
+    if header is None:
+        return None
+    info = _parse(header, path)
+    _check_shapes(_build(info, path).state_dict(), path)
+    return info.model
 
 
 def read_trained_on(path: str | Path) -> NDArray[np.int64] | None:

@@ -27,10 +27,12 @@ from eat.checkpoint import (
     save_checkpoint,
 )
 from eat.cli import main
+from eat.config import TrainConfig
 from eat.data.registry import DATASETS
 from eat.data.scales import ScoreScale
 from eat.data.transforms import Preprocessing
 from eat.models import WeightsError
+from eat.training.trainer import train
 
 LEGACY = Path(__file__).parent / "fixtures" / "legacy"
 PERCENT = ScoreScale(low=0, high=100, target_scale=100, positive_above=50)
@@ -303,6 +305,15 @@ def test_weights_that_are_incomplete_or_not_finite_are_refused_by_name(
     path = rewritten(mine, tmp_path / "changed.safetensors", weigh=change)
     assert main([*command, str(path)]) == 2
     assert f"{path}: {reason}" in capsys.readouterr().err.replace("incomplete: ", "")
+
+
+def test_a_run_does_not_start_from_an_incomplete_checkpoint(
+    mine: Path, tmp_path: Path, config: TrainConfig
+) -> None:
+    path = rewritten(mine, tmp_path / "part.safetensors", weigh=lambda w: w.pop("head.weight"))
+    config.model.weights = str(path)
+    with pytest.raises(WeightsError, match="incomplete: the weight 'head.weight' is missing"):
+        train(config)
 
 
 def test_a_damaged_list_of_training_images_is_named(mine: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ MAX_NUMBERS = 2**28  # of one weight
 # What fresh weights may stand in for: the head, and what one kind of attention has and another
 # lacks. The release's norm after a step down has no counterpart in Swin.
 OPTIONAL = re.compile(r"head\.|.*\.attn\.(interest|offset)\.|.*\.attn\.bias_table$")
+REPLACEABLE = re.compile(r"(head|.*\.attn\.(interest|offset))\.")  # only as a whole
 OPTIONAL_FROM_SWIN = re.compile(OPTIONAL.pattern + r"|.*\.downsample\.norm\.")
 
 
@@ -166,6 +167,12 @@ def _fit(name: str, value: Tensor, shape: torch.Size) -> Tensor | None:
     return resize_bias_table(value, shape) if name.endswith("bias_table") else None
 
 
+def _lacks_all(state: State, name: str) -> bool:
+    """Whether a state dict lacks the whole head or network that a weight is a part of."""
+    part = REPLACEABLE.match(name)
+    return part is not None and not any(other.startswith(part[0]) for other in state)
+
+
 def check_dtypes(state: State, source: str) -> None:
     """Refuse weights that are integers, truth values or complex numbers.
 
@@ -197,8 +204,8 @@ def load_weights(
 
     Bias tables of another resolution are resized bicubically. A head of another width is left out,
     and so are offset and interest networks and bias tables that the model's profile shapes
-    otherwise. Nothing is changed if anything else does not fit, or if weights of ours lack one of
-    the model's or hold others.
+    otherwise. Nothing is changed if anything else does not fit, or if a part of weights of ours
+    is incomplete.
 
     Args:
         model: the model to fill. One built within ``EmptyWeights`` takes tensors as they are.
@@ -228,7 +235,7 @@ def load_state(model: AestheticModel, state: State, source: str) -> LoadReport:
     kind, converted, origin = convert(state, model, source)
     report, own = LoadReport(source, kind), model.state_dict()
     optional = OPTIONAL_FROM_SWIN if kind == "timm Swin" else OPTIONAL
-    fitted: State = {}
+    ours, fitted = kind == "eat", State()
     for name, value in converted.items():
         want = own[name].shape if name in own else None
         changed = None if want is None else _fit(name, value, want)
@@ -236,17 +243,19 @@ def load_state(model: AestheticModel, state: State, source: str) -> LoadReport:
             fitted[name] = changed
             resized = value.shape != want and name.endswith("bias_table")
             (report.resized if resized else report.loaded).append(name)
-        elif optional.match(name) and not (kind == "eat" and want is None):
+        elif optional.match(name) and (want is not None or not ours or _lacks_all(own, name)):
             report.left_out.append(origin[name])
         else:
             why = "which the model does not have" if want is None else f"expected {tuple(want)}"
             raise misfit(source, origin[name], value, why)
     report.missing = [name for name in own if name not in fitted]
-    # Weights of ours are complete: what another profile shapes otherwise is there in that shape.
+    # What ours lack, their model lacks as a whole; what it shapes otherwise is there in that shape.
     needed = [
         name
         for name in report.missing
-        if own[name].is_meta or not optional.match(name) or kind == "eat" and name not in converted
+        if own[name].is_meta
+        or not optional.match(name)
+        or (ours and name not in converted and not _lacks_all(converted, name))
     ]
     if needed:
         raise WeightsError(

@@ -108,10 +108,10 @@ def make_model(
     info.check()  # a checkpoint that is written can be read
     if choice.weights is None:
         return info, model, None
+    spec = described_model(choice.weights)
     try:
         return info, model, load_weights(model, choice.weights, verbose=False)
     except WeightsError as error:
-        spec = described_model(choice.weights)
         if spec is None or (spec.name, spec.settings) == (choice.name, choice.settings):
             raise
         raise WeightsError(

@@ -215,6 +215,15 @@ def test_weights_of_ours_that_hold_others_are_refused(name: str) -> None:
     refused(small(), state, f"'{name}' has shape .3,., which the model does not have")
 
 
+def test_weights_of_ours_start_a_model_with_another_attention() -> None:
+    grid, points = small(seed=1, stages=("LS", "LS", "LD", "DD")), small()
+    report = load_weights(points, grid.state_dict(), verbose=False)
+    assert [name for name in report.missing if ".interest." not in name] == report.left_out
+    assert torch.equal(points.norm.weight, grid.norm.weight)
+    back = load_weights(grid, points.state_dict(), verbose=False)
+    assert INTEREST in back.left_out
+
+
 # Tensors that are no weights
 
 
