@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from eat.data.labels.reading import read_labels
-from eat.data.labels.table import LabelError
+from eat.data.labels.table import LabelError, quote
 from eat.data.registry import DatasetSpec, find_dataset
 
 
@@ -89,7 +89,7 @@ def with_images(
     if absent and missing != "leave_out":
         raise LabelError(
             f"{folder}: {len(absent)} of {len(table)} labelled images are not there, such as "
-            f"{', '.join(absent[:3])}; give the right --data.images, or leave them out with "
+            f"{quote(absent)}; give the right --data.images, or leave them out with "
             "--data.missing leave_out"
         )
     if not here.any():

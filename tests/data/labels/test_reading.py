@@ -79,6 +79,25 @@ def test_only_regular_files_are_read(tmp_path):
             read_labels("ava", tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,score\na.jpg," + "9" * 5000 + "\n",
+        "image,score\na.jpg,5" + "5" * 5000,
+        "image,score,split\na.jpg,5," + "z" * 5000 + "\n",
+        ("image,score\n" + ("a" * 5000 + ",5\n") * 2),
+        ",".join(f"c{k}" for k in range(3000)) + "\n" + ",".join("1" * 3000) + "\n",
+        "image,score," + "c" * 5000 + "," + "c" * 5000 + "\na,1,2,3\n",
+    ],
+)
+@pytest.mark.filterwarnings("ignore::eat.data.labels.table.LabelWarning")
+def test_what_a_message_quotes_is_cut(tmp_path, text):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(LabelError, match="x.csv") as raised:
+        read_labels("table", tmp_path / "x.csv")
+    assert len(str(raised.value)) < 500 + len(str(tmp_path))
+
+
 def test_a_list_that_is_no_label_file(tmp_path):
     ids = write(tmp_path / "ids.jpgl", "11")
     with pytest.raises(LabelError, match="ids.jpgl, line 1: found 1 fields, expected 15"):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from eat.data.labels.fields import IMAGE_NAMES, LabelFile, read_csv, read_json_lines, read_with
 from eat.data.labels.formats.build import from_votes
-from eat.data.labels.table import LabelError, validate
+from eat.data.labels.table import LabelError, cut, quote, validate
 
 OTHER_SCALE = (
     "correct it, or give the bounds of your scale by --data.low and --data.high (of eat prepare: "
@@ -71,9 +71,9 @@ def _find_votes(file: LabelFile, bins: int | None, *, needed: bool) -> list[str]
     absent = [name for name in names if file.find(name) is None]
     if not absent and len(present) in (0, len(found)):
         return found
-    columns = ", ".join(file.fields.columns)
+    columns = quote(file.fields.columns, 20)
     if present or (found and needed):
-        problem = f"no column {absent[0]}" if absent else f"{len(present)} columns of votes"
+        problem = f"no column {cut(absent[0])}" if absent else f"{len(present)} columns of votes"
         advice = "add it" if absent else "for another number give --data.low and --data.high"
         raise LabelError(
             f"{file.path}, line 1: {problem}; found {columns}; expected {names[0]} to {names[-1]}, "
