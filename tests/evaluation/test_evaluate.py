@@ -1,6 +1,7 @@
 """Evaluating a checkpoint: numbers, files, mistakes."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from conftest import small_run
 from safetensors.torch import save_file
 
-from eat.checkpoint import load_checkpoint, read_info, save_checkpoint
+from eat.checkpoint import CheckpointInfo, load_checkpoint, read_info, save_checkpoint
 from eat.cli import main
 from eat.config.commands import EvaluateOptions
 from eat.data.labels.identity import count_seen, fingerprint, hash_images
@@ -25,7 +26,7 @@ from eat.evaluation.measure import intervals, measure
 from eat.evaluation.metrics import bootstrap_interval, srcc
 from eat.evaluation.report import Evaluation, seen_note
 from eat.evaluation.slices import slices
-from eat.models import WeightsError
+from eat.models import AestheticModel, WeightsError
 from eat.training.trainer import train
 
 
@@ -34,6 +35,15 @@ def evaluate(checkpoint: Path, **options: object) -> Evaluation:
     return evaluate_checkpoint(
         checkpoint, EvaluateOptions(**({"workers": 0, "samples": 20} | options))
     )
+
+
+def in_run_folder(folder: Path, model: AestheticModel, info: CheckpointInfo) -> Path:
+    """A checkpoint where the run in ``folder`` would have written it."""
+    config = info.config | {"run": info.config["run"] | {"folder": str(folder)}}
+    path = folder / "checkpoints" / "best.safetensors"
+    path.parent.mkdir()
+    save_checkpoint(path, model, replace(info, config=config))
+    return path
 
 
 def test_evaluation_repeats_the_runs_own_result(run: Path, checkpoint: Path) -> None:
@@ -74,6 +84,60 @@ def test_the_training_split_can_be_evaluated(checkpoint: Path) -> None:
     assert len(evaluate(checkpoint, split="train").predictions) == 48
 
 
+def test_paths_of_a_checkpoint_are_opened_only_where_its_run_wrote_it(
+    run: Path,
+    sample: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = evaluate(run / "checkpoints" / "best.safetensors").metrics
+    (tmp_path / "quickstart").symlink_to(run)
+    linked = tmp_path / "quickstart" / "checkpoints" / "best.safetensors"
+    assert evaluate(linked).metrics == expected
+    copy = tmp_path / "best.safetensors"
+    shutil.copy(linked, copy)
+    message = f"{copy}: does not lie where its run wrote it, '{run}'"
+    given = ["--labels", str(sample), "--images", str(sample / "images")]
+    for some in ([], given[:2], given[2:]):
+        assert main(["evaluate", str(copy), "--out", str(tmp_path / "out"), *some]) == 2
+        error = capsys.readouterr().err
+        assert message in error and "give --labels and --images" in error
+    assert evaluate(copy, labels=given[1], images=given[3]).metrics == expected
+    # Relative paths are followed from where the run was started, and from nowhere else.
+    model, info = load_checkpoint(copy)
+    (tmp_path / "a" / "run").mkdir(parents=True)
+    path = in_run_folder(tmp_path / "a" / "run", model, info)
+    options = info.config["run"] | {"folder": "run"}
+    save_checkpoint(path, model, replace(info, config=info.config | {"run": options}))
+    with pytest.raises(LabelError, match="does not lie where its run wrote it, 'run' seen from"):
+        evaluate(path)
+    monkeypatch.chdir(tmp_path / "a")
+    assert evaluate(path).metrics == expected
+
+
+@pytest.mark.parametrize(
+    ("group", "value", "reason"),
+    [
+        ("data", {"labels": 5}, "config.data.labels is 5: expected str | None"),
+        ("run", {"seed": "x"}, "config.run.seed is 'x': expected int"),
+        ("run", {"seed": -1}, "run.seed is -1: expected 0"),
+        ("data", {"val_fraction": float("inf")}, "data.val_fraction is inf: expected 0 to 0.999"),
+        ("data", {"labls": "x"}, "config.data.'labls' is unknown"),
+    ],
+)
+def test_options_that_no_run_writes_are_one_error(
+    checkpoint: Path, tmp_path: Path, group: str, value: dict[str, object], reason: str
+) -> None:
+    model, info = load_checkpoint(checkpoint)
+    info.config["run"]["folder"] = str(tmp_path)
+    info.config[group] |= value
+    (tmp_path / "checkpoints").mkdir()
+    save_checkpoint(tmp_path / "checkpoints" / "x.safetensors", model, info)
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        evaluate(tmp_path / "checkpoints" / "x.safetensors")
+
+
 def test_other_labels_take_the_place_of_the_runs(
     checkpoint: Path, sample: Path, tmp_path: Path
 ) -> None:
@@ -95,9 +159,9 @@ def test_scores_are_rescaled_bounds_to_bounds() -> None:
 def test_constant_predictions_give_a_warning_and_null(run: Path, tmp_path: Path) -> None:
     model, info = load_checkpoint(run / "checkpoints" / "best.safetensors")
     torch.nn.init.zeros_(model.head.weight)
-    save_checkpoint(tmp_path / "flat.safetensors", model, info)
+    flat = in_run_folder(tmp_path, model, info)
     with pytest.warns(match="SRCC is undefined: all 16 predictions equal"):
-        evaluation = evaluate(tmp_path / "flat.safetensors")
+        evaluation = evaluate(flat)
     evaluation.write(tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]["srcc"] is None
 
@@ -284,8 +348,7 @@ def test_a_model_of_an_unregistered_data_set_says_to_register_it(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, info = load_checkpoint(checkpoint)
-    path = tmp_path / "mine.safetensors"
-    save_checkpoint(path, model, replace(info, dataset="mine", title="My photographs"))
+    path = in_run_folder(tmp_path, model, replace(info, dataset="mine", title="My photographs"))
     message = f"{path}: was trained on the data set 'mine', .* not registered .* --name"
     with pytest.raises(LabelError, match=message):
         evaluate(path)
