@@ -10,21 +10,15 @@ import pandas as pd
 
 from eat.config.commands import PrepareOptions
 from eat.data.cache import RESIZING, cache_path, make_cache
-from eat.data.checks import check_files, list_files, read_checks, repeated
+from eat.data.checks import KINDS, check_files, list_files, read_checks, repeated
 from eat.data.labels.identity import fingerprint
-from eat.data.labels.reading import PREPARED, read_labels
+from eat.data.labels.reading import PREPARED, Prepared, read_labels
 from eat.data.labels.table import LabelError, LabelWarning
 from eat.data.registry import DatasetSpec, find_dataset
 from eat.data.transforms import Preprocessing
 from eat.system.files import write_atomically
 
 SMALL = 64  # pixels; the models take no smaller side
-KINDS = {
-    "missing": "labels without a file",
-    "empty": "files of 0 bytes",
-    "not an image": "files that are no image",
-    "damaged": "truncated or broken images",
-}
 
 
 @dataclass
@@ -204,12 +198,12 @@ def _write_table(
     """Write the cleaned labels, then the note that makes the folder one of prepared labels."""
     write_atomically(folder / "labels.csv", table.to_csv(index=False).encode())
     numeric = {c: str(table[c].dtype) for c in table if pd.api.types.is_numeric_dtype(table[c])}
-    note = {
-        "dataset": dataset.name,
-        "bounds": [dataset.low, dataset.high],
-        "images": images,
-        "numeric": numeric,
-        "fingerprint": fingerprint(table),
-        "left_out": broken,
-    }
-    write_atomically(folder / PREPARED, json.dumps(note, indent=2).encode())
+    note = Prepared(
+        dataset=dataset.name,
+        images=images,
+        numeric=numeric,
+        fingerprint=fingerprint(table),
+        left_out=broken,
+        bounds=(dataset.low, dataset.high),
+    )
+    write_atomically(folder / PREPARED, json.dumps(asdict(note), indent=2).encode())
