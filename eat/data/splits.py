@@ -84,7 +84,7 @@ def with_images(
         if (folder / parent).is_dir():
             prefix = "" if parent == "." else f"{parent}/"
             present.update(f"{prefix}{entry.name}" for entry in (folder / parent).iterdir())
-    here = names.isin(present)
+    here = names.map(present.__contains__)  # isin fails at a file name that is not UTF-8
     absent = names[~here].tolist()
     if absent and missing != "leave_out":
         raise LabelError(

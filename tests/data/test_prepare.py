@@ -23,6 +23,7 @@ from eat.data.checks import check_file, check_files, read_checks
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError
 from eat.data.prepare import Report, prepare
+from eat.data.splits import read_splits
 
 
 @pytest.fixture
@@ -282,12 +283,13 @@ def test_results_among_the_images_are_no_stray_files(tad66k: Path) -> None:
 
 def test_a_split_that_is_absent_and_a_name_that_is_not_utf8_are_told(tad66k: Path) -> None:
     images = tad66k / "images"
-    with open(os.fsencode(images / "part") + b"/00\xe9.jpg", "wb"):
-        pass
+    for odd in (b"/00\xe9.jpg", b"/00\n.jpg"):
+        Path(os.fsdecode(os.fsencode(images / "part") + odd)).touch()
     train = str(tad66k / "train.csv")
     text = prepared("tad66k", train, images, tad66k / "out").summary()
     assert "0 train (official: 52248), 0 test (official: 14079)" in text
-    assert "part/00\\udce9.jpg" in text
+    assert "part/00\\udce9.jpg" in text and "part/00\\n.jpg" in text
+    assert len(read_splits("tad66k", train, images).train) == 30
 
 
 def test_a_damaged_journal_is_named_with_the_way_out(tad66k: Path) -> None:

@@ -49,8 +49,9 @@ def cut(value: object) -> str:
 
 
 def quote(values: Sequence[object] | pd.Series | pd.Index, most: int = 3) -> str:
-    """The first values as text for a message."""
-    return ", ".join(map(cut, values[:most])) + (", ..." if len(values) > most else "")
+    """The first values as text for a message, what cannot be printed escaped."""
+    texts = [text if text.isprintable() else ascii(text)[1:-1] for text in map(cut, values[:most])]
+    return ", ".join(texts) + (", ..." if len(values) > most else "")
 
 
 def error_at(
