@@ -276,8 +276,8 @@ def _parse(note: Path) -> Contents:
         if not isinstance(given, dict) or sorted(given) != sorted(names):
             raise ValueError(f"expected an object of {', '.join(names)}")
         contents = Contents(**given)
-        columns = [(contents.images, str), (contents.bytes, int), (contents.digests, str)]
-        columns.append((contents.sums, int))
+        columns: list[tuple[Any, type]] = [(contents.images, str), (contents.digests, str)]
+        columns += [(contents.bytes, int), (contents.sums, int)]
         sound = (
             type(contents.side) is int
             and 0 < contents.side <= MAX_SIDE

@@ -195,7 +195,9 @@ def _write_table(
 ) -> None:
     """Write the cleaned labels, then the note that makes the folder one of prepared labels."""
     write_atomically(folder / "labels.csv", table.to_csv(index=False).encode())
-    numeric = {c: str(table[c].dtype) for c in table if pd.api.types.is_numeric_dtype(table[c])}
+    numeric = {
+        str(c): str(table[c].dtype) for c in table if pd.api.types.is_numeric_dtype(table[c])
+    }
     note = Prepared(
         dataset=dataset.name,
         images=images,

@@ -159,10 +159,10 @@ def _read_prepared(
 def _typed_table(content: bytes, numeric: dict[str, str]) -> pd.DataFrame:
     """A table as text, its columns of numbers with their dtypes."""
     table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-    for column, kind in numeric.items():
+    for column, name in numeric.items():
+        text, kind = table[column], pd.api.types.pandas_dtype(name)
         if not pd.api.types.is_numeric_dtype(kind):
-            raise ValueError(f"column {cut(column)} is of {cut(kind)}: expected numbers")
-        text = table[column]
+            raise ValueError(f"column {cut(column)} is of {cut(name)}: expected numbers")
         table[column] = text == "True" if kind == "bool" else text.replace("", "nan").astype(kind)
     return table
 
