@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
+from eat.data.labels.identity import ImageHashes
 from eat.data.registry import DATASETS
 from eat.data.scales import ScoreScale
 from eat.data.transforms import Preprocessing
@@ -35,6 +35,7 @@ from eat.system.schema import check_range, typed
 
 FORMAT = 2  # of the description; raise it when an older version could not read a new one
 HEADER = "eat"  # key of our JSON in the safetensors header
+TRAINED_KEYS = (TRAINED_ON, f"{TRAINED_ON}_contents")  # of ImageHashes in the header
 MAX_SCORE = 1e9
 
 AVA_PIXELS = Preprocessing(size=224, train_resize=None, interpolation="bicubic", flip=True,
@@ -125,17 +126,17 @@ def save_checkpoint(
     path: str | Path,
     model: AestheticModel,
     info: CheckpointInfo,
-    trained_on: NDArray[np.int64] | None = None,
+    trained_on: ImageHashes | None = None,
 ) -> None:
     """Write weights and info to a safetensors file, completely or not at all.
 
-    ``trained_on`` are the ``identity_hashes`` of the training images, so that an evaluation can
-    tell which test images the model has seen.
+    ``trained_on`` are the training images, so that an evaluation can tell which test images the
+    model has seen.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     header = {"format": "pt", HEADER: json.dumps({"format": FORMAT} | asdict(info))}
-    if trained_on is not None:
-        header[TRAINED_ON] = base64.b64encode(trained_on.astype("<i8").tobytes()).decode()
+    for key, hashes in zip(TRAINED_KEYS, trained_on or (), strict=False):
+        header[key] = base64.b64encode(hashes.astype("<i8").tobytes()).decode()
     write_atomically(path, save(state, header))
 
 
@@ -163,8 +164,8 @@ def described_model(path: str | Path) -> ModelSpec | None:
     return info.model
 
 
-def read_trained_on(path: str | Path) -> NDArray[np.int64] | None:
-    """Read the training images of a checkpoint, as ``identity_hashes``; None if it has no list.
+def read_trained_on(path: str | Path) -> ImageHashes | None:
+    """Read the training images of a checkpoint; None if it has no list. Older ones have names only.
 
     Raises:
         WeightsError: the list is damaged.
@@ -174,11 +175,13 @@ def read_trained_on(path: str | Path) -> NDArray[np.int64] | None:
     try:
         with safe_open(path, framework="np") as file:
             if TRAINED_ON in file.keys():
-                return file.get_tensor(TRAINED_ON).astype(np.int64, casting="safe").ravel()
-            text = (file.metadata() or {}).get(TRAINED_ON)
-        if text is None:
+                names = file.get_tensor(TRAINED_ON).astype(np.int64, casting="safe").ravel()
+                return ImageHashes(names, np.empty(0, np.int64))
+            metadata = file.metadata() or {}
+        if TRAINED_ON not in metadata:
             return None
-        return np.frombuffer(base64.b64decode(text, validate=True), "<i8").astype(np.int64)
+        lists = [base64.b64decode(metadata.get(key, ""), validate=True) for key in TRAINED_KEYS]
+        return ImageHashes(*(np.frombuffer(one, "<i8").astype(np.int64) for one in lists))
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{path}: its list of training images is damaged ({error})") from error
 

@@ -28,6 +28,7 @@ from eat.checkpoint import (
 )
 from eat.cli import main
 from eat.config import TrainConfig
+from eat.data.labels.identity import ImageHashes
 from eat.data.registry import DATASETS
 from eat.data.scales import ScoreScale
 from eat.data.transforms import Preprocessing
@@ -59,7 +60,8 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         score_quantiles=(20.0, 25.0, 30.0),
     )  # fmt: skip
     path = tmp_path_factory.mktemp("mine") / "model.safetensors"
-    save_checkpoint(path, model, info, np.array([-(2**63), 0, 2**63 - 1]))
+    trained_on = ImageHashes(np.array([-(2**63), 0, 2**63 - 1]), np.array([7]))
+    save_checkpoint(path, model, info, trained_on)
     return path
 
 
@@ -97,7 +99,7 @@ def test_a_checkpoint_of_version_0_1_scores_as_it_did(capsys: pytest.CaptureFixt
     assert (info.title, info.scale) == ("sample data", DATASETS["sample"].scale)
     assert (info.model.img_size, info.preprocessing.decode) == ((64, 64), "fast")
     assert info.epoch == 2 and info.config["optim"]["batch_size"] == 8 and not info.released
-    assert read_trained_on(checkpoint).shape == (24,)
+    assert read_trained_on(checkpoint).names.shape == (24,)
 
 
 def test_weights_and_description_come_back_as_they_were(mine: Path, tmp_path: Path) -> None:
@@ -109,7 +111,8 @@ def test_weights_and_description_come_back_as_they_were(mine: Path, tmp_path: Pa
     for one, other in zip(model.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(one, other)
     hashes = read_trained_on(tmp_path / "again.safetensors")
-    assert hashes.tolist() == [-(2**63), 0, 2**63 - 1] and hashes.dtype == np.int64
+    assert hashes.names.tolist() == [-(2**63), 0, 2**63 - 1] and hashes.names.dtype == np.int64
+    assert hashes.contents.tolist() == [7]
     save_checkpoint(tmp_path / "again.safetensors", model, info)
     assert read_trained_on(tmp_path / "again.safetensors") is None
 

@@ -11,7 +11,7 @@ from eat.config import DataConfig, TrainConfig
 from eat.config.commands import EvaluateOptions
 from eat.config.legacy import translate
 from eat.data.dataset import targets
-from eat.data.labels.identity import fingerprint, identity_hashes
+from eat.data.labels.identity import ImageHashes, fingerprint, hash_images
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError
 from eat.data.loading import make_loader, rows_in_order
@@ -58,7 +58,8 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
     split, table = _chosen(splits, options)
     notes = []
     if split != "train":
-        notes += _image_notes(table, splits.dataset, info, _trained_on(path, info, options))
+        trained_on = _trained_on(path, info, options)
+        notes += _image_notes(table, images, splits.dataset, info, trained_on)
     notes += _score_notes(model, info, options, splits.dataset)
     outputs = _outputs(model, info, options, table, images)
     scales = splits.dataset.scale, info.scale
@@ -175,9 +176,10 @@ def _outputs(
 
 def _image_notes(
     table: pd.DataFrame,
+    images: str,
     dataset: DatasetSpec,
     info: CheckpointInfo,
-    trained_on: NDArray[np.int64] | None,
+    trained_on: ImageHashes | None,
 ) -> list[str]:
     """Remarks on a test list: its size, and its images that the model was trained on."""
     notes = []
@@ -192,22 +194,20 @@ def _image_notes(
             f"({authors.split}); {authors.warning}"
         )
     if trained_on is not None:
-        notes.append(seen_note(table, trained_on, "test images"))
+        notes.append(seen_note(table, images, trained_on, "test images"))
     elif not info.released:
         notes.append("the checkpoint lists no training images; --trained_on LABELS compares")
     return notes
 
 
-def _trained_on(
-    path: Path, info: CheckpointInfo, options: EvaluateOptions
-) -> NDArray[np.int64] | None:
-    """``identity_hashes`` of the training images, as the options or the checkpoint list them."""
+def _trained_on(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> ImageHashes | None:
+    """The training images, as the options (by name) or the checkpoint list them."""
     if options.trained_on is None:
         return None if info.released else read_trained_on(path)
     run = run_config(path, info).data
     table = read_labels(info.dataset, options.trained_on, low=run.low, high=run.high)
     train = table[table["split"] == "train"]
-    return identity_hashes(train if len(train) else table)
+    return hash_images(train if len(train) else table)
 
 
 def _score_notes(

@@ -228,4 +228,5 @@ def _notes(
     trained_on = read_trained_on(checkpoint)
     if trained_on is None:
         return [*notes, "the checkpoint lists no training images"]
-    return [*notes, seen_note(table, trained_on, "images of the test workers")]
+    seen = seen_note(table, options.images, trained_on, "images of the test workers")
+    return [*notes, seen]

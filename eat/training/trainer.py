@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from eat.checkpoint import load_checkpoint, save_checkpoint
 from eat.config import RunConfig, TrainConfig
-from eat.data.labels.identity import identity_hashes
+from eat.data.labels.identity import hash_images
 from eat.data.loading import LoaderError, loaded
 from eat.evaluation.measure import mean_scores, measure, predict, tabulate
 from eat.models import AestheticModel
@@ -82,7 +82,9 @@ class Trainer:
         self.data = RunData(config, self.splits, self.info, processes, process)
         for split in self.data.tables:  # what is wrong with a cache is said before a folder is made
             self.data.loader(split)
-        self.trained_on = identity_hashes(self.splits.train)
+        self.trained_on = hash_images(
+            self.splits.train, config.data.images if self.is_main else None
+        )
         loss = choose_loss(config.optim.loss, self.info.model.name, model.num_outputs)
         steps = self.data.batches.steps
         self.step = TrainStep(model, loss, config.optim, config.run, self.accelerator, steps)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from eat.checkpoint import CheckpointInfo, load_checkpoint, read_info, save_checkpoint
 from eat.cli import main
 from eat.config.commands import EvaluateOptions
-from eat.data.labels.identity import count_seen, fingerprint, identity_hashes
+from eat.data.labels.identity import count_seen, fingerprint, hash_images
 from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
 from eat.data.scales import rescale
@@ -24,7 +24,7 @@ from eat.data.splits import read_splits
 from eat.evaluation.evaluate import evaluate_checkpoint
 from eat.evaluation.measure import intervals, measure
 from eat.evaluation.metrics import bootstrap_interval, srcc
-from eat.evaluation.report import Evaluation
+from eat.evaluation.report import Evaluation, seen_note
 from eat.evaluation.slices import slices
 from eat.models import AestheticModel, WeightsError
 from eat.training.trainer import train
@@ -222,19 +222,32 @@ def test_slices_of_an_evaluation_have_their_own_metrics(checkpoint: Path) -> Non
 def test_an_evaluation_tells_how_many_test_images_were_trained_on(
     checkpoint: Path, sample: Path
 ) -> None:
-    clean = evaluate(checkpoint)
+    clean = evaluate(checkpoint, samples=0)
     assert "0 of 16 test images were among the 48 trained on" in clean.table()
     every = sample / "AVA.txt"  # the same photographs, with no test list
-    leaked = evaluate(checkpoint, labels=str(every), images=str(sample / "images"))
-    assert (
-        "WARNING: 48 of 64 test images have the file name of one of the 48 training"
-        in leaked.table()
+    leaked = evaluate(checkpoint, labels=str(every), images=str(sample / "images"), samples=0)
+    assert "WARNING: 48 of 64 test images were among the 48 trained on: these" in leaked.table()
+    named = evaluate(checkpoint, trained_on=str(every), samples=0)
+    same = "WARNING: 16 of 16 test images have the same file name as one of the 64 trained on; if"
+    assert same in named.table()
+
+
+def test_equal_names_of_other_photographs_are_no_leak(sample: Path, tmp_path: Path) -> None:
+    train, test = (read_splits("sample", sample, sample / "images").tables()[n]
+                   for n in ("train", "test"))  # fmt: skip
+    known = hash_images(train, sample / "images")
+    assert len(known.names) == len(known.contents) == 48
+    twins = train.head(3)
+    for new, old in zip(twins["image"], test["image"], strict=False):
+        shutil.copy(sample / "images" / old, tmp_path / new)
+    remark = seen_note(twins, tmp_path, known, "test images")
+    assert remark == (
+        "3 of 3 test images have the same file name as one of the 48 trained on, and other content"
     )
-    named = evaluate(checkpoint, trained_on=str(every))
-    assert (
-        "WARNING: 16 of 16 test images have the file name of one of the 64 training"
-        in named.table()
-    )
+    shutil.copy(sample / "images" / twins["image"][0], tmp_path / "renamed.jpg")
+    renamed = pd.DataFrame({"image": ["renamed.jpg", twins["image"][1], "absent.jpg"]})
+    assert count_seen(renamed, tmp_path, known) == (1, 1)
+    assert count_seen(renamed, tmp_path, known._replace(contents=known.contents[:0])) == (0, 1)
 
 
 def test_images_are_the_same_in_another_folder_and_format(checkpoint: Path) -> None:
@@ -243,7 +256,8 @@ def test_images_are_the_same_in_another_folder_and_format(checkpoint: Path) -> N
 
     assert fingerprint(table("a/1.jpg", "2.png")) == fingerprint(table("2.JPG", "x/y/1.jpeg"))
     assert fingerprint(table("1.jpg")) != fingerprint(table("2.jpg"))
-    assert count_seen(table("z/1.png", "3.jpg"), identity_hashes(table("1.jpg", "2.jpg"))) == 1
+    names = hash_images(table("1.jpg", "2.jpg"))
+    assert count_seen(table("z/1.png", "3.jpg"), "nowhere", names) == (0, 1)
 
 
 def test_a_run_records_the_fingerprints_of_its_splits(checkpoint: Path, sample: Path) -> None:
