@@ -137,7 +137,14 @@ def test_a_wrong_key_in_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFi
         ("faults: abc", r"odd\.yaml: faults: found 'abc', expected a group of options"),
         ("run: {passes: 1}\noptim: abc", r"odd\.yaml: optim: found 'abc'"),
         ("faults: {images: '3x'}", r"--faults\.images: found '3x', expected a whole number"),
-        ("[" * 3000, r"odd\.yaml: maximum recursion depth"),
+        ("[" * 3000, r"odd\.yaml: nested too deeply"),
+        ("data: &a {x: *a}", r"odd\.yaml: line 1, column 14: found an alias: expected YAML"),
+        ("optim: {lr: 1, lr: 2}", r"odd\.yaml: line 1, column 16: found a key twice"),
+        ("optim:\n\tlr: 1", r"odd\.yaml: line 2, column 1: found character '\\t'"),
+        ("{5: 3}", r"odd\.yaml: line 1, column 2: found a key that is no text"),
+        ("? [1]\n: 2", r"odd\.yaml: line 1, column 3: found a key that is no text"),
+        ("a: \0", r"odd\.yaml: not a text file"),
+        ("#" * 2**21, r"odd\.yaml: no regular file of \d+ bytes at most"),
     ],
 )
 def test_an_odd_file_is_one_message(

@@ -10,7 +10,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser
 
 from eat.cli.errors import USAGE
 from eat.config import TrainConfig
-from eat.config.files import find_config
+from eat.config.files import find_config, read_yaml
 from eat.config.legacy import is_legacy, translate
 from eat.system.processes import is_main
 from eat.system.words import nearest
@@ -100,10 +100,10 @@ class ConfigFile(ActionConfigFile):
         """Lay the file's options over those before it."""
         try:
             path = find_config(values)
-            content = yaml.safe_load(path.read_text()) or {}
+            content = read_yaml(path) or {}
             options = filled_groups(content)
-        except (ValueError, OSError, yaml.YAMLError, RecursionError) as error:
-            parser.error(f"--config {values}: {error}")
+        except (ValueError, OSError) as error:
+            parser.error(f"--config {values:.200}: {error}")
         if not options:
             return
         values = str(path)

@@ -18,9 +18,9 @@ from eat.data.splits import Splits
 from eat.models import AestheticModel
 from eat.system.files import append_line, finite, write_atomically
 from eat.system.processes import is_main
+from eat.training.folder import SPLITS
 
 log = logging.getLogger("eat")
-SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 @contextmanager

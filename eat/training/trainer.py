@@ -27,8 +27,15 @@ from eat.system.files import finite, write_atomically
 from eat.system.processes import from_main, summed
 from eat.system.stops import STOP_SIGNALS, Interrupted, StopSignals, TrainingError
 from eat.training.faults import Faults
-from eat.training.folder import FolderLock, keep_old_defaults, open_folder
-from eat.training.log import SPLITS, EpochLog, describe_data, describe_model, logging_to
+from eat.training.folder import (
+    SPLITS,
+    FolderLock,
+    check_same_labels,
+    keep_old_defaults,
+    label_digests,
+    open_folder,
+)
+from eat.training.log import EpochLog, describe_data, describe_model, logging_to
 from eat.training.losses import choose_loss
 from eat.training.setup import RunData, make_model, read_run_splits, resolve_model
 from eat.training.state import Progress, load_state, save_state
@@ -82,6 +89,7 @@ class Trainer:
         self.data = RunData(config, self.splits, self.info, processes, process)
         for split in self.data.tables:  # what is wrong with a cache is said before a folder is made
             self.data.loader(split)
+        self.labels = label_digests(self.data.tables)
         self.trained_on = identity_hashes(self.splits.train)
         loss = choose_loss(config.optim.loss, self.info.model.name, model.num_outputs)
         steps = self.data.batches.steps
@@ -294,7 +302,8 @@ class Trainer:
     def _save_state(self) -> None:
         if self.is_main:
             folder = self.folder / "checkpoints"
-            save_state(folder, self.progress, self.step.state(), self.config.run.keep)
+            state = self.step.state() | {"labels": self.labels}
+            save_state(folder, self.progress, state, self.config.run.keep)
         self.saved_at = time.monotonic()
 
     def _announce(self) -> None:
@@ -311,12 +320,14 @@ class Trainer:
 
     def _resume(self) -> None:
         """Continue from the newest sound state in the folder, if there is one."""
-        found = from_main(lambda: load_state(self.folder / "checkpoints"))
+        found = from_main(lambda: load_state(self.folder / "checkpoints", self.step.load))
         if found is None:
             return
         progress, state = found
+        check_same_labels(state.get("labels"), self.labels, self.folder)
         vars(self.progress).update(vars(progress))
-        self.step.load(state)
+        if not self.is_main:
+            self.step.load(state)
         log.info("continuing after epoch %d, batch %d", progress.epoch, progress.batch)
 
     def _epoch_log(self) -> Any:
