@@ -25,10 +25,12 @@ log = logging.getLogger("eat")
 
 @contextmanager
 def logging_to(folder: Path) -> Iterator[None]:
-    """Log to the terminal and to train.log in a run's folder; in other processes, nowhere."""
-    handlers: list[logging.Handler] = [logging.NullHandler()]
+    """Log to the terminal and to train.log in a run's folder; in other processes, errors alone."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if is_main():
-        handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(folder / "train.log")]
+        handlers.append(logging.FileHandler(folder / "train.log"))
+    else:
+        handlers[0].setLevel(logging.ERROR)
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)

@@ -109,6 +109,26 @@ def test_a_signal_saves_the_state_and_the_run_continues_bit_for_bit(
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
 
 
+@pytest.mark.parametrize("moment", ["_evaluate", "_finish"])
+def test_a_signal_after_the_last_step_stops_the_run_too(config: TrainConfig, moment: str) -> None:
+    config.optim.epochs = 1
+    trainer = Trainer(config)
+    usual = getattr(trainer, moment)
+
+    def signalled() -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return usual()
+
+    setattr(trainer, moment, signalled)
+    with pytest.raises(Interrupted, match="by SIGTERM after epoch 1, batch 0.*--run.resume auto"):
+        trainer.fit()
+    trainer.close()
+    assert not (trainer.folder / "result.json").exists()
+    config.run.resume = "auto"
+    train(config)
+    assert (trainer.folder / "result.json").exists()
+
+
 def test_a_finished_run_is_not_trained_again(config: TrainConfig, run: Path) -> None:
     folder = Path(shutil.copytree(run, config.run.folder))
     before, result = ((folder / name).read_text() for name in ("metrics.jsonl", "result.json"))
