@@ -91,6 +91,7 @@ def test_the_trial_command_of_a_search_is_a_run(name: str) -> None:
         (["--optim.lrr", "1"], r"--optim\.lrr.*\nDid you mean --optim\.lr\?"),
         (["--model.nam", "eat_tiny"], r"--model\.nam.*\nDid you mean --model\.name\?"),
         (["--optim.learning_rate", "1"], r"Did you mean --optim\.lr\?"),
+        (["--batch-size", "4"], r"Did you mean --optim\.batch_size\?"),
         (["--bs", "4"], r"Did you mean --optim\.batch_size\?"),
         (["--wd", "0.1"], r"Did you mean --optim\.weight_decay\?"),
         (["--pretrained", "dat.pth"], r"Did you mean --model\.weights\?"),
@@ -186,6 +187,46 @@ def test_a_value_out_of_range_is_named(option: str, value: float) -> None:
         config.check()
 
 
+VALUES = [-1, 0, 1, 0.5, math.nan, math.inf, -math.inf, 10**400, 1e300, "", " ", "a\nb", "\0", True]
+VALUES += [
+    None,
+    [],
+    {},
+    "x" * 5000,
+    "9" * 5000,
+    "1e400",
+    "1_0",
+    "nan",
+    "${HOME}",
+    "!!int 3",
+    "a: b",
+]
+
+
+def test_every_value_of_every_option_is_taken_or_refused_by_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for group, options in parse_train([]).to_dict().items():
+        for key in options:
+            for value in VALUES:
+                if f"{group}.{key}" == "model.settings" and value == {}:
+                    continue
+                try:
+                    config = parse_train(["--data.labels=a", "--data.images=b"],
+                                         {f"{group}.{key}": value})  # fmt: skip
+                    config.check()
+                except ValueError as error:
+                    message = str(error)
+                except SystemExit:
+                    message = capsys.readouterr().err
+                else:
+                    taken = getattr(getattr(config, group), key)
+                    assert not isinstance(taken, float) or math.isfinite(taken), (key, value)
+                    continue
+                named = f"{group}.{key}" in message or key == "settings"
+                assert named and len(message) < 1000, (key, value, message)
+
+
 def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         parse_train(["--help"])
@@ -220,6 +261,10 @@ def test_an_unset_path_says_how_to_set_it(capsys: pytest.CaptureFixture[str]) ->
          "eat score: error: --format: found 'xml', expected csv or jsonl\n"),
         (["score", "x.jpg"], "eat score: error: missing: --checkpoint\n"),
         (["score", "x.jpg", "--checkpoint", "m", "--bs", "8"], "Did you mean --batch_size?"),
+        (["personalize", "--checkpoint", "m"],
+         "eat personalize: error: missing: --name, --labels, --images\n"),
+        (["evaluate", "m", "--checkpoint=n"], "eat evaluate: error: unrecognized arguments: n\n"),
+        (["evaluate", "--checkpoint=absent", "--bs", "8"], "Did you mean --batch_size?"),
         (["best"], "eat best: error: missing: experiment\n"),
     ],
 )  # fmt: skip

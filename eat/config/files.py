@@ -51,6 +51,24 @@ def read_yaml(path: Path) -> Any:
         raise ValueError("nested too deeply: expected groups of options") from None
 
 
+def read_options(path: Path) -> dict[str, Any]:
+    """The options that a run wrote into its folder.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        options = read_yaml(path)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict) or not all(isinstance(g, dict) for g in options.values()):
+        raise ValueError(
+            f"{path}: damaged: expected the options that the run wrote there; restore the file, or "
+            "choose another --run.folder"
+        )
+    return options
+
+
 def shipped_configs() -> dict[str, Path]:
     """The shipped files by name, such as ``sample``.
 

@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from eat.config import TrainConfig
-from eat.config.files import read_yaml
+from eat.config.files import read_options
 from eat.config.legacy import is_legacy, translate
 from eat.data.labels.identity import identities
 from eat.data.labels.table import vote_columns
@@ -92,11 +92,16 @@ def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderL
     Raises:
         FileExistsError: the folder holds a run, and ``resume`` is never; or another process writes
             into it.
-        ValueError: it holds a run with other options.
+        ValueError: it holds a run with other options, or cannot be made.
     """
     name = f"{config.data.name}-{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(config.run.folder or Path("runs") / name)
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"run.folder is {folder}: no folder can be made there ({error.strerror}); give another"
+        ) from error
     # The run before this one may still be saving its state.
     lock = FolderLock(folder, PATIENCE if config.run.resume == "auto" else 0)
     try:
@@ -105,24 +110,6 @@ def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderL
         lock.close()
         raise
     return folder, lock
-
-
-def read_options(path: Path) -> dict[str, Any]:
-    """The options that a run wrote into its folder.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    try:
-        options = read_yaml(path)
-    except ValueError:
-        options = None
-    if not isinstance(options, dict) or not all(isinstance(g, dict) for g in options.values()):
-        raise ValueError(
-            f"{path}: damaged: expected the options that the run wrote there; restore the file, or "
-            "choose another --run.folder"
-        )
-    return options
 
 
 def keep_old_defaults(config: TrainConfig) -> TrainConfig:

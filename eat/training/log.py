@@ -89,8 +89,9 @@ class EpochLog:
         self.file = folder / "metrics.jsonl"
         self.split = split
         lines, self.earlier = self._read(epochs) if self.file.exists() else ([], [])
-        if self.file.exists():
-            write_atomically(self.file, "".join(f"{line}\n" for line in lines).encode())
+        write_atomically(self.file, "".join(f"{line}\n" for line in lines).encode())
+        if len(lines) < epochs:
+            log.warning("%s: lacks %d of %d epochs", self.file, epochs - len(lines), epochs)
         purge = epochs + 1 if lines else None
         self.curves = SummaryWriter(str(folder / "curves"), purge_step=purge)
 
