@@ -162,7 +162,7 @@ class Command:
 COMMANDS = {
     "evaluate": Command(
         "metrics of a checkpoint on labelled images",
-        ("checkpoint", "a run's checkpoint, or one of the authors' .pth files"),
+        ("checkpoint", "also as --checkpoint: of a run, or one of the authors' .pth files"),
         EvaluateOptions,
         run_evaluate,
         nargs="?",
@@ -182,7 +182,7 @@ COMMANDS = {
     ),
     "personalize": Command(
         "k-shot adaptation to single raters",
-        ("checkpoint", "the general model"),
+        ("checkpoint", "the general model, also as --checkpoint"),
         PersonalizeOptions,
         run_personalize,
     ),

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from eat.system.stops import TrainingError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -90,8 +92,9 @@ def watching_others(tell: Callable[[int, int], None]) -> Iterator[None]:
     thread.start()
     try:
         yield
-    except RuntimeError:  # as a collective raises at once, before the system reports the end
-        thread.join(GRACE)
+    except RuntimeError as error:
+        if not isinstance(error, TrainingError):
+            thread.join(GRACE)  # a collective fails at once, before the system reports the end
         raise
     finally:
         over.set()

@@ -67,7 +67,9 @@ class FolderLock:
         try:
             self._lock.acquire(timeout=patience, poll_interval=0.1)
         except filelock.Timeout:
-            name = owner.read_text().strip() if owner.exists() else "another process"
+            name = (
+                owner.read_text(errors="replace").strip() if owner.exists() else "another process"
+            )
             raise FileExistsError(
                 f"{folder} is being written by {name}: wait for it, stop it, or choose "
                 "another --run.folder"
