@@ -41,7 +41,8 @@ def options(found: Any) -> dict[str, Any]:
             "search space"
         )
     integral = {n: int(v) for n, v in found.items() if isinstance(v, float) and v.is_integer()}
-    return {ALIASES.get(name, name): value for name, value in (found | integral).items()}
+    drawn: dict[str, Any] = found | integral
+    return {ALIASES.get(name, name): value for name, value in drawn.items()}
 
 
 def trial_folder() -> str | None:

@@ -17,6 +17,7 @@ import torch
 from conftest import small_run
 
 from eat.checkpoint import load_checkpoint
+from eat.cli.train import run_train
 from eat.config import TrainConfig
 from eat.system.stops import Interrupted
 from eat.training.state import Progress, load_state, save_state, state_files
@@ -147,6 +148,23 @@ def test_a_torn_line_of_metrics_does_not_keep_a_run_from_continuing(
     train(config)
     assert (folder / "metrics.jsonl").read_text() == f"{first}\n"
     assert "metrics.jsonl: a damaged line is left out" in caplog.text
+
+
+def test_a_finished_run_whose_metrics_are_lost_still_ends_well(
+    config: TrainConfig, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(run, config.run.folder))
+    (folder / "metrics.jsonl").unlink()
+    config.run.resume = "auto"
+    assert run_train(config) == 0
+    assert "metrics.jsonl: lacks 2 of 2 epochs" in caplog.text
+    assert (folder / "predictions.png").is_file() and not (folder / "curves.png").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(config: TrainConfig) -> None:
+    config.run.folder = "/dev/null"
+    with pytest.raises(ValueError, match="run.folder is /dev/null: no folder can be made there"):
+        train(config)
 
 
 def test_other_options_do_not_continue_a_run(config: TrainConfig, run: Path) -> None:
