@@ -177,7 +177,7 @@ class Command:
 COMMANDS = {
     "evaluate": Command(
         "metrics of a checkpoint on labelled images",
-        ("checkpoint", "a run's checkpoint, or one of the authors' .pth files"),
+        ("checkpoint", "also as --checkpoint: of a run, or one of the authors' .pth files"),
         EvaluateOptions,
         run_evaluate,
         nargs="?",
@@ -197,7 +197,7 @@ COMMANDS = {
     ),
     "personalize": Command(
         "k-shot adaptation to single raters",
-        ("checkpoint", "the general model"),
+        ("checkpoint", "the general model, also as --checkpoint"),
         PersonalizeOptions,
         run_personalize,
     ),

@@ -1,6 +1,7 @@
 """Exit codes, and errors that end a command with one message."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
@@ -9,6 +10,14 @@ from eat.system.processes import is_main
 from eat.system.stops import Interrupted, TrainingError, number_of
 
 FAILED, USAGE = 1, 2  # some work could not be done; the call itself was wrong
+
+
+def one_message(error: Exception | str) -> str:
+    """An error's text: the system's with the file first, and long words cut."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return re.sub(r"\S{400,}", lambda word: f"{word[0][:100]}...{word[0][-40:]}", text)
 
 
 def guarded(run: Callable[[], int], prog: str) -> int:
@@ -24,7 +33,7 @@ def guarded(run: Callable[[], int], prog: str) -> int:
         return FAILED
     except (ValueError, OSError, TrainingError) as error:
         if is_main() or not isinstance(error, ValueError):  # wrong options are wrong in all
-            sys.stderr.write(f"{prog}: error: {error}\n")
+            sys.stderr.write(f"{prog}: error: {one_message(error)}\n")
         return USAGE
     except Interrupted as stop:
         if is_main():

@@ -33,6 +33,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -46,6 +47,14 @@ class StopSignals:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.received = number
+        if self._at_once:
+            raise KeyboardInterrupt
+
+    def raise_at_once(self) -> None:
+        """From now on, raise KeyboardInterrupt at a signal; also now, if there was one."""
+        self._at_once = True
+        if self.received is not None:
+            raise KeyboardInterrupt
 
     def flags(self) -> list[float]:
         """For each of STOP_SIGNALS, 1 if it was the last one received, else 0."""
