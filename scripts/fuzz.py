@@ -48,7 +48,7 @@ def run_batch(kind: str, seed: int, out: Path, until: float) -> None:
     @seeded(seed)
     @settings(max_examples=BATCH, deadline=None, database=None, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(subject.spoilt(sound))
+    @given(subject.inputs(sound))
     def attempt(files: dict[str, bytes]) -> None:
         if time.time() > until:
             return

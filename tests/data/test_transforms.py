@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from torchvision import transforms as tv
 
 from eat.cli import parse_train
@@ -257,6 +257,37 @@ def test_a_huge_jpeg_is_left_to_the_limit_of_pil(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageError, match="photo.jpg: .*exceeds limit"):
         Preprocessing(decode="fast").evaluation(photo)
+
+
+def test_a_huge_picture_of_a_format_that_takes_more_memory_is_refused(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.open(photo).save(tmp_path / "a.webp")
+    width, height = Image.open(photo).size
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", width * height - 1)  # PIL: twice as many
+    with pytest.raises(ImageError, match=f"a.webp: {width} x {height} pixels in format WEBP"):
+        Preprocessing().evaluation(tmp_path / "a.webp")
+
+
+@pytest.mark.parametrize(("content", "form"), [
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n", "EPS"),
+    (b"P1\n2 2\n0 1 1 0\n", ""),
+])  # fmt: skip
+def test_a_format_that_runs_a_program_is_refused_whatever_its_suffix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, form: str
+) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", pytest.fail)
+    (tmp_path / "a.jpg").write_bytes(content)
+    if not form:
+        assert read_image(tmp_path / "a.jpg", upright=True).size == (2, 2)
+        return
+    with pytest.raises(ImageError, match=f"a.jpg: of format {form}: expected AVIF, BMP"):
+        read_image(tmp_path / "a.jpg", upright=True)
+
+
+def test_stripes_of_an_image_are_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "STRIPE", 7)
+    assert (transforms.to_array(scene()) == np.asarray(scene())).all()
 
 
 def test_photographs_differ_little_between_exact_and_fast(photos: Path) -> None:

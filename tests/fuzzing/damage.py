@@ -9,6 +9,14 @@ from hypothesis import strategies as st
 
 Files = dict[str, bytes]  # by their path within a folder
 
+
+class Input(Files):
+    """Files that a report shows by their names and sizes."""
+
+    def __repr__(self) -> str:
+        return f"files of bytes: { {name: len(content) for name, content in self.items()} }"
+
+
 NUMBERS: list[Any] = [0, 1, -1, 2, 3, 5, 63, 64, 65, 100, 255, 4096, 10**9, 2**31, 2**63, 10**400]
 NUMBERS += [0.5, -0.0, 1e-300, 1e308, float("nan"), float("inf"), float("-inf")]
 WORDS = ["", " ", "\0", "\ud800", "a\nb", "é", "../../etc/passwd", "nan", "1e999", "x" * 5000]

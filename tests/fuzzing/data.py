@@ -1,9 +1,11 @@
 """Pixel caches, images and label files."""
 
+import io
 import json
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from data.labels.formats.label_files import FORMATS, lines_of
@@ -78,7 +80,7 @@ def pictures() -> Files:
         "a.tif": picture("tiff"),
         "deflate.tif": picture("tiff", compression="tiff_deflate"),
         "lzw.tif": picture("tiff", compression="tiff_lzw"),
-        "float.tif": picture("tiff", mode="F"),
+        "grey.tif": picture("tiff", mode="I;16"),
         "a.gif": picture("gif"),
         "a.webp": picture("webp"),
         "a.bmp": picture("bmp"),
@@ -91,6 +93,25 @@ def spoilt_picture(draw: st.DrawFn, files: Files) -> Files:
     content = files[draw(st.sampled_from(sorted(files)))]
     suffix = draw(st.sampled_from(sorted(SUFFIXES)))
     return {f"image{suffix}": draw(spoilt_bytes(content))}
+
+
+@st.composite
+def large_picture(draw: st.DrawFn, files: Files) -> Files:
+    """A picture of one colour, of megapixels in little more than kilobytes."""
+    options: dict[str, dict[str, Any]] = {
+        "png P": {}, "png RGBA": {}, "png I;16": {}, "gif L": {}, "jpeg CMYK": {},
+        "tiff CMYK": {"compression": "tiff_lzw"}, "jpeg RGB": {"progressive": True}, "webp RGBA": {"lossless": True},
+    }  # fmt: skip
+    form, mode = draw(st.sampled_from(sorted(options))).split()
+    size = draw(st.integers(1, 14000)), draw(st.integers(1, 14000))
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, form, **options[f"{form} {mode}"])
+    return {"image": file.getvalue()}
+
+
+def decode_large(folder: Path) -> None:
+    """Read an image in the way that takes more memory."""
+    Preprocessing(64, decode="fast").evaluation(folder / "image")
 
 
 def decode(folder: Path) -> None:
@@ -172,6 +193,7 @@ def spoilt_prepared(files: Files) -> st.SearchStrategy[Files]:
 KINDS = {
     "caches": Kind(pixel_cache, spoilt_cache, read_cache),
     "images": Kind(pictures, spoilt_picture, decode),
+    "large": Kind(lambda: {"image": picture()}, large_picture, decode_large),
     "labels": Kind(labels, spoilt_labels, read_label_files),
     "prepared": Kind(prepared, spoilt_prepared, read_prepared),
 }

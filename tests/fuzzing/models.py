@@ -1,6 +1,7 @@
 """Checkpoints, weights in PyTorch's format, and states of runs."""
 
 import hashlib
+import inspect
 import io
 import json
 import struct
@@ -37,7 +38,9 @@ from fuzzing.samples import PIXELS, TINY, Kind, content_of, picture
 def checkpoint() -> Files:
     """A checkpoint, and a photograph to score."""
     torch.manual_seed(0)
-    spec = ModelSpec("eat_nano", 2, (64, 64), TINY)
+    settings = {name: p.default for name, p in inspect.signature(eat.models.EAT).parameters.items()}
+    settings = {n: v for n, v in settings.items() if n not in ("num_outputs", "img_size")} | TINY
+    spec = ModelSpec("eat_nano", 2, (64, 64), settings)
     scale = ScoreScale(low=1, high=2, target_scale=2, positive_above=1.5, num_votes=2)
     info = CheckpointInfo(spec, "mine", "mine", scale, PIXELS, metrics={"srcc": 0.5}, epoch=1,
                           score_quantiles=(1.0, 2.0))  # fmt: skip

@@ -77,7 +77,7 @@ def outcome(read: Callable[[Path], object], folder: Path) -> str:
         logging.disable(logging.NOTSET)
     assert str(folder) in message, f"names no file: {message}"
     assert len(message) < 3000 and "Traceback" not in message, message
-    assert "llocate" not in message and "MemoryError" not in message, message
+    assert "allocate" not in message and "MemoryError" not in message, message
     return message
 
 
