@@ -74,8 +74,10 @@ def run_batch(kind: str, seed: int, out: Path, until: float) -> None:
 
 def keep_killed(kind: str, seed: int, out: Path) -> None:
     """Keep the input at which a process ended: it was killed, or took no signal."""
-    kept = out / f"{kind}-ended-{seed}"
-    (out / "current" / kind).replace(kept)
+    kept, current = out / f"{kind}-ended-{seed}", out / "current" / kind
+    if not current.exists():
+        sys.exit(f"kind {kind}: its process failed before the first input")
+    current.replace(kept)
     with (out / f"{kind}.log").open("a") as log:
         print(f"ended-{seed}", file=log)
 

@@ -100,7 +100,8 @@ def large_picture(draw: st.DrawFn, files: Files) -> Files:
     """A picture of one colour, of megapixels in little more than kilobytes."""
     options: dict[str, dict[str, Any]] = {
         "png P": {}, "png RGBA": {}, "png I;16": {}, "gif L": {}, "jpeg CMYK": {},
-        "tiff CMYK": {"compression": "tiff_lzw"}, "jpeg RGB": {"progressive": True}, "webp RGBA": {"lossless": True},
+        "tiff CMYK": {"compression": "tiff_lzw"}, "jpeg RGB": {"progressive": True},
+        "webp RGBA": {"lossless": True},
     }  # fmt: skip
     form, mode = draw(st.sampled_from(sorted(options))).split()
     size = draw(st.integers(1, 14000)), draw(st.integers(1, 14000))

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from eat.data.transforms import Preprocessing
-from fuzzing.damage import (
-    Files,
-)
+from fuzzing.damage import Files, Input
 
 TINY: dict[str, Any] = {"dims": [8, 16, 32, 64], "heads": [1, 1, 2, 2], "stages": list("LLLE")}
 PIXELS = Preprocessing(64, train_resize=72, decode="fast")
@@ -32,6 +30,10 @@ class Kind:
     sound: Callable[[], Files]
     spoilt: Callable[[Files], st.SearchStrategy[Files]]
     read: Callable[[Path], object]
+
+    def inputs(self, sound: Files) -> st.SearchStrategy[Input]:
+        """Spoilt files as inputs."""
+        return self.spoilt(sound).map(Input)
 
 
 def content_of(folder: Path) -> Files:
