@@ -8,12 +8,14 @@ it again, run the printed command.
 import argparse
 import collections
 import faulthandler
+import logging
 import resource
 import shutil
 import subprocess
 import sys
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +41,8 @@ def run_batch(kind: str, seed: int, out: Path, until: float) -> None:
     from hypothesis import seed as seeded
 
     subject = KINDS[kind]
+    logging.disable()
+    warnings.simplefilter("ignore")
     sound = subject.sound()
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + SPARE, mapped + SPARE))

@@ -17,7 +17,7 @@ EXAMPLES = {"states": 12, "configs": 15, "large": 1, "labels": 60, "images": 60}
 def test_spoilt_files_end_in_a_result_or_in_our_error(kind: str) -> None:
     subject = KINDS[kind]
     sound = subject.sound()
-    assert trial.try_files(subject.read, sound) == ""  # imports what the limits are not for
+    assert trial.try_files(subject.read, sound) == ""  # and imports are done before the limits
 
     @settings(
         max_examples=EXAMPLES.get(kind, 40),

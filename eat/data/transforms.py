@@ -100,7 +100,9 @@ def _as_bytes(image: Image.Image) -> Image.Image:
             f"grey of mode {image.mode} without a defined range: expected 8 or 16 bits with 0 for "
             "black; convert it"
         )
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    high = np.empty((image.height, image.width), np.uint8)
+    np.right_shift(np.asarray(image), 8, out=high, casting="unsafe")
+    return Image.fromarray(high)
 
 
 def read_jpeg(path: str | Path, *, upright: bool) -> NDArray[np.uint8] | None:
@@ -238,7 +240,7 @@ def to_array(image: Image.Image) -> NDArray[np.uint8]:
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, STRIPE):
         stripe = image.crop((0, top, image.width, min(top + STRIPE, image.height)))
-        pixels[top : top + STRIPE] = stripe
+        pixels[top : top + STRIPE] = np.asarray(stripe)
     return pixels
 
 

@@ -12,6 +12,7 @@ from tuning.records import DRAWN, PROFILE, record
 
 from eat.cli.train import parse_train
 from eat.config.commands import BestOptions
+from eat.personal.journal import Journal
 from eat.scoring import PartialScores
 from eat.tuning.results import best
 from fuzzing.damage import (
@@ -90,12 +91,17 @@ def scores() -> Files:
     return {"scores.csv.partial": b"".join(json.dumps(line).encode() + b"\n" for line in lines)}
 
 
-def spoilt_scores(files: Files) -> st.SearchStrategy[Files]:
-    ((name, content),) = files.items()
+def spoilt_lines(content: bytes) -> st.SearchStrategy[bytes]:
+    """Lines of JSON with other values, or other bytes."""
     lines = [json.loads(line) for line in content.splitlines()]
     rows = spoilt_values(lines).map(lambda rows: rows if isinstance(rows, list) else [rows])
     texts = rows.map(lambda rows: "".join(json.dumps(row) + "\n" for row in rows).encode())
-    return (texts | spoilt_bytes(content)).map(lambda c: {name: c})
+    return texts | spoilt_bytes(content)
+
+
+def spoilt_scores(files: Files) -> st.SearchStrategy[Files]:
+    ((name, content),) = files.items()
+    return spoilt_lines(content).map(lambda changed: {name: changed})
 
 
 def read_scores(folder: Path) -> None:
@@ -104,8 +110,36 @@ def read_scores(folder: Path) -> None:
     partial.missing([Path("a"), Path("b"), Path("c")])
 
 
+SETTINGS = {"repeats": 2, "seed": 0}
+
+
+@cache
+def journal() -> Files:
+    """The finished workers of ``eat personalize``."""
+    line = {"worker": "a", "images": 9, "personalised": [0.5, None], "general": [0.25, 0.5]}
+    lines = [json.dumps(line | {"worker": worker}) for worker in "ab"]
+    return {
+        "workers.jsonl": ("\n".join(lines) + "\n").encode(),
+        "settings.json": json.dumps(SETTINGS).encode(),
+    }
+
+
+def spoilt_journal(files: Files) -> st.SearchStrategy[Files]:
+    ways = {
+        "workers.jsonl": spoilt_lines(files["workers.jsonl"]),
+        "settings.json": spoilt_json(SETTINGS),
+    }
+    return spoilt_files(files, ways)
+
+
+def read_journal(folder: Path) -> None:
+    """Go on from them."""
+    Journal(str(folder), SETTINGS)
+
+
 KINDS = {
     "searches": Kind(search, spoilt_search, find_best),
     "configs": Kind(options, spoilt_options, read_options),
+    "journals": Kind(journal, spoilt_journal, read_journal),
     "scores": Kind(scores, spoilt_scores, read_scores),
 }

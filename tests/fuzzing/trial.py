@@ -14,7 +14,7 @@ from eat.system.stops import TrainingError
 from fuzzing.damage import Files
 
 SECONDS = 20
-MEMORY = 1_400_000_000  # bytes beside the 0.6 GB of Python and PyTorch: 2 GB in all
+MEMORY = 1_450_000_000  # bytes beside the 0.55 GB of Python and PyTorch: 2 GB in all
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
 
 
