@@ -2,7 +2,7 @@
 
 Each batch of inputs runs in a process of its own, with a limit of time and memory for each input.
 An input that ends neither in a result nor in one of our errors is kept in a folder of --out. To try
-it again, run the printed command.
+it again, run the command that is printed. Linux alone has the measures of memory.
 """
 
 import argparse
@@ -21,9 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 BATCH = 200  # inputs a process
-SPARE = (
-    4 * 10**9
-)  # bytes that a process may map beside those of the libraries, to spare the machine
+TURN = 30  # seconds of a batch at most, so that every kind has its turn
+SPARE = 4 * 10**9  # bytes that a process may map beside the libraries, to spare the machine
 
 
 def place_of(error: BaseException) -> str:
@@ -86,14 +85,6 @@ def keep_killed(kind: str, seed: int, out: Path) -> None:
         print(f"ended-{seed}", file=log)
 
 
-def replay(folder: Path, kind: str) -> None:
-    """Try one input again, with its traceback."""
-    from fuzzing.kinds import KINDS
-    from fuzzing.trial import outcome
-
-    print(outcome(KINDS[kind].read, folder.resolve()) or "a result")
-
-
 def report(kind: str, out: Path) -> int:
     """Print what came of a kind's inputs; returns the number of failures."""
     path = out / f"{kind}.log"
@@ -110,28 +101,35 @@ def report(kind: str, out: Path) -> int:
 
 
 def main() -> int:
+    from fuzzing.kinds import KINDS
+    from fuzzing.samples import content_of
+    from fuzzing.trial import try_files
+
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=1)
-    parser.add_argument("--kind", action="append", help="several may be given; all by default")
+    parser.add_argument(
+        "--kind", action="append", choices=KINDS, help="several may be given; all by default"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("fuzz-failures"))
     parser.add_argument("--replay", type=Path, help="folder of an input to try again")
     parser.add_argument("--batch", type=float, help=argparse.SUPPRESS)  # until when
     args = parser.parse_args()
     if args.replay:
-        replay(args.replay, args.kind[0])
+        print(try_files(KINDS[args.kind[0]].read, content_of(args.replay)) or "a result")
         return 0
     if args.batch:
         run_batch(args.kind[0], args.seed, args.out, args.batch)
         return 0
-    from fuzzing.kinds import KINDS
-
     args.out.mkdir(parents=True, exist_ok=True)
     end, seed, kinds = time.time() + 60 * args.minutes, args.seed, args.kind or list(KINDS)
+    for kind in kinds:
+        (args.out / f"{kind}.log").unlink(missing_ok=True)
     while time.time() < end:
         for kind in kinds:
             command = [sys.executable, __file__, "--kind", kind, "--seed", str(seed)]
-            command += ["--out", str(args.out), "--batch", str(end)]
+            until = min(end, time.time() + TURN)
+            command += ["--out", str(args.out), "--batch", str(until)]
             if time.time() < end and subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
                 keep_killed(kind, seed, args.out)
         seed += 1
