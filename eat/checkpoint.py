@@ -14,13 +14,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
+from eat.config.run import MAX_SIZE
 from eat.data.labels.identity import ImageHashes
 from eat.data.registry import DATASETS
 from eat.data.scales import ScoreScale
 from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, WeightsError, create_model
 from eat.models.foreign import State
-from eat.models.limits import MAX_SIZE
 from eat.models.weights import (
     TRAINED_ON,
     EmptyWeights,

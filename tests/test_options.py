@@ -193,6 +193,8 @@ def test_a_file_or_group_without_options_leaves_the_defaults(tmp_path: Path, con
         ("optim.ema", 1.0),
         ("optim.clip_norm", 0.0),
         ("faults.max_norm", 0.0),
+        ("data.size", 4097),
+        ("data.train_resize", 16385),
         ("run.seed", -1),
         ("run.seed", 2**32),
         ("model.num_outputs", 0),

@@ -4,6 +4,8 @@ import reprlib
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+MIN_SIZE, MAX_SIZE = 64, 4096  # pixels of a side, that models take
+
 
 @dataclass
 class DataConfig:
@@ -200,8 +202,8 @@ class TrainConfig:
             ("data.high", self.data.high, -1e30, 1e30),
             ("data.val_fraction", self.data.val_fraction, 0, 0.999),
             ("data.workers", self.data.workers, 0, 1024),
-            ("data.size", self.data.size, 64, 1e5),
-            ("data.train_resize", self.data.train_resize, self.data.size or 64, 1e5),
+            ("data.size", self.data.size, MIN_SIZE, MAX_SIZE),
+            ("data.train_resize", self.data.train_resize, self.data.size or MIN_SIZE, 4 * MAX_SIZE),
             ("model.num_outputs", self.model.num_outputs, 1, 1e4),
             ("optim.epochs", self.optim.epochs, 1, 1e6),
             ("optim.batch_size", self.optim.batch_size, 1, 1e6),

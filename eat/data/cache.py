@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from eat.config.run import MAX_SIZE
 from eat.data.transforms import ImageError, Preprocessing, without_traceback
 from eat.system.files import GB, appearing_whole, regular
 from eat.system.pool import unordered
 
 OLD_MARK = b"EATCACHE"  # end of the one file that a cache was before it had a description beside it
 MOST_BYTES = 4 * GB  # of a description
-MAX_SIDE = 2**14  # pixels
+MAX_SIDE = 4 * MAX_SIZE  # pixels
 CHUNK = 64  # images a task
 PROBES = 1000  # files whose size is compared when a cache is opened
 RESIZING = ("interpolation", "upright", "decode")  # what decides the pixels, beside the side

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from eat.config.commands import PrepareOptions
-from eat.data.cache import RESIZING, cache_path, make_cache
+from eat.config.run import MIN_SIZE
+from eat.data.cache import MAX_SIDE, RESIZING, cache_path, make_cache
 from eat.data.checks import KINDS, check_files, list_files, read_checks, repeated
 from eat.data.labels.identity import fingerprint
 from eat.data.labels.reading import PREPARED, Prepared, read_labels
@@ -17,8 +18,7 @@ from eat.data.labels.table import LabelError, LabelWarning, quote
 from eat.data.registry import DatasetSpec, find_dataset
 from eat.data.transforms import Preprocessing
 from eat.system.files import write_atomically
-
-SMALL = 64  # pixels; the models take no smaller side
+from eat.system.schema import check_range
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Report:
         found = {KINDS[kind]: images for kind, images in self.problems.items()}
         found["groups of files with the same bytes"] = [" = ".join(g) for g in self.duplicates]
         found["of these in more than one split"] = [" = ".join(g) for g in self.leaks]
-        found[f"images with a side under {SMALL} pixels"] = self.small
+        found[f"images with a side under {MIN_SIZE} pixels"] = self.small
         found["files without a label"] = self.unlabelled
         for title, names in found.items():
             lines.append(f"  {len(names):>7} {title}{': ' if names else ''}{quote(names)}")
@@ -100,12 +100,11 @@ def prepare(name: str, options: PrepareOptions) -> Report:
         NotADirectoryError: there is no image folder.
         ChildProcessError: a checking process died; another call goes on from there.
         CacheError: the disk has no room for the cache.
-        ValueError: a side of the cache is below 64 pixels, or as ``find_dataset``.
+        ValueError: a side of the cache is out of range, or as ``find_dataset``.
     """
     folder, images = Path(options.out), options.images
     sides = [options.cache] if isinstance(options.cache, int) else options.cache or []
-    if any(side < SMALL for side in sides):
-        raise ValueError(f"cache is {options.cache}: expected sides of at least {SMALL} pixels")
+    check_range("cache", sides, MIN_SIZE, MAX_SIDE)
     if not Path(images).is_dir():
         raise NotADirectoryError(f"{images}: no such image folder; give the right --images")
     _refuse_others_labels(folder, Path(options.labels))
@@ -133,7 +132,7 @@ def prepare(name: str, options: PrepareOptions) -> Report:
         problems=problems,
         duplicates=duplicates,
         leaks=leaks,
-        small=sorted(sound.loc[sound[["width", "height"]].min(axis=1) < SMALL, "image"]),
+        small=sorted(sound.loc[sound[["width", "height"]].min(axis=1) < MIN_SIZE, "image"]),
         unlabelled=sorted(present - set(table["image"])),
         warnings=warned,
         fingerprint=fingerprint(table),

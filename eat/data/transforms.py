@@ -19,7 +19,12 @@ from eat.system.files import GB, regular
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MOST_BYTES = 1 * GB  # of a file; PIL itself refuses more than 179 megapixels
+# PIL hands others, such as EPS, to programs outside; HEIF is read where a plugin was registered.
+FORMATS = {"JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF",
+           "HEIF"}  # fmt: skip
+HEAVY = {"WEBP", "AVIF", "HEIF"}  # decoding them takes four times the memory of the pixels
 LARGE = 32 * 2**20  # bytes of pixels, of a photograph of 11 megapixels
+STRIPE = 1024  # rows of an image that are converted at a time
 _thread = threading.local()
 
 
@@ -39,10 +44,11 @@ def without_traceback(message: str, kind: type[Exception]) -> str:
 
 
 def read_image(path: str | Path, *, upright: bool) -> Image.Image:
-    """Decode a photograph of any format that PIL reads as RGB, turned by EXIF if ``upright``.
+    """Decode a photograph of one of FORMATS as RGB, turned by EXIF if ``upright``.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, no image, or of an undefined range.
+        ImageError: the file is missing, empty, truncated, no image, or of another format or an
+            undefined range.
     """
     try:
         path = regular(path, MOST_BYTES)
@@ -52,6 +58,15 @@ def read_image(path: str | Path, *, upright: bool) -> Image.Image:
     try:
         # Not by its name: PIL would map raw pixels, misread them if turned, and die if cut short.
         with path.open("rb") as content, Image.open(content) as file:
+            if file.format not in FORMATS:
+                raise UnsuitableError(
+                    f"of format {file.format}: expected {', '.join(sorted(FORMATS))}; convert it"
+                )
+            if file.format in HEAVY and _is_huge(*file.size):
+                raise UnsuitableError(
+                    f"{file.width} x {file.height} pixels in format {file.format}, which takes "
+                    "gigabytes: convert it to JPEG or PNG, or resize it"
+                )
             file.load()
             if upright:
                 ImageOps.exif_transpose(file, in_place=True)
@@ -59,32 +74,35 @@ def read_image(path: str | Path, *, upright: bool) -> Image.Image:
     except UnidentifiedImageError as error:
         kind = "an empty file" if path.stat().st_size == 0 else "not an image that PIL can read"
         raise ImageError(f"{path}: {kind}") from error
-    except (Image.DecompressionBombError, RangeError) as error:
+    except (Image.DecompressionBombError, UnsuitableError) as error:
         raise ImageError(f"{path}: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{path}: damaged or truncated ({error})") from error
 
 
-class RangeError(ValueError):
-    """Pixels of which nobody can tell what is black and what is white."""
+class UnsuitableError(ValueError):
+    """An image that is sound, and of a kind that is not scored."""
 
 
 def _as_bytes(image: Image.Image) -> Image.Image:
     """16-bit grey by its high bytes, as PIL reads 16-bit colours; PIL would clip it to white.
 
     Raises:
-        RangeError: pixels are floats or of 32 bits, or 16 bits that the file uses in another way.
+        UnsuitableError: pixels are floats or of 32 bits, or 16 bits that the file uses in
+            another way.
     """
     if not image.mode.startswith(("I", "F")):
         return image
     sixteen = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
     tags = getattr(image, "tag_v2", {})  # of a TIFF: bits, and whether 0 is black
     if not sixteen or tags.get(258, (16,)) != (16,) or tags.get(262, 1) != 1:
-        raise RangeError(
+        raise UnsuitableError(
             f"grey of mode {image.mode} without a defined range: expected 8 or 16 bits with 0 for "
             "black; convert it"
         )
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    high = np.empty((image.height, image.width), np.uint8)
+    np.right_shift(np.asarray(image), 8, out=high, casting="unsafe")
+    return Image.fromarray(high)
 
 
 def read_jpeg(path: str | Path, *, upright: bool) -> NDArray[np.uint8] | None:
@@ -100,12 +118,16 @@ def read_jpeg(path: str | Path, *, upright: bool) -> NDArray[np.uint8] | None:
         if content[:2] != b"\xff\xd8" or (upright and _may_be_turned(content)):
             return None
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        huge = Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS
-        if huge or colours not in ("YCbCr", "Gray"):
+        if _is_huge(width, height) or colours not in ("YCbCr", "Gray"):
             return None
         return simplejpeg.decode_jpeg(content, "RGB", buffer=_room(3 * height * width))
     except (OSError, ValueError):
         return None
+
+
+def _is_huge(width: int, height: int) -> bool:
+    """True for what PIL warns of: more than 89 megapixels."""
+    return Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS
 
 
 def _room(size: int) -> NDArray[np.uint8]:
@@ -179,7 +201,7 @@ class Preprocessing:
             return read_image(path, upright=self.upright)
         pixels = read_jpeg(path, upright=self.upright)
         if pixels is None:
-            pixels = np.array(read_image(path, upright=self.upright))
+            pixels = to_array(read_image(path, upright=self.upright))
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def resize(self, photo: Image.Image | Tensor, side: int) -> Tensor:
@@ -211,6 +233,15 @@ class Preprocessing:
             left = spare - left
         crop = resized[:, top : top + self.size, left : left + self.size]
         return packed(crop, flip=flip)
+
+
+def to_array(image: Image.Image) -> NDArray[np.uint8]:
+    """An RGB image as uint8 (H, W, 3), by stripes: NumPy would hold a large one three times."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, STRIPE):
+        stripe = image.crop((0, top, image.width, min(top + STRIPE, image.height)))
+        pixels[top : top + STRIPE] = np.asarray(stripe)
+    return pixels
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -4,9 +4,9 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
+from eat.config.run import MAX_SIZE, MIN_SIZE
 from eat.system.schema import check_range
 
-MIN_SIZE, MAX_SIZE = 64, 4096  # pixels of a side
 RANGES: dict[str, tuple[float, float]] = {
     "num_outputs": (1, 2**14),
     "img_size": (MIN_SIZE, MAX_SIZE),

@@ -3,10 +3,11 @@
 import pickle
 import re
 import reprlib
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +86,7 @@ def read_state(path: str | Path) -> State:
         except (SafetensorError, KeyError) as error:  # a type of numbers unknown to PyTorch
             raise WeightsError(f"{path}: truncated or not safetensors ({error})") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
     except pickle.UnpicklingError as error:
         foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
         if foreign:
@@ -98,6 +99,22 @@ def read_state(path: str | Path) -> State:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise WeightsError(f"{path}: truncated or not a PyTorch file ({reason})") from error
     return unwrap(content, str(path))
+
+
+def load_tensors(file: Path | BinaryIO) -> Any:
+    """``torch.load`` to the CPU, without running code or unpacking gigabytes from little.
+
+    Raises:
+        ValueError: the file is compressed, as PyTorch never writes it.
+        Exception: of PyTorch's, for junk.
+    """
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("it is compressed, as no file of PyTorch's is")
+    if not isinstance(file, Path):
+        file.seek(0)
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def unwrap(content: object, source: str) -> State:

@@ -7,6 +7,7 @@ works and nothing about real photographs.
 """
 
 import json
+import os
 import re
 import shutil
 import uuid
@@ -29,6 +30,7 @@ from eat.sample.scenes import (
     draw_factors,
     draw_scene,
 )
+from eat.system.processes import lives
 
 VERSION = 1  # raise it when the same settings give other files
 SPLITS = {"train": 0, "test": 1}
@@ -189,7 +191,8 @@ def _appear(folder: Path) -> Iterator[Path]:
     """Yield a hidden sibling that becomes `folder` at the end, or vanishes on any exception."""
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
+    _sweep(folder)
+    fresh = folder.parent / f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
     stale = fresh.with_suffix(".old")
     fresh.mkdir()
     try:
@@ -206,6 +209,15 @@ def _appear(folder: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     shutil.rmtree(stale, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes that were killed left beside `folder`."""
+    left = re.compile(rf"\.{re.escape(folder.name)}\.(\d+)-[0-9a-f]+\.(partial|old)")
+    for path in folder.parent.iterdir():
+        match = left.fullmatch(path.name)
+        if match and os.name == "posix" and not lives(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def expected_score(factors: Factors) -> float:

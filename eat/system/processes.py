@@ -82,7 +82,7 @@ def watching_others(tell: Callable[[int, int], None]) -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(POLL):
-            ended = [rank for rank, pid in others.items() if not _lives(pid)]
+            ended = [rank for rank, pid in others.items() if not lives(pid)]
             if ended:
                 if own < min(others.keys() - set(ended), default=own + 1):
                     tell(ended[0], others[ended[0]])
@@ -100,9 +100,12 @@ def watching_others(tell: Callable[[int, int], None]) -> Iterator[None]:
         over.set()
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether a process of this machine has not ended."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
+    except PermissionError:  # another user's
+        return True
     return True

@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 
-from eat.system.files import write_atomically
+from eat.models.weights import load_tensors
+from eat.system.files import regular, write_atomically
+from eat.system.schema import typed
 
 log = logging.getLogger("eat")
 NAME = re.compile(r"state-(\d{9})-([0-9a-f]{16})\.pt")
@@ -116,13 +118,14 @@ class StateError(ValueError):
 
 
 def _read_state(path: Path) -> tuple[Progress, dict[str, Any]]:
-    content = path.read_bytes()
+    content = regular(path).read_bytes()
     if hashlib.sha256(content).hexdigest()[:16] != path.stem.rpartition("-")[2]:
         raise StateError("is damaged (its checksum differs)")
     try:
-        parts = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        parts = load_tensors(io.BytesIO(content))
     except pickle.UnpicklingError:
         raise StateError("holds more than numbers, and may run code; it was not loaded") from None
+    typed(dict[str, dict[str, str]] | None, parts.get("labels"), "labels")  # label_digests
     progress = Progress(**parts.pop("progress"))
     for name, default in asdict(Progress()).items():
         value = getattr(progress, name)

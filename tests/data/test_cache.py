@@ -368,4 +368,4 @@ def test_a_run_from_the_cache_is_the_run_from_the_files(
 def test_too_small_a_side_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["prepare", "table", "--labels", str(photos / "labels.csv"), "--out", str(photos / "o")]
     assert main([*argv, "--images", str(photos / "images"), "--cache", "16"]) == 2
-    assert "cache is 16: expected sides of at least 64 pixels" in capsys.readouterr().err
+    assert "cache is 16: expected 64 to 16384" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from torchvision import transforms as tv
 
 from eat.cli import parse_train
@@ -257,6 +257,30 @@ def test_a_huge_jpeg_is_left_to_the_limit_of_pil(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageError, match="photo.jpg: .*exceeds limit"):
         Preprocessing(decode="fast").evaluation(photo)
+
+
+def test_a_huge_picture_of_a_format_that_takes_more_memory_is_refused(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.open(photo).save(tmp_path / "a.webp")
+    width, height = Image.open(photo).size
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", width * height - 1)  # PIL: twice as many
+    with pytest.raises(ImageError, match=f"a.webp: {width} x {height} pixels in format WEBP"):
+        Preprocessing().evaluation(tmp_path / "a.webp")
+
+
+def test_a_format_that_runs_a_program_is_refused_whatever_its_suffix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", pytest.fail)
+    scene().save(tmp_path / "a.jpg", "EPS")
+    with pytest.raises(ImageError, match="a.jpg: of format EPS: expected AVIF, BMP.*; convert it"):
+        read_image(tmp_path / "a.jpg", upright=True)
+
+
+def test_stripes_of_an_image_are_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "STRIPE", 7)
+    assert (transforms.to_array(scene()) == np.asarray(scene())).all()
 
 
 def test_photographs_differ_little_between_exact_and_fast(photos: Path) -> None:

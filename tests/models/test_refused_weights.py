@@ -5,6 +5,7 @@ import pickle
 import re
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import timm
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eat.models.backbone import EAT
-from eat.models.weights import WeightsError, load_weights
+from eat.models.weights import WeightsError, load_tensors, load_weights
 
 
 class RunsCode:
@@ -270,6 +271,19 @@ def test_a_message_about_an_endless_name_is_cut() -> None:
     with pytest.raises(WeightsError) as caught:
         load_weights(small(), copy(small()) | {"x" * 10**6: torch.zeros(3)})
     assert len(str(caught.value)) < 1100
+
+
+@pytest.mark.parametrize("read", [load_tensors, lambda path: load_tensors(path.open("rb"))])
+def test_a_compressed_file_is_refused_before_it_is_unpacked(tmp_path: Path, read: Any) -> None:
+    torch.save({"head.bias": torch.zeros(10_000)}, tmp_path / "stored.pth")
+    path = tmp_path / "small.pth"
+    with ZipFile(tmp_path / "stored.pth") as stored, ZipFile(path, "w", ZIP_DEFLATED) as packed:
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ValueError, match="it is compressed"):
+        read(path)
+    refused(small(), path, "small.pth: truncated or not a PyTorch file .it is compressed")
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])

@@ -1,5 +1,8 @@
 import ast
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +144,16 @@ def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch, error):
     with pytest.raises(error):
         make_sample(tmp_path / "sample", train=10, test=4, size=32)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    for pid, suffix in ((killed.pid, "partial"), (killed.pid, "old"), (os.getpid(), "partial")):
+        (tmp_path / f".sample.{pid}-0123abcd.{suffix}").mkdir()
+    make_sample(tmp_path / "sample", train=3, test=2, size=32)
+    left = [f".sample.{os.getpid()}-0123abcd.partial", "sample"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def test_failed_overwrite_keeps_the_old_sample(tmp_path, monkeypatch):

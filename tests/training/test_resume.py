@@ -205,11 +205,12 @@ def junk(name: str, parts: dict) -> object:
             0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(9), "exp_avg_sq": torch.zeros(9)}
         }}},
         "schedule": parts | {"schedule": parts["schedule"] | {"last_epoch": "late"}},
+        "labels": parts | {"labels": {"train": 3}},
     }[name]  # fmt: skip
 
 
 JUNK = ["list", "number", "no progress", "unknown progress", "text for a step", "negative epoch"]
-JUNK += ["no model", "null model", "shape", "optimizer", "rate", "moments", "schedule"]
+JUNK += ["no model", "null model", "shape", "optimizer", "rate", "moments", "schedule", "labels"]
 
 
 def test_junk_under_a_right_checksum_is_named_and_the_state_before_it_taken(

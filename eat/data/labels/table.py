@@ -133,6 +133,8 @@ def to_numbers(table: pd.DataFrame, column: str, source: object) -> pd.Series:
     except OverflowError:  # a whole number of hundreds of digits, which as text is infinite
         numbers = pd.to_numeric(values.astype(str), errors="coerce").astype(np.float64)
     bad = ~np.isfinite(numbers.to_numpy())
+    if pd.api.types.infer_dtype(values) != "string":  # of typed files, where true counts as 1
+        bad |= values.map(type).isin([bool, np.bool_]).to_numpy()
     if bad.any():
         raise error_at(source, table, bad, column, "a number",
                        "correct it, or read the file with the right columns")  # fmt: skip

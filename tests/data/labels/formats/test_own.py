@@ -79,6 +79,17 @@ def test_own_table_round_trip(tmp_path, rows):
     assert_frame_equal(read_table(tmp_path / "again.csv"), table)
 
 
+@pytest.mark.parametrize("score", ["true", '3}\n{"image": "b", "score": false'])
+def test_truth_values_are_no_scores(tmp_path, score):
+    path = tmp_path / "own.jsonl"
+    path.write_text(f'{{"image": "a", "score": {score}}}\n')
+    with pytest.raises(LabelError, match="column score: found '(True|False)', expected a number"):
+        read_table(path)
+    pd.DataFrame({"image": ["a"], "score": [True]}).to_parquet(tmp_path / "own.parquet")
+    with pytest.raises(LabelError, match="column score: found 'True', expected a number"):
+        read_table(tmp_path / "own.parquet")
+
+
 def write_votes(path, *rows):
     """Votes of as many bins as the first row has."""
     header = "image," + ",".join(f"votes_{k}" for k in range(1, len(rows[0])))
