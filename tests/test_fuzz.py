@@ -10,7 +10,7 @@ from fuzzing.damage import Files
 from fuzzing.kinds import KINDS
 from hypothesis import HealthCheck, given, settings
 
-EXAMPLES = {"states": 12, "configs": 15, "large": 1, "labels": 60, "images": 60}
+EXAMPLES = {"states": 12, "configs": 15, "large": 2, "labels": 60, "images": 60}
 
 
 @pytest.mark.parametrize("kind", KINDS)
