@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +55,7 @@ def run_batch(kind: str, seed: int, out: Path, until: float) -> None:
     @given(subject.inputs(sound))
     def attempt(files: dict[str, bytes]) -> None:
         if time.time() > until:
-            return
+            raise KeyboardInterrupt  # which hypothesis passes on
         shutil.rmtree(current, ignore_errors=True)
         write(files, current)
         faulthandler.dump_traceback_later(2 * SECONDS, exit=True)  # where no signal is handled
@@ -72,7 +73,8 @@ def run_batch(kind: str, seed: int, out: Path, until: float) -> None:
         finally:
             faulthandler.cancel_dump_traceback_later()
 
-    attempt()
+    with suppress(KeyboardInterrupt):
+        attempt()
 
 
 def keep_killed(kind: str, seed: int, out: Path) -> None:

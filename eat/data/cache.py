@@ -293,6 +293,7 @@ def _parse(note: Path) -> Contents:
         )
         if not sound:
             raise ValueError("a value is of the wrong type, or the lists differ in length")
+        contents.find_fingerprint()  # it fails on names that no file can have
         return contents
     except (OSError, ValueError, RecursionError) as error:
         raise CacheError(f"{note}: not the description of a cache ({error}); remove it and make "

@@ -2,9 +2,10 @@
 
 import io
 import threading
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import simplejpeg
@@ -25,6 +26,7 @@ FORMATS = {"JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM", "JP
 HEAVY = {"WEBP", "AVIF", "HEIF"}  # decoding them takes four times the memory of the pixels
 LARGE = 32 * 2**20  # bytes of pixels, of a photograph of 11 megapixels
 STRIPE = 1024  # rows of an image that are converted at a time
+T = TypeVar("T")
 _thread = threading.local()
 
 
@@ -50,6 +52,11 @@ def read_image(path: str | Path, *, upright: bool) -> Image.Image:
         ImageError: the file is missing, empty, truncated, no image, or of another format or an
             undefined range.
     """
+    return _decode(path, upright, lambda image: image.convert("RGB"))
+
+
+def _decode(path: str | Path, upright: bool, convert: Callable[[Image.Image], T]) -> T:
+    """What ``convert`` makes of a decoded photograph of 8 bits; the errors of ``read_image``."""
     try:
         path = regular(path, MOST_BYTES)
     except OSError as error:
@@ -70,7 +77,7 @@ def read_image(path: str | Path, *, upright: bool) -> Image.Image:
             file.load()
             if upright:
                 ImageOps.exif_transpose(file, in_place=True)
-            return _as_bytes(file).convert("RGB")
+            return convert(_as_bytes(file))
     except UnidentifiedImageError as error:
         kind = "an empty file" if path.stat().st_size == 0 else "not an image that PIL can read"
         raise ImageError(f"{path}: {kind}") from error
@@ -201,7 +208,7 @@ class Preprocessing:
             return read_image(path, upright=self.upright)
         pixels = read_jpeg(path, upright=self.upright)
         if pixels is None:
-            pixels = to_array(read_image(path, upright=self.upright))
+            pixels = _decode(path, self.upright, to_array)
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def resize(self, photo: Image.Image | Tensor, side: int) -> Tensor:
@@ -236,11 +243,11 @@ class Preprocessing:
 
 
 def to_array(image: Image.Image) -> NDArray[np.uint8]:
-    """An RGB image as uint8 (H, W, 3), by stripes: NumPy would hold a large one three times."""
+    """An image as RGB, uint8 (H, W, 3), by stripes: a large one would be held four times."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, STRIPE):
         stripe = image.crop((0, top, image.width, min(top + STRIPE, image.height)))
-        pixels[top : top + STRIPE] = np.asarray(stripe)
+        pixels[top : top + STRIPE] = np.asarray(stripe.convert("RGB"))
     return pixels
 
 

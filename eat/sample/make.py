@@ -30,6 +30,7 @@ from eat.sample.scenes import (
     draw_factors,
     draw_scene,
 )
+from eat.system.files import json_object
 from eat.system.processes import lives
 
 VERSION = 1  # raise it when the same settings give other files
@@ -153,7 +154,7 @@ def make_workers(
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text())
+        return json_object(path.read_text())
     except (OSError, ValueError):
         return None
 

@@ -16,8 +16,9 @@ from eat.checkpoint import CheckpointInfo
 from eat.config import TrainConfig
 from eat.data.splits import Splits
 from eat.models import AestheticModel
-from eat.system.files import append_line, finite, write_atomically
+from eat.system.files import append_line, finite, json_object, write_atomically
 from eat.system.processes import is_main
+from eat.system.schema import typed
 from eat.training.folder import SPLITS
 
 log = logging.getLogger("eat")
@@ -79,6 +80,10 @@ def describe_model(
         )
 
 
+# What a line of metrics.jsonl has, whatever the version and the data set.
+NEEDED = ("epoch", "train_loss", "srcc", "plcc", "accuracy")
+
+
 class EpochLog:
     """The epochs of a run, in ``metrics.jsonl``, ``curves/`` and the log.
 
@@ -100,8 +105,9 @@ class EpochLog:
         lines, found = [], []
         for line in self.file.read_text(errors="replace").splitlines():
             try:
-                entry = json.loads(line)
-                kept = entry["epoch"] <= epochs and "split" in entry
+                entry = json_object(line)
+                row = typed(dict[str, float | None], entry | {"split": None}, "line")
+                kept = {name: row[name] for name in NEEDED}["epoch"] <= epochs and "split" in entry
             except (ValueError, TypeError, KeyError):
                 log.warning("%s: a damaged line is left out: %.60r", self.file, line)
                 continue

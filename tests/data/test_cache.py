@@ -365,6 +365,14 @@ def test_a_run_from_the_cache_is_the_run_from_the_files(
     assert all(found == metrics[0] for found in metrics)
 
 
+def test_names_that_no_file_can_have_are_a_damaged_description(photos: Path) -> None:
+    make(photos)
+    note = cache_path(photos / "out", 64).with_suffix(".json")
+    note.write_text(note.read_text().replace("part/0.jpg", "\\ud800"))
+    with pytest.raises(CacheError, match="cache-64.json: not the description of a cache .'utf-8'"):
+        read_contents(note.with_suffix(".npy"))
+
+
 def test_too_small_a_side_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["prepare", "table", "--labels", str(photos / "labels.csv"), "--out", str(photos / "o")]
     assert main([*argv, "--images", str(photos / "images"), "--cache", "16"]) == 2

@@ -143,11 +143,17 @@ def test_a_torn_line_of_metrics_does_not_keep_a_run_from_continuing(
 ) -> None:
     folder = Path(shutil.copytree(run, config.run.folder))
     first, second = (folder / "metrics.jsonl").read_text().splitlines()
-    (folder / "metrics.jsonl").write_bytes(f"{first}\n{second[:40]}".encode() + b"\xff\0\0")
+    odd = [
+        "[" * 100_000,
+        '{"epoch": 2, "split": "test"}',
+        second.replace('"srcc": ', '"srcc": [], "x": '),
+    ]
+    torn = second[:40].encode() + b"\xff\0\0"
+    (folder / "metrics.jsonl").write_bytes("\n".join([first, *odd, ""]).encode() + torn)
     config.run.resume = "auto"
     train(config)
     assert (folder / "metrics.jsonl").read_text() == f"{first}\n"
-    assert "metrics.jsonl: a damaged line is left out" in caplog.text
+    assert caplog.text.count("metrics.jsonl: a damaged line is left out") == 4
 
 
 def test_a_finished_run_whose_metrics_are_lost_still_ends_well(
