@@ -6,4 +6,5 @@ export OMP_NUM_THREADS=1 # for each worker of pytest and the processes that it s
 ruff check .
 ruff format --check .
 mypy
-exec python -m pytest "$@"
+# One worker more than cores: tests of killed and restarted processes mostly wait.
+exec python -m pytest --numprocesses "$(($(nproc) + 1))" "$@"

@@ -22,6 +22,24 @@ SHARED = Path(__file__).parents[1].parent / "shared"
 SMALL = {"dims": [16, 32, 32, 64], "heads": [1, 1, 2, 4], "stages": ["L", "S", "LE", "E"]}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin each worker's share with some of the long tests, so that workers end at one time.
+
+    pytest-xdist deals out contiguous shares, and a worker that is done takes from another's end.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    long = [item for item in items if item.get_closest_marker("long")]
+    short = [item for item in items if not item.get_closest_marker("long")]
+    size = -(-len(items) // workers)
+    items.clear()
+    for worker in range(workers):
+        own = long[worker::workers]
+        items += own
+        count = size - len(own)
+        items += short[:count]
+        del short[:count]
+
+
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """48 training and 16 test images of 96 pixels."""

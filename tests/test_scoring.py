@@ -64,6 +64,7 @@ def test_weights_cast_in_advance_score_as_autocast_does(folder: Path, checkpoint
     assert next(scorer(photo)).votes == tuple(votes.tolist())
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs g++")
 def test_a_compiled_model_scores_as_before(
     folder: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,13 @@ from eat.cli.errors import guarded
 from eat.cli.parser import ConfigFile, Parser
 from eat.config import TrainConfig
 from eat.system.heap import keep_heap
-from eat.system.processes import from_main, init_distributed, is_main, world_size
+from eat.system.processes import (
+    from_main,
+    init_distributed,
+    is_main,
+    leave_distributed,
+    world_size,
+)
 from eat.system.stops import exit_with_signal
 from eat.tuning import trial as tuning
 
@@ -74,6 +80,8 @@ def train_main(argv: Sequence[str] | None = None, prog: str = "main_nni.py") -> 
         return run_train(config)
 
     code = guarded(run, prog)
+    if code == 0:
+        leave_distributed()
     exit_with_signal(code)
     return code
 

@@ -33,6 +33,18 @@ def init_distributed(*, cpu: bool) -> None:
     PartialState(cpu=cpu)
 
 
+def leave_distributed() -> None:
+    """Disconnect from the others, if connected, once all have done their part.
+
+    Otherwise the threads of a connection may outlive what they need, and abort the process.
+    """
+    if world_size() > 1:
+        import torch
+
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
 def from_main(function: Callable[[], T]) -> T:
     """Call a function in the main process; all processes return, or raise, what it does."""
     if world_size() == 1:
@@ -98,6 +110,7 @@ def watching_others(tell: Callable[[int, int], None]) -> Iterator[None]:
         raise
     finally:
         over.set()
+        thread.join()
 
 
 def lives(pid: int) -> bool:

@@ -91,6 +91,7 @@ def test_a_second_call_and_another_batch_compile_nothing_anew() -> None:
     assert len(graphs) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("profile", PROFILES)
 def test_one_graph_serves_other_batches_and_another_size_computes_the_same(profile: str) -> None:
     model = mini(profile, rotate=False, dims=WIDE, stages=("L", "S", "E", "E")).eval()

@@ -376,6 +376,7 @@ def test_a_diverging_adaptation_stops(general: Path, data: Path) -> None:
         make_adapter(general, data, lr=1e30, epochs=6)(rater(data, "B001", 8))
 
 
+@pytest.mark.long
 def test_personal_models_beat_the_general_one(tmp_path: Path) -> None:
     """On drawn photographs whose raters have tastes of their own, some for dark or dull ones.
 

@@ -80,6 +80,7 @@ def one(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(uneven_run(sample, tmp_path_factory.mktemp("one") / "run"))[0]
 
 
+@pytest.mark.long
 def test_two_processes_of_two_micro_batches_train_and_evaluate_as_one(
     config: TrainConfig, one: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_checkpointed_gradients_train_the_same(
     assert_same(one, train(config)[0])
 
 
+@pytest.mark.long
 def test_two_processes_told_to_stop_continue_as_one(config: TrainConfig, tmp_path: Path) -> None:
     config.optim.epochs = 12
     one, _ = train(config)

@@ -38,6 +38,7 @@ def processes() -> multiprocessing.context.BaseContext:
     return context
 
 
+@pytest.mark.long
 def test_a_run_killed_at_twenty_random_points_ends_with_the_same_weights(
     processes: multiprocessing.context.BaseContext, sample: Path, tmp_path: Path
 ) -> None:

@@ -123,6 +123,7 @@ def search(command: str, space: dict, trials: int, **more: object) -> dict:
     } | more
 
 
+@pytest.mark.long
 def test_a_search_survives_its_own_death_and_that_of_trials(
     nni: Nni, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
