@@ -101,6 +101,7 @@ class OptimConfig:
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: float = 0.0
     decay: Literal["matrices", "all"] = "matrices"
+    interest_lr: float | None = None
     loss: Literal["emd", "emd_per_image", "mse", "released"] | None = None
     schedule: Literal["constant", "step", "cosine"] = "constant"
     step_epochs: int = 5

@@ -8,12 +8,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from eat.models.attention import WindowAttention
-from eat.models.base import AestheticModel
+from eat.models.base import AestheticModel, Record
 from eat.models.deformable import DeformableAttention, InterestPoints
 from eat.models.kernels import Linear
 from eat.models.noise import DropPath, PerImageNoise, Subset
-
-Record = dict[str, dict[str, Tensor]]
 
 BLOCK_LETTERS = {
     "L": "window attention",
@@ -162,6 +160,7 @@ class EAT(AestheticModel):
         range_factor: float | None = None,
         grid_range_factor: float | None = 2.0,
         average_points: bool = False,
+        anchor_points: bool = False,
         interest: bool = True,
         offsets: bool = True,
         eta: float = 0.25,
@@ -227,6 +226,7 @@ class EAT(AestheticModel):
                 interest=interest,
                 interest_kernel=interest_kernels[s],
                 average_points=average_points,
+                anchor_points=anchor_points,
                 offsets=offsets,
                 offset_kernel=offset_kernels[s],
                 pad_offsets=pad_offsets,
@@ -294,6 +294,11 @@ class EAT(AestheticModel):
             if isinstance(module, InterestPoints):
                 module.average = False
 
+    def enhanced_blocks(self) -> list[str]:
+        suffix = ".attn.interest"
+        names = (name for name, _ in self.named_modules())
+        return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+
     def set_epoch(self, epoch: int, num_epochs: int) -> None:
         """Set how far offsets rotate in training: 1 - e / E of Eq. 9; 1 before the first call."""
         if not 0 <= epoch <= num_epochs or num_epochs < 1:
@@ -319,6 +324,14 @@ class EAT(AestheticModel):
     def no_weight_decay(self) -> set[str]:
         """Names of the position bias tables of both kinds of attention."""
         return {name for name, _ in self.named_parameters() if name.endswith("bias_table")}
+
+    def lr_factors(self, inputs: float) -> dict[str, float]:
+        factors = {}
+        for name, module in self.named_modules():
+            if isinstance(module, InterestPoints):
+                factor = min(1, inputs / module.conv.weight[0].numel())
+                factors |= {f"{name}.conv.weight": factor, f"{name}.conv.bias": factor}
+        return factors
 
     def forward_features(self, x: Tensor, record: Record | None = None) -> Tensor:
         """Features before pooling.

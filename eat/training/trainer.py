@@ -22,6 +22,7 @@ from eat.config import RunConfig, TrainConfig
 from eat.data.labels.identity import identity_hashes
 from eat.data.loading import LoaderError, loaded
 from eat.evaluation.measure import mean_scores, measure, predict, tabulate
+from eat.evaluation.points import Health, PointWatch
 from eat.models import AestheticModel
 from eat.system.files import finite, write_atomically
 from eat.system.processes import from_main, summed
@@ -120,9 +121,9 @@ class Trainer:
         with self._epoch_log() as written, self.stop:
             while done.epoch < epochs:
                 record = self._train_epoch()
-                metrics = self._evaluate()
+                metrics, health = self._evaluate()
                 if written is not None:
-                    written.write(record, metrics)
+                    written.write(record, metrics, health)
                 self._end_epoch(metrics)
                 if self.is_main:
                     self.report(metrics, False)
@@ -244,20 +245,23 @@ class Trainer:
             if count and self.progress.epoch < self.config.optim.epochs:
                 raise Interrupted(number, self.folder, self.progress.epoch, self.progress.batch)
 
-    def _evaluate(self) -> Metrics:
-        """Metrics of the present model on the split that chooses the best epoch."""
-        split, scale = self.data.eval_split, self.info.scale
-        outputs = self._predict(split, self.step.eval_model)
+    def _evaluate(self) -> tuple[Metrics, Health]:
+        """Metrics of the present model on the split that chooses the best epoch, and of points."""
+        split, scale, model = self.data.eval_split, self.info.scale, self.step.eval_model
+        watch = PointWatch(model.enhanced_blocks())
+        outputs = self._predict(split, model, watch)
         scores = mean_scores(outputs, scale)
         self.info.score_quantiles = tuple(np.quantile(scores, np.linspace(0, 1, 101)).tolist())
-        return measure(outputs, self.data.tables[split], scale)
+        return measure(outputs, self.data.tables[split], scale), watch.health()
 
-    def _predict(self, split: str, model: AestheticModel) -> NDArray:
+    def _predict(
+        self, split: str, model: AestheticModel, watch: PointWatch | None = None
+    ) -> NDArray:
         """Outputs (N, K) for a split, of which each process computes a share."""
         device, precision = self.accelerator.device, self.config.run.precision
         while True:
             try:
-                outputs = predict(model, self.data.loader(split), device, precision)
+                outputs = predict(model, self.data.loader(split), device, precision, watch)
                 break
             except LoaderError as error:
                 self.data.drop(split)
