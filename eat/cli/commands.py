@@ -104,7 +104,7 @@ def run_points(image: str, options: PointsOptions) -> int:
 
     model, info = load_checkpoint(options.checkpoint)
     announce(info)
-    blocks = draw_points(model, info, image, options.out)
+    blocks = draw_points(model, info, image, options.out, every_block=options.every_block)
     print(f"{options.out}: {', '.join(blocks)}")
     return 0
 

@@ -77,17 +77,19 @@ def train_main(argv: Sequence[str] | None = None, prog: str = "main_nni.py") -> 
 def run_train(config: TrainConfig) -> int:
     """Train, report to nni where there is one, and print where the results are."""
     from eat.pictures.curves import draw_curves, draw_predictions
+    from eat.pictures.points import animate, draw_points
     from eat.training.trainer import train
 
     def report(metrics: dict[str, float], final: bool) -> None:
         tuning.report(metrics, config.run.metric, final=final)
 
-    folder, metrics = train(config, report)
+    folder, metrics = train(config, report, draw_points)
     if not is_main():
         return 0
     import pandas as pd
 
     draw_curves(folder, folder / "curves.png")
+    animate(folder / "points", folder / "points.gif")
     draw_predictions(pd.read_csv(folder / "predictions.csv"), folder / "predictions.png")
     print("SRCC {srcc:.4f}  PLCC {plcc:.4f}  accuracy {accuracy:.4f}".format(**metrics))
     print(f"checkpoint   {folder / 'checkpoints' / 'best.safetensors'}")

@@ -185,10 +185,13 @@ class PointsOptions:
     Attributes:
         checkpoint: the model: a run's checkpoint, or one of the authors' `.pth` files.
         out: PNG to write.
+        every_block: show all blocks that sample positions; else of more than four the first and
+            the last two.
     """
 
     checkpoint: str
     out: str = "points.png"
+    every_block: bool = False
 
 
 @dataclass

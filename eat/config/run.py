@@ -130,6 +130,8 @@ class RunConfig:
         save_steps: save the run's state every so many steps; null for no such rule. It is saved
             after every epoch in any case.
         save_minutes: save it also when so many minutes have gone by; null for no such rule.
+        draw_every: draw the model's points in the first evaluated image after every so many epochs,
+            into `points/`, and at the end as a film, `points.gif`; null for never.
         keep: states kept, so that a damaged one can be replaced by the one before it.
     """
 
@@ -144,6 +146,7 @@ class RunConfig:
     resume: Literal["never", "auto"] = "never"
     save_steps: int | None = None
     save_minutes: float | None = 30.0
+    draw_every: int | None = None
     keep: int = 2
 
 
@@ -212,6 +215,7 @@ class TrainConfig:
             ("faults.steps", self.faults.steps, 0, 1e9),
             ("faults.workers", self.faults.workers, 0, 1e9),
             ("run.save_steps", self.run.save_steps, 1, 1e9),
+            ("run.draw_every", self.run.draw_every, 1, 1e9),
             ("run.keep", self.run.keep, 1, 1e6),
             ("optim.step_epochs", self.optim.step_epochs, 1, 1e6),
         ]
