@@ -7,10 +7,9 @@ import base64
 import json
 import math
 import reprlib
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from eat.models import AestheticModel, WeightsError, create_model
 from eat.models.foreign import State
 from eat.models.weights import TRAINED_ON, EmptyWeights, is_finite, load_state, read_state
 from eat.system.files import write_atomically
+from eat.system.typed import from_plain
 
 FORMAT = 2  # of the description; raise it when an older version could not read a new one
 HEADER = "eat"  # key of our JSON in the safetensors header
@@ -228,7 +228,7 @@ def _parse(header: dict[str, str], path: str | Path) -> CheckpointInfo:
                 f"its format is {reprlib.repr(version)}, and this version of eat reads up to "
                 f"{FORMAT}: a newer one wrote it"
             )
-        info: CheckpointInfo = _from_json(CheckpointInfo, content, "")
+        info: CheckpointInfo = from_plain(CheckpointInfo, content)
         info.check()
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: its description cannot be read: {_brief(error)}") from error
@@ -251,44 +251,6 @@ def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
         "scale": asdict(spec.scale),
         "preprocessing": old | given if isinstance(given, dict) else given,
     }
-
-
-def _from_json(kind: Any, value: Any, name: str) -> Any:
-    """A JSON value as ``kind``: a dataclass, or the type of a field of one.
-
-    Raises:
-        ValueError: naming the value, what was found and what is expected.
-    """
-    if is_dataclass(kind) and isinstance(value, dict):
-        return _fields_from_json(kind, value, f"{name}." if name else "")
-    origin, kinds = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        kinds = tuple(k for k in kinds if k is not type(None) or value is None)
-        return _from_json(kinds[-1], value, name)
-    if origin is tuple and isinstance(value, list):
-        kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
-        if len(kinds) == len(value):
-            return tuple(_from_json(k, v, name) for k, v in zip(kinds, value, strict=True))
-    if origin is Literal and isinstance(value, str) and value in kinds:
-        return value
-    if kind is float and type(value) in (int, float):
-        return float(value)
-    if type(value) is (origin or kind):
-        return value
-    expected = kind.__name__ if isinstance(kind, type) and not kinds else str(kind)
-    raise ValueError(f"{name} is {reprlib.repr(value)}: expected {expected}")
-
-
-def _fields_from_json(kind: Any, content: dict[str, Any], prefix: str) -> Any:
-    """An object of JSON as a dataclass."""
-    types = get_type_hints(kind)
-    for item in fields(kind):
-        if item.name not in content and item.default is item.default_factory is MISSING:
-            raise ValueError(f"{prefix}{item.name} is missing")
-    for name in content:
-        if name not in types:
-            raise ValueError(f"{prefix}{reprlib.repr(name)} is unknown")
-    return kind(**{n: _from_json(types[n], v, prefix + n) for n, v in content.items()})
 
 
 def _released_info(state: State, path: str | Path) -> CheckpointInfo:

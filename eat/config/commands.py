@@ -226,3 +226,24 @@ class BestOptions:
 
     experiments: str = "~/nni-experiments"
     out: str | None = None
+
+
+@dataclass
+class ReproduceOptions:
+    """A table or figure of the paper. Options of a run, with dotted names, hold for all its rows.
+
+    Attributes:
+        seeds: runs of each row, at seeds 0, 1 ...; null takes 3, in a quick run 1.
+        out: folder for NAME.csv, NAME.md and NAME.png; of several experiments, for a folder each.
+            null takes results/NAME, of a quick run runs/quick/NAME.
+        runs: folder of the runs, which experiments share.
+        quick: two epochs of one seed, on a small sample that is made if no labels are given: to see
+            that all works.
+        list: list the experiments, the data that each needs, and what it would cost.
+    """
+
+    seeds: int | None = None
+    out: str | None = None
+    runs: str = "runs/experiments"
+    quick: bool = False
+    list: bool = False

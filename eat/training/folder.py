@@ -49,20 +49,22 @@ def close_copies(path: Path) -> None:
 class FolderLock:
     """Keeps other processes out of a run folder until it is closed, or this process ends.
 
+    ``name`` is that of its file; locks of other names are other locks.
+
     Raises:
         FileExistsError: another process still has the folder after ``patience`` seconds.
     """
 
-    def __init__(self, folder: Path, patience: float = 0) -> None:
-        path = folder / ".lock"
+    def __init__(self, folder: Path, patience: float = 0, name: str = ".lock") -> None:
+        path = folder / name
         self._lock = filelock.FileLock(path)
-        owner = folder / ".lock.owner"  # beside the lock, which Windows lets nobody else read
+        owner = folder / f"{name}.owner"  # beside the lock, which Windows lets nobody else read
         try:
             self._lock.acquire(timeout=patience, poll_interval=0.1)
         except filelock.Timeout:
-            name = owner.read_text().strip() if owner.exists() else "another process"
+            by = owner.read_text().strip() if owner.exists() else "another process"
             raise FileExistsError(
-                f"{folder} is being written by {name}: wait for it, stop it, or choose "
+                f"{folder} is being written by {by}: wait for it, stop it, or choose "
                 "another --run.folder"
             ) from None
         owner.write_text(f"process {os.getpid()} on {platform.node()}\n")
