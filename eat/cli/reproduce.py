@@ -3,10 +3,10 @@
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eat.cli.errors import FAILED, guarded
 from eat.cli.train import as_options, parse_train, run_parser
@@ -87,13 +87,15 @@ def run(
         given = quick_sample(Path(options.runs)) | given
     complete = True
     for experiment in experiments:
+        made = configure(experiment, options, given, prog)
+        check_sample(made({}))
         out = Path(options.out or ("runs/quick" if options.quick else "results"))
         if options.out is None or len(experiments) > 1:
             out /= experiment.name
         try:
             complete &= reproduce(
                 experiment,
-                configure(experiment, options, given, prog),
+                made,
                 seeds=seeds,
                 out=out,
                 runs=Path(options.runs),
@@ -106,6 +108,13 @@ def run(
             return stop.exit_code
         print(*(out / f"{experiment.name}.{kind}" for kind in ("csv", "md", "png")), sep="\n")
     return 0 if complete else FAILED
+
+
+def check_sample(config: TrainConfig) -> None:
+    """Refuse a sample that is not there, and say how it is made."""
+    labels = config.data.labels
+    if config.data.name == "sample" and labels and not Path(labels).exists():
+        raise ValueError(f"{labels}: no such folder: make the sample by eat sample {labels}")
 
 
 def quick_sample(runs: Path) -> dict[str, str]:
@@ -133,7 +142,4 @@ def configure(
     common = config | (QUICK if options.quick else {}) | as_options(experiment.options)
     words = [f"{option}={value}" for option, value in (common | given).items()]
 
-    def run_of(row: Mapping[str, Any]) -> TrainConfig:
-        return parse_train(words, dict(row), prog)
-
-    return run_of
+    return lambda row: parse_train(words, row, prog)

@@ -91,7 +91,7 @@ class Results:
         if not self.path.exists() or not self.path.stat().st_size:
             append_line(self.path, ",".join(COLUMNS))
         cells = [record.get(name) for name in COLUMNS]
-        words = ["" if cell is None else " ".join(str(cell).split()) for cell in cells]
+        words = ["" if cell is None else str(cell) for cell in cells]
         line = io.StringIO()
         csv.writer(line, lineterminator="").writerow(words)
         append_line(self.path, line.getvalue())

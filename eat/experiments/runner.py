@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from eat.experiments.report import write_report
 from eat.experiments.results import Record, Results, describe_run, measure_run
 from eat.experiments.table import Experiment, Row, variant_settings
 from eat.models import create_model
-from eat.models.cost import model_cost
+from eat.models.cost import count_macs, without_content
 from eat.system.stops import TrainingError
 from eat.training.folder import FREE, FolderLock
 from eat.training.setup import read_run_splits
@@ -65,7 +65,7 @@ def data_digest(data: DataConfig) -> str:
     return digest.hexdigest()
 
 
-@lru_cache
+@cache
 def file_digest(path: str) -> str:
     """SHA-256 of a file's content."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -182,7 +182,8 @@ def expected_cost(experiment: Experiment, configure: Configure, seeds: int) -> s
     images = spec.counts.get("train")
     if images is None and first.data.labels and Path(first.data.labels).exists():
         images = len(read_run_splits(first).train)
-    macs = [model_macs(config) for _, config in rows]
+    models = [(plain_settings(config).model, config.data.size) for _, config in rows]
+    macs = [count_named(str(m.name), size, json.dumps(m.settings)) for m, size in models]
     forward = f"{min(macs) / 1e9:.3g} to {max(macs) / 1e9:.3g} G multiply-adds for an image"
     seen = sum(mac * config.optim.epochs for mac, (_, config) in zip(macs, rows, strict=True))
     # A training step costs about three forward passes.
@@ -196,11 +197,12 @@ def expected_cost(experiment: Experiment, configure: Configure, seeds: int) -> s
     )
 
 
-def model_macs(config: TrainConfig) -> int:
-    """Multiply-adds of a run's model for one image."""
-    name, outputs = str(config.model.name), config.model.num_outputs or 10
-    settings = config.model.settings
-    return model_cost(lambda: create_model(name, outputs, config.data.size, **settings)).macs
+@cache
+def count_named(name: str, size: int | None, settings: str) -> int:
+    """Multiply-adds of a named model, with settings as JSON, for one image."""
+    return count_macs(
+        *without_content(lambda: create_model(name, img_size=size, **json.loads(settings)))
+    )
 
 
 def is_done(record: Record | None) -> bool:
@@ -236,7 +238,7 @@ def carry_out(experiment: Experiment, job: Job, results: Results, command: str, 
             record["reduced"] = "; ".join(experiment.reduced(row, config, images)) or None
         except TrainingError as error:
             say(f"{row.name}, seed {config.run.seed}: failed: {error}")
-            record["failed"] = str(error)
+            record["failed"] = " ".join(str(error).split())  # as in the CSV
         if known is None or known["failed"] != record.get("failed"):
             results.add(record)
         return results.read()[job.key]

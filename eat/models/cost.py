@@ -77,16 +77,26 @@ class ModelCost:
     eq12: int | None
 
 
+def without_content(build: Callable[[], AestheticModel]) -> tuple[AestheticModel, Tensor]:
+    """A model and an image of its usual size that have shapes and no content."""
+    with torch.device("meta"):
+        model = build().eval()
+        return model, torch.zeros(1, 3, *model.img_size)
+
+
+def count_macs(model: AestheticModel, image: Tensor) -> int:
+    """Multiply-adds of a model's convolutions and matrix products for a batch of images."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(image)
+    return counter.get_total_flops() // 2
+
+
 def model_cost(build: Callable[[], AestheticModel]) -> ModelCost:
     """Count what a model needs for an image of its usual size.
 
     Nothing is computed: its tensors have shapes and no content, so that the device does not matter.
     """
-    with torch.device("meta"):
-        model = build().eval()
-        image = torch.zeros(1, 3, *model.img_size)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(image)
+    model, image = without_content(build)
     kept: dict[Any, Tensor] = {}  # by storage, as several tensors may share one
 
     def keep(tensor: Tensor) -> Tensor:
@@ -102,7 +112,7 @@ def model_cost(build: Callable[[], AestheticModel]) -> ModelCost:
     printed = [eq12_of(block) for block in blocks]
     return ModelCost(
         params=sum(parameter.numel() for parameter in model.parameters()),
-        macs=counter.get_total_flops() // 2,
+        macs=count_macs(model, image),
         memory=sum(tensor.untyped_storage().nbytes() for tensor in kept.values()),
         points=math.prod(shapes[0]) if shapes else None,
         eq12=None if None in printed or not printed else sum(filter(None, printed)),

@@ -65,8 +65,9 @@ def draw_over_points(lines: Sequence[Line], title: str, notes: Sequence[str], pa
     quality.plot(points, [sum(line.values) / len(line.values) for line in lines], color="tab:blue")
     quality.set(ylabel="SRCC: seeds, mean, 95% over images (grey)")
     for axis, name in zip(rest, names, strict=True):
-        axis.plot(points, [line.costs[name] for line in lines], marker="o")
-        axis.set(ylabel=name, ylim=(0, None))
+        costs = [line.costs[name] for line in lines]
+        axis.plot(points, costs, marker="o")
+        axis.set(ylabel=name, ylim=(0, 1.2 * max(costs)))
     for axis in (quality, *rest):
         axis.set(xlabel="interest points")
     finish(figure, title, notes, path)
