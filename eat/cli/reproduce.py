@@ -17,8 +17,7 @@ from eat.system.processes import world_size
 from eat.system.stops import Interrupted
 
 if TYPE_CHECKING:
-    from eat.experiments.runner import Configure
-    from eat.experiments.table import Experiment
+    from eat.experiments.table import Configure, Experiment
 
 QUICK = {"--optim.epochs": "2", "--optim.warmup_epochs": "0", "--data.workers": "0"}
 
@@ -63,7 +62,8 @@ def run(
     prog: str,
 ) -> int:
     """Reproduce the experiments of a name, one after the other."""
-    from eat.experiments.runner import expected_cost, reproduce
+    from eat.experiments.listing import describe
+    from eat.experiments.runner import reproduce
     from eat.experiments.table import find_experiments
 
     if name is None and not options.list:
@@ -81,7 +81,7 @@ def run(
     if options.list:
         for experiment in experiments:
             made = configure(experiment, options, given, prog)
-            print(expected_cost(experiment, made, seeds), flush=True)
+            print(describe(experiment, made, seeds, rows=name is not None), flush=True)
         return 0
     if options.quick and not {"--data.name", "--data.labels", "--config"} & given.keys():
         given = quick_sample(Path(options.runs)) | given

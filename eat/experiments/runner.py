@@ -8,24 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from eat.config import DataConfig, TrainConfig
-from eat.data.registry import DATASETS
 from eat.experiments.report import write_report
 from eat.experiments.results import Record, Results, describe_run, measure_run
-from eat.experiments.table import Experiment, Row, variant_settings
-from eat.models import create_model
-from eat.models.cost import count_macs, without_content
+from eat.experiments.table import Configure, Experiment, Row, configs_of
 from eat.system.stops import TrainingError
 from eat.training.folder import FREE, FolderLock
 from eat.training.setup import read_run_splits
 from eat.training.trainer import train
 
-# Options of a run, given those, by dotted name, that win over all others.
-Configure = Callable[[Mapping[str, Any]], TrainConfig]
 Say = Callable[[str], object]
 PAUSE = 5.0  # seconds until it is seen again whether other processes have finished a run
 
@@ -42,17 +36,6 @@ class Job:
     def key(self) -> tuple[str, int, str]:
         """The run's key in ``Results``."""
         return self.row.name, self.config.run.seed, self.digest
-
-
-def plain_settings(config: TrainConfig) -> TrainConfig:
-    """The same run without settings that its model has anyway, so that equal runs look equal."""
-    own = variant_settings(str(config.model.name))
-    given = {
-        name: value
-        for name, value in config.model.settings.items()
-        if name not in own or json.dumps(value) != json.dumps(own[name])
-    }
-    return replace(config, model=replace(config.model, settings=given))
 
 
 def data_digest(data: DataConfig) -> str:
@@ -90,13 +73,6 @@ def run_digest(config: TrainConfig, data: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def configs_of(experiment: Experiment, configure: Configure) -> list[tuple[Row, TrainConfig]]:
-    """The rows that fit the base model, each with the options of its run."""
-    base = configure({})
-    differences = [(row, row.differences(base)) for row in experiment.rows]
-    return [(row, configure(options)) for row, options in differences if options is not None]
-
-
 def make_jobs(experiment: Experiment, configure: Configure, seeds: int, runs: Path) -> list[Job]:
     """The runs of an experiment, all rows of a seed before those of the next.
 
@@ -108,7 +84,7 @@ def make_jobs(experiment: Experiment, configure: Configure, seeds: int, runs: Pa
     for seed in range(seeds):
         for row, options in rows:
             run = replace(options.run, seed=options.run.seed + seed, resume="auto")
-            config = plain_settings(replace(options, run=run))
+            config = replace(options, run=run)
             config.check()
             data = replace(config.data, size=None)
             if str(data) not in digests:
@@ -172,37 +148,6 @@ def reproduce(
     recorded = results.read()
     write_report(experiment, jobs_records(jobs, recorded), out, command)
     return all(is_done(recorded.get(job.key)) for job in jobs)
-
-
-def expected_cost(experiment: Experiment, configure: Configure, seeds: int) -> str:
-    """What an experiment is, the data it needs, and what training it would cost, in lines."""
-    rows = configs_of(experiment, configure)
-    first = rows[0][1]
-    spec = DATASETS[first.data.name]
-    images = spec.counts.get("train")
-    if images is None and first.data.labels and Path(first.data.labels).exists():
-        images = len(read_run_splits(first).train)
-    models = [(plain_settings(config).model, config.data.size) for _, config in rows]
-    macs = [count_named(str(m.name), size, json.dumps(m.settings)) for m, size in models]
-    forward = f"{min(macs) / 1e9:.3g} to {max(macs) / 1e9:.3g} G multiply-adds for an image"
-    seen = sum(mac * config.optim.epochs for mac, (_, config) in zip(macs, rows, strict=True))
-    # A training step costs about three forward passes.
-    total = f"{3 * seen * images * seeds:.1e}" if images else "those times three times the images"
-    return (
-        f"{experiment.name:10}{experiment.where}: {experiment.title}\n"
-        f"{'':10}needs {spec.title} (--data.labels, --data.images)"
-        f"{'' if first.data.name == experiment.data else f'; the paper {experiment.data}'}\n"
-        f"{'':10}{len(rows)} rows x {seeds} seeds = {len(rows) * seeds} trainings of "
-        f"{first.model.name}, {forward}; in all about {total}"
-    )
-
-
-@cache
-def count_named(name: str, size: int | None, settings: str) -> int:
-    """Multiply-adds of a named model, with settings as JSON, for one image."""
-    return count_macs(
-        *without_content(lambda: create_model(name, img_size=size, **json.loads(settings)))
-    )
 
 
 def is_done(record: Record | None) -> bool:

@@ -1,6 +1,8 @@
 """A table or figure of the paper: its rows, how they differ, and what the paper prints for them."""
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +16,8 @@ from eat.models import EAT, VARIANTS
 from eat.system.typed import from_plain
 from eat.system.words import nearest
 
+# Options of a run, given those, by dotted name, that win over all others.
+Configure = Callable[[Mapping[str, Any]], TrainConfig]
 PAPER_MODEL, PAPER_SIZE = "eat_base", 224  # what the paper trains, unless a row says otherwise
 
 
@@ -143,6 +147,24 @@ def full_settings(config: TrainConfig) -> dict[str, Any]:
 def image_side(config: TrainConfig) -> int:
     """Side of a run's images in pixels."""
     return config.data.size or full_settings(config)["img_size"]
+
+
+def plain_settings(config: TrainConfig) -> TrainConfig:
+    """The same run without settings that its model has anyway, so that equal runs look equal."""
+    own = variant_settings(str(config.model.name))
+    given = {
+        name: value
+        for name, value in config.model.settings.items()
+        if name not in own or json.dumps(value) != json.dumps(own[name])
+    }
+    return replace(config, model=replace(config.model, settings=given))
+
+
+def configs_of(experiment: Experiment, configure: Configure) -> list[tuple[Row, TrainConfig]]:
+    """The rows that fit the base model, each with the options of its run."""
+    base = configure({})
+    found = [(row, row.differences(base)) for row in experiment.rows]
+    return [(row, plain_settings(configure(o))) for row, o in found if o is not None]
 
 
 def read_experiment(path: Path) -> Experiment:

@@ -13,12 +13,14 @@ from conftest import small_run
 from eat.config import TrainConfig
 from eat.experiments import runner
 from eat.experiments.results import COLUMNS, Results
-from eat.experiments.runner import Configure, reproduce, run_digest
-from eat.experiments.table import Experiment, Published, Row
+from eat.experiments.runner import reproduce, run_digest
+from eat.experiments.table import Configure, Experiment, Published, Row
 from eat.system.stops import Interrupted, TrainingError
 from eat.training.folder import FolderLock
 
-GRID = Row("grid", {"model.settings.interest": False}, published=Published(srcc=0.7, gflops=140))
+GRID = Row(
+    "grid", {"model.settings.interest": False}, published=Published(srcc=0.7, gflops=140, epochs=60)
+)
 TABLE = Experiment("small", "Small", "Table 0", "ava", 25, (Row("full"), GRID))
 OTHER = Experiment("other", "Another", "Figure 0", "ava", 25, (Row("k", kernel=3),), plot="points")
 
@@ -101,9 +103,9 @@ def test_a_run_folder_is_one_that_training_made(finished: Bench) -> None:
 
 def test_the_report_has_the_paper_beside_ours_and_what_is_reduced(finished: Bench) -> None:
     text = (finished.folder / "small" / "small.md").read_text()
-    assert "| grid [1] | 2 |" in text and "| 0.7 | 140 |" in text
+    assert "| grid [2] | 2 |" in text and "| 0.7 | 140 | 60 |" in text
     assert "SRCC minus full" in text and "(no interval: 2 seeds)" in text
-    assert "- [1] sample (48 training images), not AVA;" in text
+    assert "- [1] sample (48 training images), not AVA;" in text and "1 epochs, not 60" in text
     assert (finished.folder / "small" / "small.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -11,8 +11,7 @@ from eat.cli.reproduce import configure
 from eat.config import ModelConfig, TrainConfig
 from eat.config.commands import ReproduceOptions
 from eat.config.files import shipped_configs
-from eat.experiments.runner import configs_of, plain_settings
-from eat.experiments.table import Experiment, Row, find_experiments, read_experiment
+from eat.experiments.table import Experiment, Row, configs_of, find_experiments, read_experiment
 from eat.models import create_model
 
 SHIPPED = {experiment.name: experiment for experiment in find_experiments("all")}
@@ -27,7 +26,7 @@ def configs(experiment: Experiment, given: dict[str, str]) -> dict[str, TrainCon
 @cache  # reading options takes a tenth of a second
 def parsed(name: str, given: str) -> dict[str, TrainConfig]:
     made = configure(SHIPPED[name], ReproduceOptions(), json.loads(given), "eat reproduce")
-    return {row.name: plain_settings(config) for row, config in configs_of(SHIPPED[name], made)}
+    return {row.name: config for row, config in configs_of(SHIPPED[name], made)}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
