@@ -19,7 +19,8 @@ ends. Differences are paired by seed, with a 95% t interval over seeds. Multiply
 (activations kept for the backward pass, float32) are counted for one image. Point spread: standard
 deviation of the interest points within an image, of the block that has the least (a uniform grid
 has 0.57)."""
-MEASURED = ("srcc", "plcc", "ratio", "mse")  # those that a table prints; the first two always
+# Metrics that tables of the paper print, by their columns; the first two are always shown.
+MEASURED = {"srcc": "SRCC", "plcc": "PLCC", "ratio": "ratio", "mse": "MSE"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class RowSummary:
         return found.mean if found else None
 
     @property
-    def any(self) -> Record:
+    def one(self) -> Record:
         """A record, for what does not depend on the seed."""
         return (self.records or self.failed)[0]
 
@@ -147,7 +148,7 @@ def row_name(row: RowSummary, marks: Mapping[str, str]) -> str:
 
 def columns(rows: Sequence[RowSummary]) -> dict[str, list[str]]:
     """The cells of a table, by header."""
-    printed = [m for m in MEASURED if any(row.any[f"published_{m}"] is not None for row in rows)]
+    printed = [m for m in MEASURED if any(row.one[f"published_{m}"] is not None for row in rows)]
     measured = [m for m in MEASURED if m in ("srcc", "plcc") or m in printed]
     first = rows[0].name
 
@@ -158,11 +159,12 @@ def columns(rows: Sequence[RowSummary]) -> dict[str, list[str]]:
     found = {"seeds": [str(len(row.records)) for row in rows]}
     for name in measured:
         form = ".4f" if name == "mse" else ".3f"
-        found[name.upper()] = [show_estimate(row.estimate(name), form) for row in rows]
+        found[MEASURED[name]] = [show_estimate(row.estimate(name), form) for row in rows]
         if name == "srcc":
             found["95% over images"] = [image_interval(row) for row in rows]
             found[f"SRCC minus {first}"] = [show_difference(row.difference) for row in rows]
     counted: list[tuple[str, str, str, float]] = [
+        ("pixels", "side", ".0f", 1),
         ("params, M", "params", ".2f", 1e6),
         ("multiply-adds, G", "macs", ".4g", 1e9),
         ("Eq. 12, G", "eq12", ".4g", 1e9),
@@ -173,10 +175,10 @@ def columns(rows: Sequence[RowSummary]) -> dict[str, list[str]]:
     for header, name, form, scale in counted:
         found[header] = [show(row.mean(name), form, scale) for row in rows]
     found["point spread"] = [show(row.spread(), ".2f") for row in rows]
-    paper = [*((m, m.upper(), "g") for m in printed), ("gflops", "FLOPs, G", "g")]
+    paper = [*((m, MEASURED[m], "g") for m in printed), ("gflops", "FLOPs, G", "g")]
     paper += [("mparams", "params, M", "g"), ("epochs", "epochs", "g")]
     for name, title, form in paper:
-        found[f"paper: {title}"] = [show(row.any[f"published_{name}"], form) for row in rows]
+        found[f"paper: {title}"] = [show(row.one[f"published_{name}"], form) for row in rows]
     return {header: cells for header, cells in found.items() if {*cells} != {"-"}}
 
 
@@ -216,11 +218,11 @@ def picture(experiment: Experiment, records: Sequence[Record], path: Path) -> No
             values=row.values("srcc"),
             low=row.mean("srcc_low"),
             high=row.mean("srcc_high"),
-            published=row.any["published_srcc"],
-            points=row.any["points"],
+            published=row.one["published_srcc"],
+            points=row.one["points"],
             costs={
-                "multiply-adds, G": row.any["macs"] / 1e9,
-                "memory, MB": row.any["memory"] / 1e6,
+                "multiply-adds, G": row.one["macs"] / 1e9,
+                "memory, MB": row.one["memory"] / 1e6,
             },
         )
         for row in rows

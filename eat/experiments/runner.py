@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import pandas as pd
-
 from eat.config import DataConfig, TrainConfig
+from eat.data.labels.table import vote_columns
 from eat.experiments.report import write_report
 from eat.experiments.results import Record, Results, describe_run, measure_run
 from eat.experiments.table import Configure, Experiment, Row, configs_of
@@ -43,8 +42,8 @@ def data_digest(data: DataConfig) -> str:
     splits = read_run_splits(TrainConfig(data=replace(data, val_fraction=0.0)))
     digest = hashlib.sha256()
     for split, table in splits.tables().items():
-        digest.update(split.encode())
-        digest.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
+        columns = ["image", "score", *vote_columns(table)]
+        digest.update(f"{split}\n{table[columns].to_csv(index=False)}".encode())
     return digest.hexdigest()
 
 
@@ -134,7 +133,7 @@ def reproduce(
     while waiting:
         job = waiting.popleft()
         try:
-            record = carry_out(experiment, job, results, command, say)
+            carry_out(experiment, job, results, command, say)
         except FileExistsError:  # back to it after the others
             waiting.append(job)
             busy += 1
@@ -143,10 +142,9 @@ def reproduce(
                 busy = 0
             continue
         busy = 0
-        recorded[job.key] = record
-        write_report(experiment, jobs_records(jobs, recorded), out, command)
-    recorded = results.read()
-    write_report(experiment, jobs_records(jobs, recorded), out, command)
+        recorded = results.read()
+        write_report(experiment, select(recorded, jobs), out, command)
+    write_report(experiment, select(recorded, jobs), out, command)
     return all(is_done(recorded.get(job.key)) for job in jobs)
 
 
@@ -155,12 +153,12 @@ def is_done(record: Record | None) -> bool:
     return record is not None and not record["failed"]
 
 
-def jobs_records(jobs: list[Job], recorded: Mapping[tuple[str, int, str], Record]) -> list[Record]:
+def select(recorded: Mapping[tuple[str, int, str], Record], jobs: list[Job]) -> list[Record]:
     """What is recorded of these runs, in their order."""
     return [recorded[job.key] for job in jobs if job.key in recorded]
 
 
-def carry_out(experiment: Experiment, job: Job, results: Results, command: str, say: Say) -> Record:
+def carry_out(experiment: Experiment, job: Job, results: Results, command: str, say: Say) -> None:
     """Train a run as far as it is not trained, measure it, and record it.
 
     Raises:
@@ -171,8 +169,8 @@ def carry_out(experiment: Experiment, job: Job, results: Results, command: str, 
     claim = FolderLock(folder, name=".claim")  # held until it is recorded, longer than the run's
     try:
         known = results.read().get(job.key)
-        if known is not None and is_done(known):  # by another process
-            return known
+        if is_done(known):  # by another process
+            return
         say(f"{experiment.where}: {row.name}, seed {config.run.seed}, in {folder}")
         record = describe_run(experiment, row, config, job.digest) | {"command": command}
         try:
@@ -186,6 +184,5 @@ def carry_out(experiment: Experiment, job: Job, results: Results, command: str, 
             record["failed"] = " ".join(str(error).split())  # as in the CSV
         if known is None or known["failed"] != record.get("failed"):
             results.add(record)
-        return results.read()[job.key]
     finally:
         claim.close()

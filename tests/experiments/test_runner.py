@@ -1,6 +1,7 @@
 """Rows and seeds as runs: trained once, recorded at once, and continued."""
 
 import csv
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ from conftest import small_run
 
 from eat.config import TrainConfig
 from eat.experiments import runner
-from eat.experiments.results import COLUMNS, Results
+from eat.experiments.results import COLUMNS, Results, measure_run
 from eat.experiments.runner import reproduce, run_digest
 from eat.experiments.table import Configure, Experiment, Published, Row
 from eat.system.stops import Interrupted, TrainingError
@@ -187,6 +188,16 @@ def test_a_run_that_another_process_is_at_is_awaited(
     monkeypatch.setattr(runner.time, "sleep", other_ends)
     assert bench() and bench.trained() == ["grid"]
     assert len(bench.records()) == 4
+
+
+def test_a_run_has_converged_where_it_comes_within_a_500th_of_its_best(bench: Bench) -> None:
+    run = next((bench.folder / "runs").iterdir())
+    line = json.loads((run / "metrics.jsonl").read_text()) | {"points": {"x": {"points": 0.25}}}
+    epochs = [line | {"epoch": e, "srcc": s} for e, s in enumerate((None, 0.6979, 0.6981, 0.7), 1)]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(epoch)}\n" for epoch in epochs))
+    found = measure_run(run)
+    assert (found["converged_epoch"], found["images_seen"]) == (3, 4 * 48)
+    assert found["point_spread"] == '{"x": 0.25}'
 
 
 def test_a_digest_tells_results_apart_and_not_places() -> None:
