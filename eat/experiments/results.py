@@ -120,7 +120,8 @@ def measure_run(folder: Path) -> Record:
     info = read_info(folder / "checkpoints" / "best.safetensors")
     epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     metric = info.config["run"]["metric"]
-    enough = max(e[metric] for e in epochs if e[metric] is not None) - CONVERGED
+    defined = [epoch for epoch in epochs if epoch[metric] is not None]
+    enough = max(epoch[metric] for epoch in defined) - CONVERGED
     health = epochs[result["best_epoch"] - 1].get("points") or {}
     spread = {name: round(block["points"], 4) for name, block in health.items()}
     return (
@@ -133,7 +134,7 @@ def measure_run(folder: Path) -> Record:
                 f"{k}:{v['fingerprint'][:16]}" for k, v in info.splits.items()
             ),
             "images_seen": info.splits["train"]["images"] * len(epochs),
-            "converged_epoch": next(e["epoch"] for e in epochs if (e[metric] or -1) >= enough),
+            "converged_epoch": next(e["epoch"] for e in defined if e[metric] >= enough),
             "point_spread": json.dumps(spread) if spread else None,
         }
     )
