@@ -5,29 +5,38 @@ The two ``.pth`` files that the authors published are read as well.
 
 import base64
 import json
-import math
 import reprlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
+from eat.data.labels.identity import ImageHashes
 from eat.data.registry import DATASETS
 from eat.data.scales import ScoreScale
 from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, WeightsError, create_model
 from eat.models.foreign import State
-from eat.models.weights import TRAINED_ON, EmptyWeights, is_finite, load_state, read_state
+from eat.models.limits import MAX_SIZE
+from eat.models.weights import (
+    TRAINED_ON,
+    EmptyWeights,
+    as_weight,
+    check_dtypes,
+    load_state,
+    read_state,
+    weights_file,
+)
 from eat.system.files import write_atomically
-from eat.system.typed import from_plain
+from eat.system.schema import check_range, typed
 
 FORMAT = 2  # of the description; raise it when an older version could not read a new one
 HEADER = "eat"  # key of our JSON in the safetensors header
-MAX_SIDE = 2**14  # pixels
+TRAINED_KEYS = (TRAINED_ON, f"{TRAINED_ON}_contents")  # of ImageHashes in the header
+MAX_SCORE = 1e9
 
 AVA_PIXELS = Preprocessing(size=224, train_resize=None, interpolation="bicubic", flip=True,
                            upright=False, decode="exact")  # fmt: skip
@@ -74,7 +83,7 @@ class CheckpointInfo:
     title: str
     scale: ScoreScale
     preprocessing: Preprocessing
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, dict[str, Any]] = field(default_factory=dict)
     epoch: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
     splits: dict[str, Any] = field(default_factory=dict)
@@ -82,44 +91,52 @@ class CheckpointInfo:
     released: bool = False
 
     def check(self) -> None:
-        """Refuse values that no image can be scored with.
+        """Refuse values that no image can be scored with. The model checks its own.
 
         Raises:
             ValueError: naming the value, what was found and what is expected.
         """
-        height, width = self.model.img_size
-        bounds = [
-            ("model.num_outputs", self.model.num_outputs, 1, 2**14),
-            ("model.img_size", min(height, width), 1, MAX_SIDE),
-            ("model.img_size", max(height, width), 1, MAX_SIDE),
-            ("preprocessing.size", self.preprocessing.size, 1, MAX_SIDE),
-            ("scale.low", self.scale.low, -math.inf, math.nextafter(self.scale.high, -math.inf)),
-            ("scale.high", self.scale.high, -math.inf, math.inf),
-            ("scale.positive_above", self.scale.positive_above, -math.inf, math.inf),
-            ("scale.num_votes", self.scale.num_votes, 0, 2**14),
+        side, scale = self.preprocessing.size, self.scale
+        bounds: list[tuple[str, float | None, float, float]] = [
+            ("preprocessing.size", side, 1, MAX_SIZE),
+            ("preprocessing.train_resize", self.preprocessing.train_resize, side, 4 * MAX_SIZE),
+            ("scale.low", scale.low, -MAX_SCORE, MAX_SCORE),
+            ("scale.high", scale.high, -MAX_SCORE, MAX_SCORE),
+            ("scale.positive_above", scale.positive_above, -MAX_SCORE, MAX_SCORE),
+            ("scale.num_votes", scale.num_votes, 0, 2**14),
+            ("scale.target_scale", scale.target_scale, 1 / MAX_SCORE, MAX_SCORE),
+            ("epoch", self.epoch, 0, 2**31),
         ]
-        for name, value, low, high in bounds:
-            if not (math.isfinite(value) and low <= value <= high):
-                raise ValueError(f"{name} is {value}: expected {low:g} to {high:g}")
-        if not 0 < self.scale.target_scale < math.inf:
-            raise ValueError(f"scale.target_scale is {self.scale.target_scale}: expected above 0")
+        for bound in bounds:
+            check_range(*bound)
+        if scale.low >= scale.high:
+            raise ValueError(f"scale.low is {scale.low}: expected less than high, {scale.high}")
+        if self.model.img_size != (side, side):
+            raise ValueError(
+                f"model.img_size is {self.model.img_size}: expected the {side} x {side} pixels of "
+                "preprocessing.size"
+            )
+        if not (self.title + self.dataset).isprintable():
+            raise ValueError("title and dataset hold characters that cannot be printed")
+        if self.released and self.dataset not in dict(RELEASED.values()):
+            raise ValueError(f"released is true, and dataset {self.dataset!r} none of the authors'")
 
 
 def save_checkpoint(
     path: str | Path,
     model: AestheticModel,
     info: CheckpointInfo,
-    trained_on: NDArray[np.int64] | None = None,
+    trained_on: ImageHashes | None = None,
 ) -> None:
     """Write weights and info to a safetensors file, completely or not at all.
 
-    ``trained_on`` are the ``identity_hashes`` of the training images, so that an evaluation can
-    tell which test images the model has seen.
+    ``trained_on`` are the training images, so that an evaluation can tell which test images the
+    model has seen.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     header = {"format": "pt", HEADER: json.dumps({"format": FORMAT} | asdict(info))}
-    if trained_on is not None:
-        header[TRAINED_ON] = base64.b64encode(trained_on.astype("<i8").tobytes()).decode()
+    for key, hashes in zip(TRAINED_KEYS, trained_on or (), strict=False):
+        header[key] = base64.b64encode(hashes.astype("<i8").tobytes()).decode()
     write_atomically(path, save(state, header))
 
 
@@ -129,27 +146,43 @@ def read_info(path: str | Path) -> CheckpointInfo:
     Raises:
         WeightsError: the file is absent, damaged, or a checkpoint neither of ours nor the authors'.
     """
-    header = _read_header(Path(path))
+    header = _read_header(path)
     return _released_info(read_state(path), path) if header is None else _parse(header, path)
 
 
-def read_trained_on(path: str | Path) -> NDArray[np.int64] | None:
-    """Read the training images of a checkpoint, as ``identity_hashes``; None if it has no list.
+def described_model(path: str | Path) -> ModelSpec | None:
+    """The model that one of our checkpoints describes; None for weights of others.
+
+    Raises:
+        WeightsError: the file is absent or damaged, or does not hold that model's weights.
+    """
+    header = _read_header(path) if Path(path).suffix == ".safetensors" else None
+    if header is None:
+        return None
+    info = _parse(header, path)
+    _check_shapes(_build(info, path).state_dict(), path)
+    return info.model
+
+
+def read_trained_on(path: str | Path) -> ImageHashes | None:
+    """Read the training images of a checkpoint; None if it has no list. Older ones have names only.
 
     Raises:
         WeightsError: the list is damaged.
     """
-    if _read_header(Path(path)) is None:
-        return None
-    with safe_open(path, framework="np") as file:
-        if TRAINED_ON in file.keys():
-            return file.get_tensor(TRAINED_ON)
-        text = (file.metadata() or {}).get(TRAINED_ON)
-    if text is None:
+    if _read_header(path) is None:
         return None
     try:
-        return np.frombuffer(base64.b64decode(text, validate=True), "<i8").astype(np.int64)
-    except ValueError as error:
+        with safe_open(path, framework="np") as file:
+            if TRAINED_ON in file.keys():
+                names = file.get_tensor(TRAINED_ON).astype(np.int64, casting="safe").ravel()
+                return ImageHashes(names, np.empty(0, np.int64))
+            metadata = file.metadata() or {}
+        if TRAINED_ON not in metadata:
+            return None
+        lists = [base64.b64decode(metadata.get(key, ""), validate=True) for key in TRAINED_KEYS]
+        return ImageHashes(*(np.frombuffer(one, "<i8").astype(np.int64) for one in lists))
+    except (ValueError, TypeError) as error:
         raise WeightsError(f"{path}: its list of training images is damaged ({error})") from error
 
 
@@ -162,48 +195,57 @@ def load_checkpoint(path: str | Path) -> tuple[AestheticModel, CheckpointInfo]:
         WeightsError: the file is absent, damaged or incomplete, holds weights that are not finite,
             or is a checkpoint neither of ours nor of the authors'.
     """
-    header = _read_header(Path(path))
+    header = _read_header(path)
     if header is None:
         state = read_state(path)
         info = _released_info(state, path)
-    else:
-        info, state = _parse(header, path), load_file(path)
-        state.pop(TRAINED_ON, None)
-    try:
-        with EmptyWeights():
-            model = info.model.build()
-    except Exception as error:  # on junk it fails with whatever it trips over
-        raise WeightsError(f"{path}: its model cannot be built: {_brief(error)}") from error
-    if header is None:
-        load_state(model, state, str(path))
-    else:
-        _fill(model, state, path)
+        model = _build(info, path)
+        report = load_state(model, state, str(path))
+        for name in report.left_out + report.resized:
+            raise WeightsError(
+                f"{path}: {name!r} is none of the weights that the authors published"
+            )
+        return model.eval(), info
+    info = _parse(header, path)
+    model = _build(info, path)
+    own = model.state_dict()
+    _check_shapes(own, path)
+    state = load_file(path)
+    state.pop(TRAINED_ON, None)
+    check_dtypes(state, str(path))
+    # Copies: tensors of a mapped file would change with it.
+    copies = {n: as_weight(state[n], own[n], n, str(path), copy=True) for n in own}
+    model.load_state_dict(copies, assign=True)
     return model.eval(), info
 
 
-def _fill(model: AestheticModel, state: State, path: str | Path) -> None:
-    """Load all of a model's weights, from a state dict that holds these and no others."""
-    own = model.state_dict()
-    for name in own:
-        if name not in state:
+def _build(info: CheckpointInfo, path: str | Path) -> AestheticModel:
+    """The model that a checkpoint describes, without weights."""
+    try:
+        with EmptyWeights():
+            return info.model.build()
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: its model cannot be built: {_brief(error)}") from error
+
+
+def _check_shapes(own: State, path: str | Path) -> None:
+    """Refuse a file that does not hold all of a model's weights, or holds others; reads none."""
+    with safe_open(path, framework="pt") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    shapes.pop(TRAINED_ON, None)
+    for name, value in own.items():
+        found, expected = shapes.pop(name, None), tuple(value.shape)
+        if found is None:
             raise WeightsError(f"{path}: incomplete: the weight {name!r} is missing")
-    for name, value in state.items():
-        if name not in own:
-            raise WeightsError(f"{path}: the weight {name!r} is none of its model's")
-        if value.shape != own[name].shape:
-            found, expected = tuple(value.shape), tuple(own[name].shape)
+        if found != expected:
             raise WeightsError(f"{path}: {name!r} has shape {found}: expected {expected}")
-        if not is_finite(value):
-            raise WeightsError(f"{path}: {name!r} holds values that are NaN or infinite")
-    # Copies: tensors of a mapped file would change with it.
-    copies = {name: value.to(own[name].dtype, copy=True) for name, value in state.items()}
-    model.load_state_dict(copies, assign=True)
+    for name in shapes:
+        raise WeightsError(f"{path}: the weight {name!r} is none of its model's")
 
 
-def _read_header(path: Path) -> dict[str, str] | None:
+def _read_header(path: str | Path) -> dict[str, str] | None:
     """The metadata of one of our checkpoints; None for a file of somebody else's."""
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
+    path = weights_file(path)
     try:
         with safe_open(path, framework="np") as file:
             header = file.metadata() or {}
@@ -228,7 +270,7 @@ def _parse(header: dict[str, str], path: str | Path) -> CheckpointInfo:
                 f"its format is {reprlib.repr(version)}, and this version of eat reads up to "
                 f"{FORMAT}: a newer one wrote it"
             )
-        info: CheckpointInfo = from_plain(CheckpointInfo, content)
+        info: CheckpointInfo = typed(CheckpointInfo, content, "")
         info.check()
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: its description cannot be read: {_brief(error)}") from error
@@ -256,16 +298,17 @@ def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
 def _released_info(state: State, path: str | Path) -> CheckpointInfo:
     """The description of one of the authors' checkpoints, recognised by its names and head."""
     head = state.get("cls_head.bias")
-    if head is None or len(head) not in RELEASED:
+    outputs = 0 if head is None or head.ndim != 1 else len(head)
+    if outputs not in RELEASED:
         names = f"its first names are {list(state)[:3]}"
-        found = names if head is None else f"its head has {len(head)} outputs"
+        found = names if head is None else f"its head has {outputs} outputs"
         raise WeightsError(
             f"{path}: weights without the description that our runs write into them, and neither "
             f"of the authors' two, whose cls_head has {' or '.join(map(str, RELEASED))} outputs "
             f"({found}); other weights start a run with --model.weights"
         )
-    dataset, pixels = RELEASED[len(head)]
-    model = ModelSpec("eat_base_released", len(head), (pixels.size, pixels.size))
+    dataset, pixels = RELEASED[outputs]
+    model = ModelSpec("eat_base_released", outputs, (pixels.size, pixels.size))
     spec = DATASETS[dataset]
     return CheckpointInfo(model, dataset, spec.title, spec.scale, pixels, released=True)
 

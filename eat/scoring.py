@@ -1,15 +1,16 @@
 """Photographs to scores."""
 
 import csv
+import hashlib
 import io
 import itertools
 import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from eat.data.scales import ScoreScale, rescale, to_scores
 from eat.data.transforms import ImageError, normalise
 from eat.models import AestheticModel
 from eat.system.device import DTYPES, autocast, check_compiler, pick_device
+from eat.system.files import append_line, cut_torn_line, finite, json_object, refuse_foreign
+from eat.system.stops import Interrupted, interruptible, number_of
+from eat.system.words import changes
 
 ONE_TO_TEN = ScoreScale(low=1, high=10, target_scale=10, positive_above=5.5)
 
@@ -86,6 +90,8 @@ class Scorer:
         self.precision = precision
         self.workers = workers or min(available_cores(), 16)
         self.batch_size = batch_size or (16 if self.device.type == "cuda" else 1)
+        self._given = {"precision": precision, "compile": compile, "scale": scale}
+        self.checkpoint = Path(checkpoint)
         model, self.info = load_checkpoint(checkpoint)
         self.scale = ONE_TO_TEN if scale == "ten" else self.info.scale
         model.use_own_points()
@@ -99,9 +105,18 @@ class Scorer:
         """Vote shares that the model predicts; 0 if it predicts a score alone."""
         return self.model.num_outputs if self.model.num_outputs > 1 else 0
 
+    def settings(self) -> dict[str, Any]:
+        """All that the digits of a score depend on, but for the machine."""
+        digest = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
+        device = {"device": self.device.type, "batch_size": self.batch_size}
+        return {"checkpoint": digest, **device, **self._given}
+
     def __call__(self, paths: str | Path | Iterable[str | Path]) -> Iterator[Score]:
         """Score files, folders and glob patterns, in order; unreadable files carry an error."""
-        files = find_images([paths] if isinstance(paths, str | Path) else paths)
+        return self.score_files(find_images([paths] if isinstance(paths, str | Path) else paths))
+
+    def score_files(self, files: Iterable[Path]) -> Iterator[Score]:
+        """Score image files, in order; unreadable ones carry an error."""
         ahead = 2 * max(self.batch_size, self.workers)
         decoded = read_ahead(self._decode, files, threads=self.workers, ahead=ahead)
         yield from self._scores(self._through_model(decoded))
@@ -226,3 +241,110 @@ def _csv_line(values: Iterable[str]) -> str:
     csv.writer(text).writerow(values)  # of the usual line end, for whose sake it quotes CR and LF
     line = text.getvalue().removesuffix("\r\n")
     return line.encode(errors="backslashreplace").decode()
+
+
+class PartialScores:
+    """The scores so far for a file that is under way. They outlive the process in FILE.partial.
+
+    Its first line holds the settings, and each further one a score, as JSON, in every digit.
+
+    Args:
+        out: FILE.
+        settings: of the scorer.
+        resume: go on from what is there.
+
+    Attributes:
+        done: images that are not to be scored again.
+
+    Raises:
+        ValueError: FILE is there and holds no scores; or FILE.partial is there and ``resume`` is
+            not set, or it is damaged or has other settings.
+        OSError: FILE.partial cannot be written.
+    """
+
+    def __init__(self, out: str | Path, settings: dict[str, Any], *, resume: bool = False) -> None:
+        refuse_foreign(out, b"image,score", b'{"image": "')
+        self.path = Path(f"{out}.partial")
+        if self.path.exists():
+            if not resume:
+                raise ValueError(
+                    f"{self.path} holds the scores of a call that was interrupted, or still runs: "
+                    "go on from them with --resume true, or delete it"
+                )
+            cut_torn_line(self.path)
+        else:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("xb").close()
+        if self.path.stat().st_size == 0:
+            append_line(self.path, json.dumps(settings))
+        if changed := changes(self._settings(), settings):
+            raise ValueError(
+                f"{self.path} holds scores with other settings: {changed}; take the same to go on, "
+                "or delete it"
+            )
+        self.done = {score.image for score in self}
+
+    def _settings(self) -> dict[str, Any]:
+        with self.path.open(encoding="ascii", errors="replace") as file:
+            try:
+                return json_object(file.readline())
+            except ValueError:
+                return {}
+
+    def __iter__(self) -> Iterator[Score]:
+        """The scores in the order in which they were added."""
+        seen: set[str] = set()
+        with self.path.open(encoding="ascii", errors="replace") as file:
+            next(file)
+            for number, line in enumerate(file, start=2):
+                score = _read_partial(line)
+                if score is None or score.image in seen:
+                    raise ValueError(
+                        f"{self.path}, line {number}: damaged; delete the file and score all again"
+                    )
+                seen.add(score.image)
+                yield score
+
+    def missing(self, files: Iterable[Path]) -> list[Path]:
+        """The files without a score here.
+
+        Raises:
+            ValueError: there are scores of other files.
+        """
+        names = {str(file): file for file in files}
+        others = self.done - names.keys()
+        if others:
+            raise ValueError(
+                f"{self.path} holds scores of {len(others)} images that are not among those given, "
+                f"such as {min(others)}: give the same images to go on, or delete it"
+            )
+        return [file for name, file in names.items() if name not in self.done]
+
+    def extend(self, scores: Iterable[Score]) -> None:
+        """Add scores as they come.
+
+        Raises:
+            Interrupted: by a signal, between two of them.
+        """
+        try:
+            for score in interruptible(scores):
+                append_line(self.path, json.dumps(finite(asdict(score))))
+                self.done.add(score.image)
+        except KeyboardInterrupt as stop:
+            raise Interrupted(
+                number_of(stop),
+                f"{len(self.done)} images; their scores are kept in {self.path}: continue "
+                "with --resume true",
+            ) from None
+
+
+def _read_partial(line: str) -> Score | None:
+    """The score that a line was made of; None for a line that was made of none."""
+    try:
+        row = json_object(line)
+        value = float("nan") if row["score"] is None else float(row["score"])
+        votes = tuple(map(float, row["votes"]))
+        score = Score(str(row["image"]), value, votes, str(row["error"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return score if finite(asdict(score)) == row else None

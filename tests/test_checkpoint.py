@@ -1,6 +1,7 @@
 """Checkpoints: what they say of themselves, wherever they are read, and what is refused."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,16 +20,20 @@ import eat
 from eat.checkpoint import (
     CheckpointInfo,
     ModelSpec,
+    described_model,
     load_checkpoint,
     read_info,
     read_trained_on,
     save_checkpoint,
 )
 from eat.cli import main
+from eat.config import TrainConfig
+from eat.data.labels.identity import ImageHashes
 from eat.data.registry import DATASETS
 from eat.data.scales import ScoreScale
 from eat.data.transforms import Preprocessing
 from eat.models import WeightsError
+from eat.training.trainer import train
 
 LEGACY = Path(__file__).parent / "fixtures" / "legacy"
 PERCENT = ScoreScale(low=0, high=100, target_scale=100, positive_above=50)
@@ -55,7 +60,8 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         score_quantiles=(20.0, 25.0, 30.0),
     )  # fmt: skip
     path = tmp_path_factory.mktemp("mine") / "model.safetensors"
-    save_checkpoint(path, model, info, np.array([-(2**63), 0, 2**63 - 1]))
+    trained_on = ImageHashes(np.array([-(2**63), 0, 2**63 - 1]), np.array([7]))
+    save_checkpoint(path, model, info, trained_on)
     return path
 
 
@@ -93,7 +99,7 @@ def test_a_checkpoint_of_version_0_1_scores_as_it_did(capsys: pytest.CaptureFixt
     assert (info.title, info.scale) == ("sample data", DATASETS["sample"].scale)
     assert (info.model.img_size, info.preprocessing.decode) == ((64, 64), "fast")
     assert info.epoch == 2 and info.config["optim"]["batch_size"] == 8 and not info.released
-    assert read_trained_on(checkpoint).shape == (24,)
+    assert read_trained_on(checkpoint).names.shape == (24,)
 
 
 def test_weights_and_description_come_back_as_they_were(mine: Path, tmp_path: Path) -> None:
@@ -105,7 +111,8 @@ def test_weights_and_description_come_back_as_they_were(mine: Path, tmp_path: Pa
     for one, other in zip(model.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(one, other)
     hashes = read_trained_on(tmp_path / "again.safetensors")
-    assert hashes.tolist() == [-(2**63), 0, 2**63 - 1] and hashes.dtype == np.int64
+    assert hashes.names.tolist() == [-(2**63), 0, 2**63 - 1] and hashes.names.dtype == np.int64
+    assert hashes.contents.tolist() == [7]
     save_checkpoint(tmp_path / "again.safetensors", model, info)
     assert read_trained_on(tmp_path / "again.safetensors") is None
 
@@ -171,19 +178,47 @@ def put(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (drop("model", "img_size"), "model.img_size is missing"),
         (drop("scale", "low"), "scale.low is missing"),
         (put("scale", "low", value="zero"), "scale.low is 'zero': expected float"),
-        (put("scale", "low", value=100), "scale.low is 100.0: expected"),
-        (put("scale", "high", value=float("nan")), "scale.low"),
+        (put("scale", "low", value=100), "scale.low is 100.0: expected less than high, 100.0"),
+        (put("scale", "high", value=float("nan")), "scale.high is nan: expected"),
         (put("scale", "high", value=float("inf")), "scale.high is inf: expected"),
         (put("scale", "positive_above", value=float("nan")), "scale.positive_above is nan"),
         (put("scale", "num_votes", value=-3), "scale.num_votes is -3: expected 0"),
-        (put("scale", "target_scale", value=0), "scale.target_scale is 0.0: expected above 0"),
-        (put("model", "num_outputs", value=0), "model.num_outputs is 0: expected 1"),
+        (put("scale", "target_scale", value=0), "scale.target_scale is 0.0: expected 1e-09"),
+        (put("model", "num_outputs", value=0), "cannot be built: num_outputs is 0: expected 1"),
         (put("model", "num_outputs", value=True), "model.num_outputs is True: expected int"),
         (put("model", "img_size", value=[64]), "model.img_size is [64]: expected tuple[int, int]"),
-        (put("model", "img_size", value=[10**9, 10**9]), "model.img_size is 1000000000: expected"),
+        (
+            put("model", "img_size", value=[10**9, 10**9]),
+            "model.img_size is (1000000000, 1000000000): expected the 64 x 64",
+        ),
         (put("model", "name", value="eat_nino"), "cannot be built: unknown model 'eat_nino'"),
         (put("model", "settings", value={"etta": 1}), "cannot be built: "),
         (put("model", "settings", value={"dims": "wide"}), "cannot be built: "),
+        (put("model", "settings", value={"heads": [0, 1, 1, 1]}), "heads is 0: expected 1 to 1024"),
+        (put("model", "settings", value={"heads": None}), "heads is None: expected Sequence[int]"),
+        (put("model", "settings", value={"stages": "LSLE"}), "stages is 'LSLE': expected Sequence"),
+        (put("model", "settings", value={"eta": [[[[[[[[0]]]]]]]]}), "eta is [[[[[[["),
+        (put("model", "settings", value={"mlp_ratio": 10**400}), "mlp_ratio is 1000"),
+        (
+            put("model", "settings", value={"stages": ["L" * 400_000, "L", "L", "L"]}),
+            "the number of blocks in stages is 400003: expected 1 to 256",
+        ),
+        (put("model", "settings", value={"dims": [160_000] * 4}), "dims is 160000: expected 1 to"),
+        (put("model", "settings", value={"dims": [16_384] * 4}), "ask for 2.6e+10 weights"),
+        (
+            put("model", "settings", value={"window_size": 32, "stages": ["L" * 50] * 4}),
+            "masks and indices",
+        ),
+        (
+            put("model", "settings", value=SMALL | {"dims": [64] * 4}),
+            "has shape (16, 3, 4, 4): expected",
+        ),
+        (put("epoch", value=-1), "epoch is -1: expected 0"),
+        (put("title", value="\ud800"), "title and dataset hold characters that cannot be printed"),
+        (put("released", value=True), "released is true, and dataset 'mine' none of the authors'"),
+        (put("config", value={"data": None}), "config.data is None: expected dict[str, Any]"),
+        (put("preprocessing", "size", value=10**9), "preprocessing.size is 1000000000: expected 1"),
+        (put("preprocessing", "train_resize", value=32), "train_resize is 32: expected 64 to"),
         (put("preprocessing", value=None), "preprocessing is None: expected Preprocessing"),
         (put("preprocessing", "decode", value="slow"), "preprocessing.decode is 'slow'"),
         (put("preprocessing", "size", value=0), "preprocessing.size is 0: expected 1"),
@@ -211,6 +246,29 @@ def test_a_description_that_cannot_be_used_is_one_error(
     assert err.count("\n") == 1 and len(err) < 600
 
 
+def test_a_model_is_compared_with_the_file_before_weights_are_read_or_made(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SMALL | {"dims": [4096] * 4}  # of 4 GB
+    path = rewritten(mine, tmp_path / "large.safetensors", put("model", "settings", value=settings))
+    for function in ("load_file", "as_weight"):
+        monkeypatch.setattr(eat.checkpoint, function, pytest.fail)
+    with pytest.raises(WeightsError, match=r"has shape \(16, 3, 4, 4\): expected \(4096, 3"):
+        load_checkpoint(path)
+
+
+def test_weights_to_start_from_say_that_a_newer_version_wrote_them(
+    mine: Path, tmp_path: Path
+) -> None:
+    model = described_model(mine)
+    assert model is not None and model.name == "eat_nano"
+    newer = rewritten(mine, tmp_path / "newer.safetensors", put("format", value=3))
+    with pytest.raises(WeightsError, match="reads up to 2: a newer one wrote it"):
+        described_model(newer)
+    save_file(load_file(mine), tmp_path / "bare.safetensors")
+    assert described_model(tmp_path / "bare.safetensors") is None
+
+
 def spoil(weights: dict[str, torch.Tensor]) -> None:
     weights["norm.weight"][3] = float("inf")
 
@@ -231,7 +289,11 @@ def spoil(weights: dict[str, torch.Tensor]) -> None:
             lambda weights: weights.update({"head.bias": torch.zeros(2)}),
             "'head.bias' has shape (2,): expected (1,)",
         ),
-        (spoil, "'norm.weight' holds values that are NaN or infinite"),
+        (
+            lambda weights: weights.update({"head.bias": weights["head.bias"].int()}),
+            "'head.bias' is of torch.int32: expected floating point",
+        ),
+        (spoil, "'norm.weight' holds NaN or infinite values"),
     ],
 )
 @pytest.mark.parametrize("command", [["score", "x.jpg", "--checkpoint"], ["evaluate"]])
@@ -248,12 +310,37 @@ def test_weights_that_are_incomplete_or_not_finite_are_refused_by_name(
     assert f"{path}: {reason}" in capsys.readouterr().err.replace("incomplete: ", "")
 
 
+def test_a_run_does_not_start_from_an_incomplete_checkpoint(
+    mine: Path, tmp_path: Path, config: TrainConfig
+) -> None:
+    path = rewritten(mine, tmp_path / "part.safetensors", weigh=lambda w: w.pop("head.weight"))
+    config.model.weights = str(path)
+    with pytest.raises(WeightsError, match="incomplete: the weight 'head.weight' is missing"):
+        train(config)
+
+
 def test_a_damaged_list_of_training_images_is_named(mine: Path, tmp_path: Path) -> None:
     with safe_open(mine, framework="pt") as file:
         header = file.metadata() | {"trained_on": "AAA*"}
     save_file(load_file(mine), tmp_path / "odd.safetensors", header)
     with pytest.raises(WeightsError, match="its list of training images is damaged"):
         read_trained_on(tmp_path / "odd.safetensors")
+
+
+def test_a_list_of_training_images_of_fractions_is_named(mine: Path, tmp_path: Path) -> None:
+    odd = rewritten(
+        mine,
+        tmp_path / "odd.safetensors",
+        weigh=lambda weights: weights.update(trained_on=torch.rand(3)),
+    )
+    with pytest.raises(WeightsError, match="its list of training images is damaged"):
+        read_trained_on(odd)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(WeightsError, match="pipe.safetensors: a pipe, socket or device"):
+        load_checkpoint(tmp_path / "pipe.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 
@@ -91,6 +92,7 @@ def test_the_trial_command_of_a_search_is_a_run(name: str) -> None:
         (["--optim.lrr", "1"], r"--optim\.lrr.*\nDid you mean --optim\.lr\?"),
         (["--model.nam", "eat_tiny"], r"--model\.nam.*\nDid you mean --model\.name\?"),
         (["--optim.learning_rate", "1"], r"Did you mean --optim\.lr\?"),
+        (["--batch-size", "4"], r"Did you mean --optim\.batch_size\?"),
         (["--bs", "4"], r"Did you mean --optim\.batch_size\?"),
         (["--wd", "0.1"], r"Did you mean --optim\.weight_decay\?"),
         (["--pretrained", "dat.pth"], r"Did you mean --model\.weights\?"),
@@ -121,6 +123,24 @@ def test_a_wrong_option_is_named(
     assert re.search(message, capsys.readouterr().err)
 
 
+def test_a_config_that_is_no_regular_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "fifo", Path("/dev/zero")):
+        with pytest.raises(SystemExit):
+            parse_train(["--config", str(path)])
+        assert f"--config {path}: not a file, and no shipped config" in capsys.readouterr().err
+
+
+def test_long_values_are_cut_and_the_systems_errors_name_the_file_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["best", "x" * 5000]) == 2
+    error = capsys.readouterr().err
+    assert error.count("x") < 200 and "...xxx" in error and error.endswith(": File name too long\n")
+
+
 def test_a_wrong_key_in_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("optim:\n  batchsize: 4\n")
@@ -137,7 +157,14 @@ def test_a_wrong_key_in_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFi
         ("faults: abc", r"odd\.yaml: faults: found 'abc', expected a group of options"),
         ("run: {passes: 1}\noptim: abc", r"odd\.yaml: optim: found 'abc'"),
         ("faults: {images: '3x'}", r"--faults\.images: found '3x', expected a whole number"),
-        ("[" * 3000, r"odd\.yaml: maximum recursion depth"),
+        ("[" * 3000, r"odd\.yaml: nested too deeply"),
+        ("data: &a {x: *a}", r"odd\.yaml: line 1, column 14: found an alias: expected YAML"),
+        ("optim: {lr: 1, lr: 2}", r"odd\.yaml: line 1, column 16: found a key twice"),
+        ("optim:\n\tlr: 1", r"odd\.yaml: line 2, column 1: found character '\\t'"),
+        ("{5: 3}", r"odd\.yaml: line 1, column 2: found a key that is no text"),
+        ("? [1]\n: 2", r"odd\.yaml: line 1, column 3: found a key that is no text"),
+        ("a: \0", r"odd\.yaml: not a text file"),
+        ("#" * 2**21, r"odd\.yaml: no regular file of \d+ bytes at most"),
     ],
 )
 def test_an_odd_file_is_one_message(
@@ -179,6 +206,47 @@ def test_a_value_out_of_range_is_named(option: str, value: float) -> None:
         config.check()
 
 
+VALUES = [-1, 0, 1, 0.5, math.nan, math.inf, -math.inf, 10**400, 1e300, "", " ", "a\nb", "\0", True]
+VALUES += [
+    None,
+    [],
+    {},
+    "x" * 5000,
+    "9" * 5000,
+    "1e400",
+    "1_0",
+    "nan",
+    "${HOME}",
+    "!!int 3",
+    "a: b",
+]
+
+
+def test_every_value_of_every_option_is_taken_or_refused_by_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A few of the values for each option, others for the next: a parse takes its time."""
+    place = 0
+    for group, options in parse_train([]).to_dict().items():
+        for key in options:
+            place += 1
+            for value in VALUES[place % 10 :: 10]:
+                try:
+                    config = parse_train(["--data.labels=a", "--data.images=b"],
+                                         {f"{group}.{key}": value})  # fmt: skip
+                    config.check()
+                except ValueError as error:
+                    message = str(error)
+                except SystemExit:
+                    message = capsys.readouterr().err
+                else:
+                    taken = getattr(getattr(config, group), key)
+                    assert not isinstance(taken, float) or math.isfinite(taken), (key, value)
+                    continue
+                named = f"{group}.{key}" in message or key == "settings"
+                assert named and len(message) < 1000, (key, value, message)
+
+
 def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         parse_train(["--help"])
@@ -213,6 +281,10 @@ def test_an_unset_path_says_how_to_set_it(capsys: pytest.CaptureFixture[str]) ->
          "eat score: error: --format: found 'xml', expected csv or jsonl\n"),
         (["score", "x.jpg"], "eat score: error: missing: --checkpoint\n"),
         (["score", "x.jpg", "--checkpoint", "m", "--bs", "8"], "Did you mean --batch_size?"),
+        (["personalize", "--checkpoint", "m"],
+         "eat personalize: error: missing: --name, --labels, --images\n"),
+        (["evaluate", "m", "--checkpoint=n"], "eat evaluate: error: unrecognized arguments: n\n"),
+        (["evaluate", "--checkpoint=absent", "--bs", "8"], "Did you mean --batch_size?"),
         (["best"], "eat best: error: missing: experiment\n"),
     ],
 )  # fmt: skip

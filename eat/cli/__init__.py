@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from eat.cli.commands import COMMANDS, Command
-from eat.cli.errors import USAGE, guarded
+from eat.cli.errors import USAGE, guarded, one_message
 from eat.cli.parser import Parser
 from eat.cli.reproduce import reproduce_main
 from eat.cli.train import parse_train, train_main
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name not in helps:
         near = nearest(name, helps) or ", ".join(helps)
-        sys.stderr.write(f"eat: error: no command {name!r}; nearest: {near}\n")
+        sys.stderr.write(one_message(f"eat: error: no command {name!r}; nearest: {near}\n"))
         return USAGE
     prog = f"eat {name}"
     if name == "train":
@@ -65,6 +65,8 @@ def parse(prog: str, command: Command, argv: Sequence[str]) -> tuple[Any, Any]:
     kind = str | None if command.nargs == "?" else str
     parser.add_argument(name, type=kind, help=about, **given)
     parser.add_class_arguments(command.options)
+    if name == "checkpoint":  # every command takes a model by this option
+        argv = [word.removeprefix("--checkpoint=") for word in argv if word != "--checkpoint"]
     found = parser.parse_args(list(argv))
     options = {field.name: found[field.name] for field in fields(command.options)}
     return found[name], command.options(**options)

@@ -1,7 +1,7 @@
 """The commands but ``train``: a row each, and what it calls."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,21 +36,34 @@ def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
 
 def run_score(images: list[str], options: ScoreOptions) -> int:
     """Score photographs. Exit code 1 if some could not be scored."""
-    from eat.scoring import Score, Scorer, score_lines
+    from eat.data.photos import find_images
+    from eat.scoring import PartialScores, Score, Scorer, score_lines
 
     given = asdict(options)
-    form, out = given.pop("format"), given.pop("out")
+    form, out, resume = (given.pop(name) for name in ("format", "out", "resume"))
+    if resume and out is None:
+        raise ValueError("--resume goes on with a file: give the same --out as before")
     scorer = Scorer(**given)
     announce(scorer.info)
     failed: list[Score] = []
 
-    def watched() -> Iterator[Score]:
-        for score in interruptible(scorer(images)):
+    def watched(scores: Iterable[Score]) -> Iterator[Score]:
+        for score in scores:
             if score.error:
                 failed.append(score)
             yield score
 
-    write_lines(score_lines(watched(), scorer.num_votes, form), out)
+    def write(scores: Iterable[Score]) -> None:
+        write_lines(score_lines(watched(scores), scorer.num_votes, form), out)
+
+    files = find_images(images)
+    if out is None:
+        write(interruptible(scorer.score_files(files)))
+    else:
+        partial = PartialScores(out, scorer.settings(), resume=resume)
+        partial.extend(scorer.score_files(partial.missing(files)))
+        write(partial)
+        partial.path.unlink()
     for score in failed:
         sys.stderr.write(f"eat score: not scored: {score.error}\n")
     return FAILED if failed else 0
@@ -115,6 +128,8 @@ def run_sample(folder: str, options: SampleOptions) -> int:
 
     given = asdict(options)
     workers = given.pop("workers")
+    if workers < 0:
+        raise ValueError(f"workers is {workers}: expected at least 0")
     made = make_sample(folder, **given)
     print(made)
     if workers:
@@ -162,7 +177,7 @@ class Command:
 COMMANDS = {
     "evaluate": Command(
         "metrics of a checkpoint on labelled images",
-        ("checkpoint", "a run's checkpoint, or one of the authors' .pth files"),
+        ("checkpoint", "also as --checkpoint: of a run, or one of the authors' .pth files"),
         EvaluateOptions,
         run_evaluate,
         nargs="?",
@@ -182,7 +197,7 @@ COMMANDS = {
     ),
     "personalize": Command(
         "k-shot adaptation to single raters",
-        ("checkpoint", "the general model"),
+        ("checkpoint", "the general model, also as --checkpoint"),
         PersonalizeOptions,
         run_personalize,
     ),

@@ -1,17 +1,29 @@
 """Exit codes, and errors that end a command with one message."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 from eat.system.processes import is_main
-from eat.system.stops import Interrupted, TrainingError
+from eat.system.stops import Interrupted, TrainingError, number_of
 
 FAILED, USAGE = 1, 2  # some work could not be done; the call itself was wrong
 
 
+def one_message(error: Exception | str) -> str:
+    """An error's text: the system's with the file first, and long words cut."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return re.sub(r"\S{400,}", lambda word: f"{word[0][:100]}...{word[0][-40:]}", text)
+
+
 def guarded(run: Callable[[], int], prog: str) -> int:
     """Run a command; an error that the user can mend is one message and exit code 2."""
+    if isinstance(sys.stdout, TextIOWrapper):  # no file name ends a command by its letters
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = run()
         sys.stdout.flush()
@@ -21,12 +33,12 @@ def guarded(run: Callable[[], int], prog: str) -> int:
         return FAILED
     except (ValueError, OSError, TrainingError) as error:
         if is_main() or not isinstance(error, ValueError):  # wrong options are wrong in all
-            sys.stderr.write(f"{prog}: error: {error}\n")
+            sys.stderr.write(f"{prog}: error: {one_message(error)}\n")
         return USAGE
     except Interrupted as stop:
         if is_main():
             sys.stderr.write(f"{prog}: {stop}\n")
         return stop.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         sys.stderr.write(f"{prog}: interrupted\n")
-        return 130
+        return 128 + number_of(stop)

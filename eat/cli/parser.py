@@ -8,16 +8,16 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser
 
-from eat.cli.errors import USAGE
+from eat.cli.errors import USAGE, one_message
 from eat.config import TrainConfig
-from eat.config.files import find_config
+from eat.config.files import find_config, read_yaml
 from eat.config.legacy import is_legacy, translate
 from eat.system.processes import is_main
 from eat.system.words import nearest
 
 # How jsonargparse words what is wrong with an option, on the command line and in a file.
 UNKNOWN_OPTION = re.compile(
-    r"arguments: --([\w.]+)|Group '([\w.]+)' does not accept option '(\w+)'"
+    r"arguments: --([\w.-]+)|Group '([\w.]+)' does not accept option '(\w+)'"
     r"|Option '([\w.]+)' is not accepted"
 )
 WRONG_VALUE = re.compile(r'Parser key "([\w.]+)":.* value: (.*)', re.DOTALL)
@@ -33,15 +33,32 @@ SYNONYMS = {
     "pretrained": "weights",
     "num_workers": "workers",
     "num_epochs": "epochs",
+    "max_epochs": "epochs",
+    "img_size": "size",
+    "num_classes": "num_outputs",
+    "scheduler": "schedule",
+    "grad_clip": "clip_norm",
+    "amp": "precision",
+    "output_dir": "folder",
 }
 
 
 class Parser(ArgumentParser):
     """A parser whose errors are one paragraph, with the nearest valid option."""
 
+    def parse_args(self, args: Any = None, *rest: Any, **more: Any) -> Any:
+        """Parse; an integer that no float can hold is an error too, which jsonargparse raises."""
+        try:
+            return super().parse_args(args, *rest, **more)
+        except OverflowError:
+            named = re.search(r"--[\w.]+(?=[ =]\S*\d{309})", " ".join(args or []))
+            found = "found more than 308 digits, expected a number"
+            self.error(f"{named[0] if named else 'an option'}: {found}")
+
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Print the message, and what was probably meant, and exit with code 2."""
-        sys.stderr.write(f"{self.prog}: error: {self._plain(message)}{self._hint(message)}\n")
+        text = one_message(self._plain(message))
+        sys.stderr.write(f"{self.prog}: error: {text}{self._hint(message)}\n")
         sys.exit(USAGE)
 
     def _plain(self, message: str) -> str:
@@ -54,7 +71,9 @@ class Parser(ArgumentParser):
             return f"--{wrong[1]}: found {wrong[2].strip()[:200]!r}, expected {expected}"
         required = message.partition("arguments are required: ")[2].split(", ")
         names = [f"--{name}" if name in self._keys() else name for name in required]
-        return f"missing: {', '.join(names)}" if required != [""] else message.strip()
+        if required != [""]:
+            return f"missing: {', '.join(names)}"
+        return re.sub(r'Parser key "([\w.]+)":\s*', r"--\1: ", message.strip())
 
     def _keys(self) -> list[str]:
         """Names of the options, without their dashes."""
@@ -63,7 +82,7 @@ class Parser(ArgumentParser):
     def _hint(self, message: str) -> str:
         unknown = UNKNOWN_OPTION.search(message)
         if unknown:
-            name = ".".join(part for part in unknown.groups() if part)
+            name = ".".join(part for part in unknown.groups() if part).replace("-", "_")
             synonym = SYNONYMS.get(name.rpartition(".")[2])
             same = [key for key in self._keys() if key.rpartition(".")[2] == synonym]
             near = same[0] if same else nearest(name, self._keys())
@@ -100,10 +119,10 @@ class ConfigFile(ActionConfigFile):
         """Lay the file's options over those before it."""
         try:
             path = find_config(values)
-            content = yaml.safe_load(path.read_text()) or {}
+            content = read_yaml(path) or {}
             options = filled_groups(content)
-        except (ValueError, OSError, yaml.YAMLError, RecursionError) as error:
-            parser.error(f"--config {values}: {error}")
+        except (ValueError, OSError) as error:
+            parser.error(f"--config {values:.200}: {error}")
         if not options:
             return
         values = str(path)

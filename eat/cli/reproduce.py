@@ -24,8 +24,7 @@ QUICK = {"--optim.epochs": "2", "--optim.warmup_epochs": "0", "--data.workers": 
 
 def reproduce_main(argv: Sequence[str], prog: str = "eat reproduce") -> int:
     """Reproduce an experiment, or all, and return the exit code: 1 if rows failed."""
-    name, options = parse(argv, prog)
-    return guarded(lambda: run(name, options, run_options(argv), argv, prog), prog)
+    return guarded(lambda: run(*parse(argv, prog), run_options(argv), argv, prog), prog)
 
 
 def parse(argv: Sequence[str], prog: str) -> tuple[str | None, ReproduceOptions]:

@@ -78,12 +78,16 @@ def train_main(argv: Sequence[str] | None = None, prog: str = "main_nni.py") -> 
     """
     tuning.end_with_parent()
     keep_heap()
-    if world_size() > 1:
-        init_distributed(cpu=parse_train(argv, prog=prog).run.device == "cpu")
-    config = parse_train(argv, from_main(tuning.parameters), prog)
-    if tuning.in_experiment():  # a trial that nni starts again continues
-        config.run.folder, config.run.resume = tuning.trial_folder(), "auto"
-    code = guarded(lambda: run_train(config), prog)
+
+    def run() -> int:
+        if world_size() > 1:
+            init_distributed(cpu=parse_train(argv, prog=prog).run.device == "cpu")
+        config = parse_train(argv, from_main(tuning.parameters), prog)
+        if tuning.in_experiment():  # a trial that nni starts again continues
+            config.run.folder, config.run.resume = tuning.trial_folder(), "auto"
+        return run_train(config)
+
+    code = guarded(run, prog)
     exit_with_signal(code)
     return code
 
@@ -102,11 +106,12 @@ def run_train(config: TrainConfig) -> int:
         return 0
     import pandas as pd
 
-    draw_curves(folder, folder / "curves.png")
+    if (folder / "metrics.jsonl").read_text():  # of a finished run, it may be lost
+        draw_curves(folder, folder / "curves.png")
+        print(f"curves       {folder / 'curves.png'}, or tensorboard --logdir {folder / 'curves'}")
     animate(folder / "points", folder / "points.gif")
     draw_predictions(pd.read_csv(folder / "predictions.csv"), folder / "predictions.png")
     print("SRCC {srcc:.4f}  PLCC {plcc:.4f}  accuracy {accuracy:.4f}".format(**metrics))
     print(f"checkpoint   {folder / 'checkpoints' / 'best.safetensors'}")
-    print(f"curves       {folder / 'curves.png'}, or tensorboard --logdir {folder / 'curves'}")
     print(f"predictions  {folder / 'predictions.csv'}, {folder / 'predictions.png'}")
     return 0

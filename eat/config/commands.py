@@ -21,7 +21,9 @@ class ScoreOptions:
             in bf16 with 8 images a pass.
         scale: ten maps scores to 1..10; own leaves them on the scale that the model learnt.
         format: CSV, or one JSON object a line.
-        out: file to write; null prints.
+        out: file to write, complete or not at all; null prints. The scores so far lie in
+            OUT.partial, also after an interruption.
+        resume: go on from OUT.partial, if it is there.
     """
 
     checkpoint: str
@@ -33,6 +35,7 @@ class ScoreOptions:
     scale: Literal["ten", "own"] = "ten"
     format: Literal["csv", "jsonl"] = "csv"
     out: str | None = None
+    resume: bool = False
 
 
 @dataclass
@@ -131,6 +134,8 @@ class PersonalizeOptions:
         name: data set of the ratings.
         labels: file of single ratings, or the folder with the published one.
         images: image folder.
+        low: lowest score of the data set `table`; null takes 1.
+        high: highest score of the data set `table`; null takes 10.
         shots: rated images that adapt the model, k.
         repeats: draws for each worker.
         test_workers: list of ids, or a file with one; null takes the workers marked as test.
@@ -157,6 +162,8 @@ class PersonalizeOptions:
     name: str
     labels: str
     images: str
+    low: float | None = None
+    high: float | None = None
     shots: int = 10
     repeats: int = 10
     test_workers: list[str] | str | None = None
@@ -200,8 +207,8 @@ class SampleOptions:
 
     Attributes:
         train: training images, 1..400,000.
-        test: test images, at least 1.
-        size: longer side of an image in pixels, at least 32.
+        test: test images, 1..400,000.
+        size: longer side of an image in pixels, 32..4096.
         seed: 0 or more; the two splits are independent streams of it.
         overwrite: replace a sample with other settings, and the workers in it.
         workers: raters with tastes of their own, in FLICKR-AES's layout; 0 for none.

@@ -1,5 +1,6 @@
 """The options of a training run, with their defaults. YAML, command line and nni fill these."""
 
+import reprlib
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -190,10 +191,17 @@ class TrainConfig:
         Raises:
             ValueError: naming the option, what was found and what is expected.
         """
+        for group, options in self.to_dict().items():
+            for key, value in options.items():
+                if isinstance(value, str) and not (value.strip() and value.isprintable()):
+                    found = reprlib.repr(value)
+                    raise ValueError(f"{group}.{key} is {found}: expected text, or null for none")
         for option in ("data.labels", "data.images"):
             if not getattr(self.data, option.removeprefix("data.")):
                 raise ValueError(f"{option} is not set: give a path, as in --{option} PATH")
         bounds: list[tuple[str, float | None, float, float]] = [
+            ("data.low", self.data.low, -1e30, 1e30),
+            ("data.high", self.data.high, -1e30, 1e30),
             ("data.val_fraction", self.data.val_fraction, 0, 0.999),
             ("data.workers", self.data.workers, 0, 1024),
             ("data.size", self.data.size, 64, 1e5),
@@ -221,4 +229,5 @@ class TrainConfig:
         ]
         for option, value, low, high in bounds:
             if value is not None and not low <= value <= high:
-                raise ValueError(f"{option} is {value}: expected {low:.10g} to {high:.10g}")
+                found = reprlib.repr(value)
+                raise ValueError(f"{option} is {found}: expected {low:.10g} to {high:.10g}")

@@ -13,12 +13,18 @@ import pandas as pd
 from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
-from eat.data.labels.table import LabelError
-from eat.data.transforms import read_image
-from eat.system.files import write_atomically
+from eat.data.labels.table import LabelError, cut
+from eat.data.transforms import MOST_BYTES, read_image
+from eat.system.files import regular, write_atomically
 from eat.system.pool import unordered
 
 NUMBERS = ("bytes", "mtime_ns", "width", "height")
+KINDS = {
+    "missing": "labels without a file",
+    "empty": "files of 0 bytes",
+    "not an image": "files that are no image",
+    "damaged": "truncated or broken images",
+}
 CHUNK = 64  # files a task: enough to hide what handing one over costs
 
 
@@ -51,7 +57,7 @@ def check_file(folder: str, image: str) -> Check:
     path = Path(folder, image)
     try:
         status = path.stat()
-        content = path.read_bytes()
+        content = regular(path, MOST_BYTES).read_bytes()
     except OSError as error:
         problem = "missing" if isinstance(error, FileNotFoundError) else "damaged"
         return Check(image, -1, -1, problem=problem)
@@ -60,6 +66,7 @@ def check_file(folder: str, image: str) -> Check:
         check.problem = "empty"
         return check
     check.digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    del content  # before the pixels need memory
     try:
         check.width, check.height = read_image(path, upright=False).size
     except Exception as error:  # whatever a decoder raises, one file must not end the check
@@ -118,14 +125,16 @@ def read_checks(journal: Path) -> pd.DataFrame:
         LabelError: other lines are damaged.
     """
     names = [f.name for f in fields(Check)]
-    text = journal.read_text() if journal.exists() else ""
-    lines = io.StringIO(text[: text.rfind("\n") + 1] or ",".join(names) + "\n")
     kinds = dict.fromkeys(names, "str") | dict.fromkeys(NUMBERS, "int64")
     try:
+        text = regular(journal).read_text() if journal.exists() else ""
+        lines = io.StringIO(text[: text.rfind("\n") + 1] or ",".join(names) + "\n")
         table = pd.read_csv(lines, dtype=kinds, keep_default_na=False)
-    except ValueError as error:
+        if list(table) != names or not table["problem"].isin(["", *KINDS]).all():
+            raise ValueError(f"expected {', '.join(names)}, the last of {', '.join(KINDS)}")
+    except (ValueError, OverflowError) as error:
         raise LabelError(
-            f"{journal}: damaged ({error}); remove it, and all images are checked again"
+            f"{journal}: damaged ({cut(error)}); remove it, and all images are checked again"
         ) from error
     return table.drop_duplicates("image", keep="last")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+IMAGES = f"*{{{','.join(sorted(SUFFIXES))}}}"  # all of these, as a pattern of the shell
 T = TypeVar("T")
 
 
@@ -16,13 +17,15 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """List files, folders (searched through, in name order) and glob patterns as files.
 
     A file that is named is taken whatever its suffix; in folders only image suffixes count. No file
-    comes twice. A path or pattern that matches nothing is kept, to be reported as missing.
+    comes twice. What matches nothing is kept, to be reported as missing: a path, a pattern, or a
+    folder without images as a pattern. So is what has an image suffix and is no file, such as a
+    pipe or a dead link.
     """
     found: dict[Path, None] = {}
     for given in paths:
         path = Path(given)
-        if os.path.isdir(path):
-            found.update(dict.fromkeys(sorted(map(Path, _images_below(path)))))
+        if os.path.isdir(given):
+            found.update(dict.fromkeys(sorted(map(Path, _images_below(path))) or [path / IMAGES]))
         elif not glob.has_magic(str(given)) or os.path.lexists(path):
             found[path] = None
         else:
@@ -32,25 +35,13 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def _images_below(folder: str | Path) -> Iterator[str]:
-    """Files with an image suffix, by what the listing says of them: only links are looked up."""
-    try:
-        entries = os.scandir(folder)
-    except PermissionError:
-        return
-    with entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _images_below(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and _may_be_file(entry):
-                yield entry.path
-
-
-def _may_be_file(entry: os.DirEntry[str]) -> bool:
-    """True for a file, and for a link that cannot be followed, to be reported as unread."""
-    try:
-        return entry.is_file()
-    except OSError:  # a link to itself
-        return True
+    """What has an image suffix, by what the listings say of it: only links are looked up."""
+    unlisted: list[OSError] = []
+    for root, _, names in os.walk(folder, onerror=unlisted.append):
+        for name in names:
+            if os.path.splitext(name)[1].lower() in SUFFIXES:
+                yield os.path.join(root, name)
+    yield from (os.path.join(error.filename, IMAGES) for error in unlisted)
 
 
 def read_ahead(

@@ -10,21 +10,15 @@ import pandas as pd
 
 from eat.config.commands import PrepareOptions
 from eat.data.cache import RESIZING, cache_path, make_cache
-from eat.data.checks import check_files, list_files, read_checks, repeated
+from eat.data.checks import KINDS, check_files, list_files, read_checks, repeated
 from eat.data.labels.identity import fingerprint
-from eat.data.labels.reading import PREPARED, read_labels
-from eat.data.labels.table import LabelError, LabelWarning
+from eat.data.labels.reading import PREPARED, Prepared, read_labels
+from eat.data.labels.table import LabelError, LabelWarning, quote
 from eat.data.registry import DatasetSpec, find_dataset
 from eat.data.transforms import Preprocessing
 from eat.system.files import write_atomically
 
 SMALL = 64  # pixels; the models take no smaller side
-KINDS = {
-    "missing": "labels without a file",
-    "empty": "files of 0 bytes",
-    "not an image": "files that are no image",
-    "damaged": "truncated or broken images",
-}
 
 
 @dataclass
@@ -83,15 +77,13 @@ class Report:
         found[f"images with a side under {SMALL} pixels"] = self.small
         found["files without a label"] = self.unlabelled
         for title, names in found.items():
-            examples = f": {', '.join(names[:3])}" + (", ..." if len(names) > 3 else "")
-            lines.append(f"  {len(names):>7} {title}{examples if names else ''}")
+            lines.append(f"  {len(names):>7} {title}{': ' if names else ''}{quote(names)}")
         lines += [f"  warning: {text}" for text in self.warnings]
         cleaned = f"cleaned labels in {self.out}: train with --data.labels {self.out}"
         none = "no cleaned labels: mend the files, or go on without them by --leave_out true"
         lines.append(cleaned if self.cleaned else none)
         lines += [*self.caches, f"full report in {self.out}/report.json"]
-        # Names that are not UTF-8 cannot be printed as they are.
-        return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
+        return "\n".join(lines)
 
 
 def prepare(name: str, options: PrepareOptions) -> Report:
@@ -203,13 +195,15 @@ def _write_table(
 ) -> None:
     """Write the cleaned labels, then the note that makes the folder one of prepared labels."""
     write_atomically(folder / "labels.csv", table.to_csv(index=False).encode())
-    numeric = {c: str(table[c].dtype) for c in table if pd.api.types.is_numeric_dtype(table[c])}
-    note = {
-        "dataset": dataset.name,
-        "bounds": [dataset.low, dataset.high],
-        "images": images,
-        "numeric": numeric,
-        "fingerprint": fingerprint(table),
-        "left_out": broken,
+    numeric = {
+        str(c): str(table[c].dtype) for c in table if pd.api.types.is_numeric_dtype(table[c])
     }
-    write_atomically(folder / PREPARED, json.dumps(note, indent=2).encode())
+    note = Prepared(
+        dataset=dataset.name,
+        images=images,
+        numeric=numeric,
+        fingerprint=fingerprint(table),
+        left_out=broken,
+        bounds=(dataset.low, dataset.high),
+    )
+    write_atomically(folder / PREPARED, json.dumps(asdict(note), indent=2).encode())

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+PLAIN = "(of eat prepare and eat evaluate: --low and --high)"  # names of the bounds, for messages
+
 
 @dataclass(frozen=True)
 class DatasetSpec:
@@ -163,13 +165,13 @@ def find_dataset(name: str, low: float | None = None, high: float | None = None)
     if name != "table":
         raise ValueError(
             f"low and high are for the data set 'table': scores of {spec.title} are "
-            f"{spec.low:g} to {spec.high:g}; leave --data.low and --data.high out"
+            f"{spec.low:g} to {spec.high:g}; leave --data.low and --data.high out {PLAIN}"
         )
     low, high = spec.low if low is None else low, spec.high if high is None else high
     if not (math.isfinite(low) and math.isfinite(high) and low < high and high > 0):
         raise ValueError(
             f"low is {low} and high is {high}: expected numbers with low below high, and high "
-            "above 0; give --data.low and --data.high"
+            f"above 0; give --data.low and --data.high {PLAIN}"
         )
     return replace(
         spec,

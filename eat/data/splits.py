@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from eat.data.labels.reading import read_labels
-from eat.data.labels.table import LabelError
+from eat.data.labels.table import LabelError, quote
 from eat.data.registry import DatasetSpec, find_dataset
 
 
@@ -84,12 +84,12 @@ def with_images(
         if (folder / parent).is_dir():
             prefix = "" if parent == "." else f"{parent}/"
             present.update(f"{prefix}{entry.name}" for entry in (folder / parent).iterdir())
-    here = names.isin(present)
+    here = names.map(present.__contains__)  # isin fails at a file name that is not UTF-8
     absent = names[~here].tolist()
     if absent and missing != "leave_out":
         raise LabelError(
             f"{folder}: {len(absent)} of {len(table)} labelled images are not there, such as "
-            f"{', '.join(absent[:3])}; give the right --data.images, or leave them out with "
+            f"{quote(absent)}; give the right --data.images, or leave them out with "
             "--data.missing leave_out"
         )
     if not here.any():

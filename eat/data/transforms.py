@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from eat.system.files import GB, regular
+
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MOST_BYTES = 1 * GB  # of a file; PIL itself refuses more than 179 megapixels
 LARGE = 32 * 2**20  # bytes of pixels, of a photograph of 11 megapixels
 _thread = threading.local()
 
@@ -39,23 +42,49 @@ def read_image(path: str | Path, *, upright: bool) -> Image.Image:
     """Decode a photograph of any format that PIL reads as RGB, turned by EXIF if ``upright``.
 
     Raises:
-        ImageError: the file is missing, empty, truncated or no image.
+        ImageError: the file is missing, empty, truncated, no image, or of an undefined range.
     """
-    path = Path(path)
     try:
-        with Image.open(path) as file:
+        path = regular(path, MOST_BYTES)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise ImageError(f"{path}: no such file" if missing else str(error)) from error
+    try:
+        # Not by its name: PIL would map raw pixels, misread them if turned, and die if cut short.
+        with path.open("rb") as content, Image.open(content) as file:
             file.load()
-            image = ImageOps.exif_transpose(file) if upright else file
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: no such file") from error
+            if upright:
+                ImageOps.exif_transpose(file, in_place=True)
+            return _as_bytes(file).convert("RGB")
     except UnidentifiedImageError as error:
         kind = "an empty file" if path.stat().st_size == 0 else "not an image that PIL can read"
         raise ImageError(f"{path}: {kind}") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, RangeError) as error:
         raise ImageError(f"{path}: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{path}: damaged or truncated ({error})") from error
+
+
+class RangeError(ValueError):
+    """Pixels of which nobody can tell what is black and what is white."""
+
+
+def _as_bytes(image: Image.Image) -> Image.Image:
+    """16-bit grey by its high bytes, as PIL reads 16-bit colours; PIL would clip it to white.
+
+    Raises:
+        RangeError: pixels are floats or of 32 bits, or 16 bits that the file uses in another way.
+    """
+    if not image.mode.startswith(("I", "F")):
+        return image
+    sixteen = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
+    tags = getattr(image, "tag_v2", {})  # of a TIFF: bits, and whether 0 is black
+    if not sixteen or tags.get(258, (16,)) != (16,) or tags.get(262, 1) != 1:
+        raise RangeError(
+            f"grey of mode {image.mode} without a defined range: expected 8 or 16 bits with 0 for "
+            "black; convert it"
+        )
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def read_jpeg(path: str | Path, *, upright: bool) -> NDArray[np.uint8] | None:
@@ -67,7 +96,7 @@ def read_jpeg(path: str | Path, *, upright: bool) -> NDArray[np.uint8] | None:
         turned, a huge one, and whatever libjpeg warns of.
     """
     try:
-        content = Path(path).read_bytes()
+        content = regular(path, MOST_BYTES).read_bytes()
         if content[:2] != b"\xff\xd8" or (upright and _may_be_turned(content)):
             return None
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)

@@ -7,9 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint, read_trained_on
+from eat.config import DataConfig, TrainConfig
 from eat.config.commands import EvaluateOptions
+from eat.config.legacy import translate
 from eat.data.dataset import targets
-from eat.data.labels.identity import fingerprint, identity_hashes
+from eat.data.labels.identity import ImageHashes, fingerprint, hash_images
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError
 from eat.data.loading import make_loader, rows_in_order
@@ -21,6 +23,7 @@ from eat.evaluation.report import Evaluation, seen_note, with_bounds
 from eat.evaluation.slices import slice_metrics
 from eat.models import AestheticModel, WeightsError
 from eat.system.device import pick_device
+from eat.system.schema import typed
 
 
 def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions) -> Evaluation:
@@ -55,7 +58,8 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
     split, table = _chosen(splits, options)
     notes = []
     if split != "train":
-        notes += _image_notes(table, splits.dataset, info, _trained_on(path, info, options))
+        trained_on = _trained_on(path, info, options)
+        notes += _image_notes(table, images, splits.dataset, info, trained_on)
     notes += _score_notes(model, info, options, splits.dataset)
     outputs = _outputs(model, info, options, table, images)
     scales = splits.dataset.scale, info.scale
@@ -82,31 +86,59 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
     )
 
 
+def run_config(path: Path, info: CheckpointInfo) -> TrainConfig:
+    """The options of the run that wrote a checkpoint.
+
+    Raises:
+        WeightsError: the checkpoint holds something else in their place.
+    """
+    try:
+        config: TrainConfig = typed(TrainConfig, translate(info.config), "config")
+        return config
+    except ValueError as error:
+        raise WeightsError(f"{path}: the options of its run cannot be read: {error}") from error
+
+
+def _lies_in_its_run(path: Path, folder: str | None) -> bool:
+    """Whether a checkpoint lies where its run wrote it, and so was not got from elsewhere."""
+    here = path.resolve().parent
+    return here == (Path(folder or f"runs/{here.parent.name}") / "checkpoints").resolve()
+
+
 def _splits(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> tuple[Splits, str]:
     """The label tables and the image folder: those of the options, else those of the run."""
-    run = info.config.get("data", {})
-    own = {} if options.labels else run  # how the run read and split its labels
-    labels, images = options.labels or own.get("labels"), options.images or run.get("images")
+    config = run_config(path, info)
+    run, own = config.data, DataConfig() if options.labels else config.data
+    labels, images = options.labels or own.labels, options.images or run.images
     if not labels or not images:
         raise LabelError(f"{path}: names no labels and images of its own; give --labels, --images")
+    if not (options.labels and options.images) and not _lies_in_its_run(path, config.run.folder):
+        folder = repr(config.run.folder)[:300] if config.run.folder else "a folder in runs/"
+        raise LabelError(
+            f"{path}: does not lie where its run wrote it, {folder} seen from where that was "
+            "started, and so the labels and images that it names are not opened; give --labels and "
+            "--images"
+        )
+    if not options.labels:
+        config.check()
     name = options.name or info.dataset
     if name == info.dataset and name not in DATASETS:
         raise LabelError(
             f"{path}: was trained on the data set {name!r}, which is not registered here; add it "
             "to eat.data.registry.DATASETS, or give the data set of the labels as --name"
         )
-    scale = run if name == info.dataset else {}  # other labels of the same data set share it
+    scale = run if name == info.dataset else DataConfig()  # its other labels share the scale
     splits = read_splits(
         name,
         labels,
         images,
-        test=options.test or own.get("test"),
-        val=own.get("val"),
-        val_fraction=own.get("val_fraction", 0.0),
-        missing=options.missing or run.get("missing", "error"),
-        seed=info.config["run"]["seed"] if own else 0,
-        low=scale.get("low") if options.low is None else options.low,
-        high=scale.get("high") if options.high is None else options.high,
+        test=options.test or own.test,
+        val=own.val,
+        val_fraction=own.val_fraction,
+        missing=options.missing or run.missing,
+        seed=config.run.seed,
+        low=scale.low if options.low is None else options.low,
+        high=scale.high if options.high is None else options.high,
     )
     return splits, images
 
@@ -144,9 +176,10 @@ def _outputs(
 
 def _image_notes(
     table: pd.DataFrame,
+    images: str,
     dataset: DatasetSpec,
     info: CheckpointInfo,
-    trained_on: NDArray[np.int64] | None,
+    trained_on: ImageHashes | None,
 ) -> list[str]:
     """Remarks on a test list: its size, and its images that the model was trained on."""
     notes = []
@@ -161,22 +194,20 @@ def _image_notes(
             f"({authors.split}); {authors.warning}"
         )
     if trained_on is not None:
-        notes.append(seen_note(table, trained_on, "test images"))
+        notes.append(seen_note(table, images, trained_on, "test images"))
     elif not info.released:
         notes.append("the checkpoint lists no training images; --trained_on LABELS compares")
     return notes
 
 
-def _trained_on(
-    path: Path, info: CheckpointInfo, options: EvaluateOptions
-) -> NDArray[np.int64] | None:
-    """``identity_hashes`` of the training images, as the options or the checkpoint list them."""
+def _trained_on(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> ImageHashes | None:
+    """The training images, as the options (by name) or the checkpoint list them."""
     if options.trained_on is None:
         return None if info.released else read_trained_on(path)
-    run = info.config.get("data", {})
-    table = read_labels(info.dataset, options.trained_on, low=run.get("low"), high=run.get("high"))
+    run = run_config(path, info).data
+    table = read_labels(info.dataset, options.trained_on, low=run.low, high=run.high)
     train = table[table["split"] == "train"]
-    return identity_hashes(train if len(train) else table)
+    return hash_images(train if len(train) else table)
 
 
 def _score_notes(

@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from eat.data.labels.identity import count_seen, identity_hashes
+from eat.data.labels.identity import ImageHashes, count_seen
 from eat.system.files import finite, write_atomically
 
 RATIO_NOTE = "ratio = SRCC / accuracy, as in the paper's tables; it is not an accuracy"
@@ -49,22 +47,27 @@ def with_bounds(
     return metrics | bounds
 
 
-def seen_note(table: pd.DataFrame, trained_on: NDArray[np.int64], images: str) -> str:
-    """A remark on the images of a table that have the file name of a training image.
+def seen_note(table: pd.DataFrame, folder: str | Path, trained_on: ImageHashes, images: str) -> str:
+    """A remark on the images of a table that a model has seen, or may have by their file names.
 
     Args:
         table: of images that should be new to the model.
-        trained_on: ``identity_hashes`` of the training images.
+        folder: of their files.
+        trained_on: the training images.
         images: the name of the table's images in the remark.
     """
-    seen, count = count_seen(table, trained_on), len(identity_hashes(table))
-    if not seen:
-        return f"0 of {count} {images} were among the {len(trained_on)} trained on"
-    return (
-        f"WARNING: {seen} of {count} {images} have the file name of one of the {len(trained_on)} "
-        "training images; if they are the same photographs, these metrics do not tell how the "
-        "model generalises"
-    )
+    same, named = count_seen(table, folder, trained_on)
+    count, known = f"of {table['image'].nunique()} {images}", len(trained_on.names)
+    doubt = "these metrics do not tell how the model generalises"
+    notes = []
+    if same or not named:
+        note = f"{same} {count} were among the {known} trained on"
+        notes.append(f"WARNING: {note}: {doubt}" if same else note)
+    if named:
+        note = f"{named} {count} have the same file name as one of the {known} trained on"
+        unsure = f"WARNING: {note}; if they are the same photographs, {doubt}"
+        notes.append(f"{note}, and other content" if len(trained_on.contents) else unsure)
+    return "; ".join(notes)
 
 
 def as_parquet(table: pd.DataFrame) -> bytes:

@@ -7,14 +7,14 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from eat.config import TrainConfig
-from eat.config.files import shipped_configs
+from eat.config.files import read_yaml, shipped_configs
 from eat.data.registry import DATASETS
-from eat.models import EAT, VARIANTS
-from eat.system.typed import from_plain
+from eat.models import EAT
+from eat.models.variants import find_variant
+from eat.system.schema import typed
 from eat.system.words import nearest
+from eat.training.setup import resolve_model
 
 # Options of a run, given those, by dotted name, that win over all others.
 Configure = Callable[[Mapping[str, Any]], TrainConfig]
@@ -134,9 +134,13 @@ class Experiment:
 
 
 def variant_settings(name: str) -> dict[str, Any]:
-    """Every keyword of ``EAT`` that a named model is built with."""
+    """Every keyword of ``EAT`` that a named model is built with.
+
+    Raises:
+        ValueError: there is no such model.
+    """
     defaults = {key: value.default for key, value in signature(EAT).parameters.items()}
-    return defaults | VARIANTS[name]
+    return defaults | find_variant(name)
 
 
 def full_settings(config: TrainConfig) -> dict[str, Any]:
@@ -162,9 +166,13 @@ def plain_settings(config: TrainConfig) -> TrainConfig:
 
 def configs_of(experiment: Experiment, configure: Configure) -> list[tuple[Row, TrainConfig]]:
     """The rows that fit the base model, each with the options of its run."""
-    base = configure({})
+    base = resolve_model(configure({}))
     found = [(row, row.differences(base)) for row in experiment.rows]
-    return [(row, plain_settings(configure(o))) for row, o in found if o is not None]
+    return [
+        (row, plain_settings(resolve_model(configure(options))))
+        for row, options in found
+        if options is not None
+    ]
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -174,12 +182,12 @@ def read_experiment(path: Path) -> Experiment:
         ValueError: naming the file and what is wrong in it.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path)
         if not isinstance(content, dict):
             raise ValueError(f"it holds {str(content)[:60]!r}: expected title, where, data, rows")
-        found: Experiment = from_plain(Experiment, content | {"name": path.stem})
+        found: Experiment = typed(Experiment, content | {"name": path.stem}, "")
         found.check()
-    except (ValueError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return found
 

@@ -1,5 +1,6 @@
 """The backbone: four stages of blocks, each block one of four attention kinds (spec: Figure 4)."""
 
+import reprlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from eat.models.attention import WindowAttention
 from eat.models.base import AestheticModel, Record
 from eat.models.deformable import DeformableAttention, InterestPoints
 from eat.models.kernels import Linear
+from eat.models.limits import MIN_SIZE, check_settings
 from eat.models.noise import DropPath, PerImageNoise, Subset
 
 BLOCK_LETTERS = {
@@ -19,9 +21,6 @@ BLOCK_LETTERS = {
     "D": "deformable attention on a uniform grid (DAT)",
     "E": "enhanced attention on interest points (EAT)",
 }
-
-
-MIN_SIZE = 64  # pixels
 
 
 class PatchConv(nn.Module):
@@ -171,32 +170,28 @@ class EAT(AestheticModel):
         softmax: bool | None = None,
     ) -> None:
         super().__init__()
-        if num_outputs < 1:
-            raise ValueError(f"num_outputs must be at least 1, got {num_outputs}")
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.img_size = (height, width)
-        if min(self.img_size) < MIN_SIZE:
-            raise ValueError(f"img_size must be at least {MIN_SIZE} pixels, got {img_size}")
         groups = groups or [max(1, count // 4) for count in heads]
         offset_kernels = offset_kernels or interest_kernels
-        per_stage = {
-            "stages": stages,
-            "dims": dims,
-            "heads": heads,
-            "groups": groups,
-            "interest_kernels": interest_kernels,
-            "offset_kernels": offset_kernels,
-            "grid_offset_kernels": grid_offset_kernels,
-        }
-        for name, values in per_stage.items():
-            if len(values) != 4:
-                raise ValueError(f"{name} needs one value for each of 4 stages, got {values!r}")
-        sizes = {"dims": dims, "heads": heads, "groups": groups, "window_size": [window_size]}
-        for name, numbers in sizes.items():
-            if min(numbers) < 1:
-                raise ValueError(f"{name} must be at least 1, got {min(numbers)}")
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f"drop_path_rate must lie in [0, 1), got {drop_path_rate}")
+        check_settings(
+            {
+                "num_outputs": num_outputs,
+                "img_size": self.img_size,
+                "stages": stages,
+                "dims": dims,
+                "heads": heads,
+                "groups": groups,
+                "window_size": window_size,
+                "interest_kernels": interest_kernels,
+                "offset_kernels": offset_kernels,
+                "grid_offset_kernels": grid_offset_kernels,
+                "range_factor": range_factor,
+                "grid_range_factor": grid_range_factor,
+                "mlp_ratio": mlp_ratio,
+                "drop_path_rate": drop_path_rate,
+            }
+        )
 
         def attention(
             letter: str, s: int, size: tuple[int, int]
@@ -239,8 +234,8 @@ class EAT(AestheticModel):
         unknown = sorted(set("".join(stages)) - set(BLOCK_LETTERS))
         if unknown or not all(stages):
             raise ValueError(
-                f"stages {tuple(stages)!r}: each needs at least one letter, and "
-                f"{unknown or 'none'} are unknown; letters: {BLOCK_LETTERS}"
+                f"stages {reprlib.repr(stages)}: each needs at least one letter, and "
+                f"{unknown[:4] or 'none'} are unknown; letters: {BLOCK_LETTERS}"
             )
         depth = sum(map(len, stages))
         drop_paths = iter([drop_path_rate * i / max(depth - 1, 1) for i in range(depth)])
@@ -326,7 +321,7 @@ class EAT(AestheticModel):
         return {name for name, _ in self.named_parameters() if name.endswith("bias_table")}
 
     def lr_factors(self, inputs: float) -> dict[str, float]:
-        factors = {}
+        factors: dict[str, float] = {}
         for name, module in self.named_modules():
             if isinstance(module, InterestPoints):
                 factor = min(1, inputs / module.conv.weight[0].numel())

@@ -156,7 +156,10 @@ class InterestPoints(nn.Module):
         moves = points.tanh()[:, None]
         if record is not None:
             record["moves"] = moves
-        return kept_grid(*moves.shape[2:4], moves) + moves / 2 if self.anchored else moves
+        if not self.anchored:
+            return moves
+        height, width = moves.shape[2:4]
+        return kept_grid(height, width, moves) + moves / 2
 
 
 class Offsets(nn.Module):

@@ -13,7 +13,13 @@ State = dict[str, Tensor]
 
 
 class WeightsError(ValueError):
-    """Weights that cannot be read, are not safe to read, or do not fit the model."""
+    """Weights that cannot be read, are not safe to read, or do not fit the model.
+
+    The message is cut, because the names that it quotes may be of any length.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= 1000 else f"{message[:1000]} ...")
 
 
 # One rule a line: pattern of a foreign name, and our name; None drops it.
@@ -25,7 +31,7 @@ RELEASE_RULES: list[Rule] = [
     (rf"patch_proj\.0\.{_WB}", r"patch_embed.conv.\1"),
     (rf"patch_proj\.1\.norm\.{_WB}", r"patch_embed.norm.\1"),
     (
-        rf"stages\.(\d)\.layer_norms\.(\d+)\.norm\.{_WB}",
+        rf"stages\.(\d)\.layer_norms\.(\d{{1,4}})\.norm\.{_WB}",
         lambda m: f"stages.{m[1]}.blocks.{int(m[2]) // 2}.norm{int(m[2]) % 2 + 1}.{m[3]}",
     ),
     (rf"{_ATTN}proj_qkv\.{_WB}", rf"{_OURS}qkv.\3"),
@@ -76,7 +82,7 @@ def rename(state: State, rules: list[Rule], source: str) -> tuple[State, dict[st
     """Translate foreign names: the weights under our names, and the foreign name of each.
 
     Raises:
-        WeightsError: a name matches no rule.
+        WeightsError: a name matches no rule, or two stand for the same weight.
     """
     weights: State = {}
     origin: dict[str, str] = {}
@@ -87,6 +93,9 @@ def rename(state: State, rules: list[Rule], source: str) -> tuple[State, dict[st
                 continue
             if ours is not None:
                 ours = ours(match) if callable(ours) else match.expand(ours)
+                if ours in weights:
+                    both = f"{origin[ours]!r} and {name!r}"
+                    raise WeightsError(f"{source}: {both} stand for the same weight")
                 weights[ours] = value
                 origin[ours] = name
             break

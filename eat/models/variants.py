@@ -1,9 +1,10 @@
 """Named models: one row each."""
 
-from typing import Any
+from typing import Any, get_type_hints
 
 from eat.models.backbone import EAT
 from eat.models.base import AestheticModel
+from eat.system.schema import typed
 from eat.system.words import nearest
 
 TINY = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24), "drop_path_rate": 0.2}
@@ -63,6 +64,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+def find_variant(name: str) -> dict[str, Any]:
+    """The settings of a named model.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name not in VARIANTS:
+        near = nearest(name, VARIANTS)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise ValueError(f"unknown model {name!r}; {hint}models: {', '.join(VARIANTS)}")
+    return VARIANTS[name]
+
+
 def create_model(
     name: str, num_outputs: int = 10, img_size: int | tuple[int, int] | None = None, **settings: Any
 ) -> AestheticModel:
@@ -75,13 +89,14 @@ def create_model(
         **settings: keywords of ``EAT`` that replace the variant's.
 
     Raises:
-        ValueError: the name is unknown, or a setting does not fit.
+        ValueError: the name is unknown, or a setting has another type, is out of range, or does not
+            fit another.
         TypeError: a setting is not one of ``EAT``'s.
     """
-    if name not in VARIANTS:
-        near = nearest(name, VARIANTS)
-        hint = f"did you mean {near!r}? " if near else ""
-        raise ValueError(f"unknown model {name!r}; {hint}models: {', '.join(VARIANTS)}")
+    variant = find_variant(name)
+    settings["num_outputs"] = num_outputs
     if img_size is not None:
         settings["img_size"] = img_size
-    return EAT(**(VARIANTS[name] | {"num_outputs": num_outputs} | settings))
+    kinds = get_type_hints(EAT.__init__)  # an unknown setting is left to EAT
+    checked = {n: typed(kinds[n], v, n) if n in kinds else v for n, v in settings.items()}
+    return EAT(**variant | checked)

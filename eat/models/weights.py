@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +18,20 @@ from torch.overrides import TorchFunctionMode
 
 from eat.models.base import AestheticModel
 from eat.models.foreign import State, WeightsError, convert, misfit
+from eat.system.files import regular
 
 TRAINED_ON = "trained_on"  # a list of images that older checkpoints hold beside the weights
+INTEGERS = "relative_position_index", "num_batches_tracked"  # of foreign files; none is loaded
+FLOATS = {
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
+    torch.float8_e5m2,
+}  # fmt: skip
+MAX_NUMBERS = 2**28  # of one weight
 
 # What fresh weights may stand in for: the head, and what one kind of attention has and another
 # lacks. The release's norm after a step down has no counterpart in Swin.
 OPTIONAL = re.compile(r"head\.|.*\.attn\.(interest|offset)\.|.*\.attn\.bias_table$")
+REPLACEABLE = re.compile(r"(head|.*\.attn\.(interest|offset))\.")  # only as a whole
 OPTIONAL_FROM_SWIN = re.compile(OPTIONAL.pattern + r"|.*\.downsample\.norm\.")
 
 
@@ -49,19 +58,31 @@ class LoadReport:
         )
 
 
+def weights_file(path: str | Path) -> Path:
+    """The path of a file that is safe to open.
+
+    Raises:
+        WeightsError: there is no such file, or it is a folder, pipe or device.
+    """
+    try:
+        return regular(path)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: no such file") from error
+    except OSError as error:
+        raise WeightsError(str(error)) from error
+
+
 def read_state(path: str | Path) -> State:
     """Read a safetensors or PyTorch file as a flat state dict, without running code from it.
 
     Raises:
         WeightsError: the file is absent, damaged, would run code, or holds no tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
+    path = weights_file(path)
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
-        except SafetensorError as error:
+            return unwrap(load_file(path), str(path))
+        except (SafetensorError, KeyError) as error:  # a type of numbers unknown to PyTorch
             raise WeightsError(f"{path}: truncated or not safetensors ({error})") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -88,12 +109,21 @@ def unwrap(content: object, source: str) -> State:
         raise WeightsError(f"{source}: expected a state dict, found {type(content).__name__}")
     for name, value in content.items():
         if not isinstance(name, str):
-            raise WeightsError(f"{source}: expected names of weights, found {name!r} as a key")
+            found = reprlib.repr(name)
+            raise WeightsError(f"{source}: expected names of weights, found {found} as a key")
         if not isinstance(value, Tensor):
             raise WeightsError(
                 f"{source}: expected tensors, found {type(value).__name__} under {name!r}"
             )
-    return {name.removeprefix("module."): value for name, value in content.items()}
+        if value.layout != torch.strided or value.is_meta:
+            raise WeightsError(f"{source}: {name!r} is sparse or has no data: save it dense")
+        if value.numel() > MAX_NUMBERS:
+            shape = tuple(value.shape)
+            raise WeightsError(f"{source}: {name!r} has shape {shape}, larger than any weight")
+    state = {name.removeprefix("module."): value for name, value in content.items()}
+    if len(state) < len(content):
+        raise WeightsError(f"{source}: holds weights twice, with and without the prefix 'module.'")
+    return state
 
 
 class EmptyWeights(TorchFunctionMode):
@@ -137,12 +167,34 @@ def _fit(name: str, value: Tensor, shape: torch.Size) -> Tensor | None:
     return resize_bias_table(value, shape) if name.endswith("bias_table") else None
 
 
-def is_finite(value: Tensor) -> bool:
-    """Whether a weight holds neither NaN nor infinite values."""
-    if not value.is_floating_point() or value.element_size() == 1:
-        return bool(value.isfinite().all())  # complex and 8-bit numbers have no extrema
+def _lacks_all(state: State, name: str) -> bool:
+    """Whether a state dict lacks the whole head or network that a weight is a part of."""
+    part = REPLACEABLE.match(name)
+    return part is not None and not any(other.startswith(part[0]) for other in state)
+
+
+def check_dtypes(state: State, source: str) -> None:
+    """Refuse weights that are integers, truth values or complex numbers.
+
+    Raises:
+        WeightsError: naming the first.
+    """
+    for name, value in state.items():
+        if value.dtype not in FLOATS and not name.endswith(INTEGERS):
+            raise WeightsError(f"{source}: {name!r} is of {value.dtype}: expected floating point")
+
+
+def as_weight(value: Tensor, like: Tensor, name: str, source: str, *, copy: bool) -> Tensor:
+    """A weight in the number format of the one that it replaces.
+
+    Raises:
+        WeightsError: it is not finite there.
+    """
+    value = value.to(like.dtype, copy=copy)
     # One pass without a mask as large as the weight; NaN comes out as both.
-    return not value.numel() or all(bound.isfinite() for bound in value.aminmax())
+    if value.numel() and not all(bound.isfinite() for bound in value.aminmax()):
+        raise WeightsError(f"{source}: {name!r} holds NaN or infinite values")
+    return value
 
 
 def load_weights(
@@ -152,7 +204,8 @@ def load_weights(
 
     Bias tables of another resolution are resized bicubically. A head of another width is left out,
     and so are offset and interest networks and bias tables that the model's profile shapes
-    otherwise. Nothing is changed if anything else does not fit.
+    otherwise. Nothing is changed if anything else does not fit, or if a part of weights of ours
+    is incomplete.
 
     Args:
         model: the model to fill. One built within ``EmptyWeights`` takes tensors as they are.
@@ -176,13 +229,13 @@ def load_weights(
 def load_state(model: AestheticModel, state: State, source: str) -> LoadReport:
     """``load_weights`` of a flat state dict, called ``source`` in messages."""
     state = {name: value for name, value in state.items() if name != TRAINED_ON}
-    for name, value in state.items():
-        if not is_finite(value):
-            raise WeightsError(f"{source}: {name!r} holds NaN or infinite values")
+    check_dtypes(state, source)
+    # Numbers of 8 bits are to be stored, and not to be calculated with.
+    state = {n: value.float() if value.element_size() == 1 else value for n, value in state.items()}
     kind, converted, origin = convert(state, model, source)
     report, own = LoadReport(source, kind), model.state_dict()
     optional = OPTIONAL_FROM_SWIN if kind == "timm Swin" else OPTIONAL
-    fitted: State = {}
+    ours, fitted = kind == "eat", State()
     for name, value in converted.items():
         want = own[name].shape if name in own else None
         changed = None if want is None else _fit(name, value, want)
@@ -190,13 +243,20 @@ def load_state(model: AestheticModel, state: State, source: str) -> LoadReport:
             fitted[name] = changed
             resized = value.shape != want and name.endswith("bias_table")
             (report.resized if resized else report.loaded).append(name)
-        elif optional.match(name):
+        elif optional.match(name) and (want is not None or not ours or _lacks_all(own, name)):
             report.left_out.append(origin[name])
         else:
             why = "which the model does not have" if want is None else f"expected {tuple(want)}"
             raise misfit(source, origin[name], value, why)
     report.missing = [name for name in own if name not in fitted]
-    needed = [n for n in report.missing if own[n].is_meta or not optional.match(n)]
+    # What ours lack, their model lacks as a whole; what it shapes otherwise is there in that shape.
+    needed = [
+        name
+        for name in report.missing
+        if own[name].is_meta
+        or not optional.match(name)
+        or (ours and name not in converted and not _lacks_all(converted, name))
+    ]
     if needed:
         raise WeightsError(
             f"{source}: another architecture, or part of one: {len(needed)} weights are missing, "
@@ -204,6 +264,9 @@ def load_state(model: AestheticModel, state: State, source: str) -> LoadReport:
         )
     empty = any(value.is_meta for value in own.values())
     # Copied where they are taken as they are: tensors of a mapped file would change with it.
-    fitted = {name: value.to(own[name].dtype, copy=empty) for name, value in fitted.items()}
+    fitted = {
+        name: as_weight(value, own[name], origin[name], source, copy=empty)
+        for name, value in fitted.items()
+    }
     model.load_state_dict(fitted, strict=False, assign=empty)
     return report

@@ -120,7 +120,8 @@ class Adapter:
         model.use_own_points()
         model.set_epoch(1, 1)  # the model's training is over: Eq. 9 leaves no rotation
         self.model = model.to(self.device)
-        self.source, self.target = info.scale, find_dataset(options.name).scale
+        dataset = find_dataset(options.name, options.low, options.high)
+        self.source, self.target = info.scale, dataset.scale
         side = round(info.preprocessing.size * 256 / 224)
         self.preprocessing = replace(info.preprocessing, train_resize=side, flip=True)
         head = list(model.get_submodule("head").parameters())

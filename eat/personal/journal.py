@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from eat.personal.report import WorkerResult
-from eat.system.files import append_line, finite, write_atomically
+from eat.system.files import append_line, cut_torn_line, finite, json_object, write_atomically
+from eat.system.words import changes
 
 PATHS = ("checkpoint", "labels", "images")  # settings that may change between two calls
 
@@ -28,6 +29,7 @@ class Journal:
 
     def __init__(self, folder: str | None, settings: dict[str, Any]) -> None:
         self.done: dict[str, WorkerResult] = {}
+        self.repeats = settings["repeats"]
         self.path = Path(folder) / "workers.jsonl" if folder else None
         if self.path is None:
             return
@@ -37,27 +39,40 @@ class Journal:
             self._read(self.path)
 
     def _read(self, path: Path) -> None:
-        lines = path.read_text().splitlines(keepends=True)
-        complete = [line for line in lines if line.endswith("\n")]  # a call may die in a line
-        if len(complete) < len(lines):
-            write_atomically(path, "".join(complete).encode())
-        for number, line in enumerate(complete, start=1):
+        cut_torn_line(path)
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
             try:
-                row = json.loads(line)
-                for name in ("personalised", "general"):
-                    row[name] = [math.nan if value is None else value for value in row[name]]
-                self.done[row["worker"]] = WorkerResult(**row)
-            except (KeyError, TypeError, ValueError) as error:
+                result = _result(json_object(line), self.repeats)
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise ValueError(
                     f"{path}, line {number}: damaged ({error}); remove the line, and its worker is "
                     "adapted again"
                 ) from error
+            self.done[result.worker] = result
 
     def add(self, result: WorkerResult) -> None:
         """Record a finished worker, on disk at once."""
         self.done[result.worker] = result
         if self.path is not None:
             append_line(self.path, json.dumps(finite(asdict(result))))
+
+
+def _result(row: dict[str, Any], repeats: int) -> WorkerResult:
+    """The result that a line of the journal was made of.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError: it was made of none of ``repeats`` SRCCs.
+    """
+    pair = [
+        [math.nan if value is None else float(value) for value in row[name]]
+        for name in ("personalised", "general")
+    ]
+    result = WorkerResult(str(row["worker"]), int(row["images"]), *pair)
+    if finite(asdict(result)) != row or any(len(values) != repeats for values in pair):
+        raise ValueError("not a result of this call")
+    if any(abs(value) > 1 + 1e-9 for values in pair for value in values):
+        raise ValueError("SRCC beyond -1..1")
+    return result
 
 
 def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
@@ -67,13 +82,12 @@ def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
         write_atomically(path, text.encode())
         return
     try:
-        before, now = json.loads(path.read_text()), json.loads(text)
+        before, now = json_object(path.read_text()), json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error}); take another --out") from error
-    names = [n for n in now if n not in PATHS and before.get(n) != now[n]]
-    if names:
-        found = (f"{n} (was {str(before.get(n))[:60]}, now {str(now[n])[:60]})" for n in names)
+    changed = changes(before, {name: now[name] for name in now if name not in PATHS})
+    if changed:
         raise ValueError(
-            f"{path.parent} holds results with other settings: {', '.join(found)}; take the same "
-            "ones to continue, or another --out"
+            f"{path.parent} holds results with other settings: {changed}; take the same ones to "
+            "continue, or another --out"
         )

@@ -61,8 +61,8 @@ def personalize(checkpoint: str, options: PersonalizeOptions) -> Personalization
         UndefinedMetricWarning: ratings or predictions are constant, so that SRCC is undefined.
     """
     check(options)
-    dataset = find_dataset(options.name)
-    ratings = read_ratings(options.name, options.labels)
+    dataset = find_dataset(options.name, options.low, options.high)
+    ratings = read_ratings(options.name, options.labels, low=options.low, high=options.high)
     workers = choose_workers(ratings, options)
     table, left_out = with_images(
         ratings[ratings["worker"].isin(workers)], options.images, options.missing
@@ -228,4 +228,5 @@ def _notes(
     trained_on = read_trained_on(checkpoint)
     if trained_on is None:
         return [*notes, "the checkpoint lists no training images"]
-    return [*notes, seen_note(table, trained_on, "images of the test workers")]
+    seen = seen_note(table, options.images, trained_on, "images of the test workers")
+    return [*notes, seen]

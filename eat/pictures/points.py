@@ -15,7 +15,7 @@ from eat.checkpoint import CheckpointInfo
 from eat.data.transforms import normalise, read_image
 from eat.models.base import AestheticModel, Record
 from eat.pictures.saving import save_figure
-from eat.system.files import appearing_whole
+from eat.system.files import appearing_whole, refuse_foreign
 
 MOST = 4  # blocks in a row, and in a picture that shows a choice
 
@@ -81,8 +81,9 @@ def draw_points(
 
     Raises:
         ImageError: the photograph cannot be read.
-        ValueError: the model has no deformable block.
+        ValueError: the model has no deformable block, or ``picture`` is a file of another making.
     """
+    refuse_foreign(picture, b"Matplotlib")  # as it signs its files
     image = read_image(photo, upright=info.preprocessing.upright)
     blocks = deformable_blocks(model)
     if not blocks:

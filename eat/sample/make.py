@@ -7,6 +7,7 @@ works and nothing about real photographs.
 """
 
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ from eat.sample.scenes import (
 VERSION = 1  # raise it when the same settings give other files
 SPLITS = {"train": 0, "test": 1}
 FIRST_ID = {"train": 100_000, "test": 500_000}  # apart, so that more images rename none
+MOST_IMAGES = FIRST_ID["test"] - FIRST_ID["train"]
+FILES = ("AVA.txt", "tags.txt", "challenges.txt", "generic_test.jpgl", "factors.csv")
 TAGS = {name: number for number, name in enumerate(SCENES, start=1)}
 CHALLENGES = {name: number for number, name in enumerate(MOODS, start=1)}
 RATER_SD = 1.4
@@ -70,13 +73,13 @@ def make_sample(
 
     Raises:
         ValueError: a number is out of range.
-        FileExistsError: `folder` holds something else. Only a sample or an empty folder is ever
-            replaced.
+        FileExistsError: `folder` holds something else. Only an empty folder, or one of a sample
+            and nothing else, is ever replaced.
     """
-    if not 1 <= train <= FIRST_ID["test"] - FIRST_ID["train"] or test < 1:
-        raise ValueError(f"train must be 1..400000 and test at least 1, got {train} and {test}")
-    if size < 32 or seed < 0:
-        raise ValueError(f"size must be at least 32 and seed at least 0, got {size} and {seed}")
+    if not (1 <= train <= MOST_IMAGES and 1 <= test <= MOST_IMAGES):
+        raise ValueError(f"train and test must be 1..{MOST_IMAGES}, got {train} and {test}")
+    if not 32 <= size <= 4096 or seed < 0:
+        raise ValueError(f"size must be 32..4096 and seed at least 0, got {size} and {seed}")
     folder = Path(folder)
     settings = {"version": VERSION, "train": train, "test": test, "size": size, "seed": seed}
     if _is_complete(folder, settings):
@@ -132,6 +135,10 @@ def make_workers(
             return target
         raise FileExistsError(f"{target} exists with other settings: delete it or use those")
     factors = pd.read_csv(folder / "factors.csv")
+    if missing := {"image", "split", *TASTES} - set(factors):
+        raise ValueError(
+            f"{folder / 'factors.csv'}: no column {min(missing)}; make the sample anew"
+        )
     split_ratings = {"train": ratings, "test": max(ratings, TEST_RATINGS)}
     for split, count in split_ratings.items():
         present = int((factors["split"] == split).sum())
@@ -152,8 +159,7 @@ def _read_json(path: Path) -> object:
 def _is_complete(folder: Path, settings: dict[str, int]) -> bool:
     if _read_json(folder / "sample.json") != settings:
         return False
-    names = ("AVA.txt", "tags.txt", "challenges.txt", "generic_test.jpgl", "factors.csv")
-    if not all((folder / name).is_file() for name in names):
+    if not all((folder / name).is_file() for name in FILES):
         return False
     have = {path.stem for path in (folder / "images").glob("*.jpg")}
     return have >= {str(FIRST_ID[split] + i) for split in SPLITS for i in range(settings[split])}
@@ -167,7 +173,14 @@ def _check_replaceable(folder: Path, overwrite: bool) -> None:
     if not overwrite:
         raise FileExistsError(
             f"{folder} holds a sample with other settings or with files missing: "
-            "pass overwrite=True to replace it, or choose another folder"
+            "pass overwrite=True (--overwrite true) to replace it, or choose another folder"
+        )
+    own = {"sample.json", "images", "flickr_aes", *FILES}
+    foreign = {path for path in folder.iterdir() if path.name not in own}
+    foreign |= {p for p in folder.glob("images/*") if not re.fullmatch(r"\d+\.jpg", p.name)}
+    if foreign:
+        raise FileExistsError(
+            f"{min(foreign)} is no part of a sample, and overwriting would delete it: move it away"
         )
 
 

@@ -1,14 +1,35 @@
-"""Files that are written completely or not at all."""
+"""Files that are read if they have an end, and written completely or not at all."""
 
+import json
 import math
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+GB = 10**9
 PARTIAL = re.compile(r"\..+\.\d+")  # the neighbour that a file is written to, with a process id
+
+
+def regular(path: str | Path, most: float = math.inf) -> Path:
+    """A path that is safe to open: a regular file, or a link to one, of at most ``most`` bytes.
+
+    Opening a pipe would wait for its writer for ever, and a device such as /dev/zero has no end.
+
+    Raises:
+        OSError: naming the path; FileNotFoundError if there is nothing.
+    """
+    path = Path(path)
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise OSError(f"{path}: {kind}: expected a file")
+    if status.st_size > most:
+        raise OSError(f"{path}: {status.st_size / GB:.1f} GB: expected at most {most / GB:.1f} GB")
+    return path
 
 
 @contextmanager
@@ -76,6 +97,49 @@ def append_line(path: str | Path, line: str) -> None:
         except OSError:
             file.truncate(size)
             raise
+
+
+def refuse_foreign(path: str | Path, *marks: bytes) -> None:
+    """Refuse to write over anything but our own file, so that no photograph is ever lost.
+
+    Args:
+        path: an empty file, or nothing, may be written over too.
+        marks: our own file has one of them in its first bytes.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        return
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(256)
+        if not head or any(mark in head for mark in marks):
+            return
+    raise ValueError(f"{path} is there and not of this command's making: give another --out")
+
+
+def cut_torn_line(path: str | Path) -> None:
+    """Cut off a last line without its end, which ``append_line`` leaves when it is killed."""
+    with Path(path).open("rb") as file:
+        whole = sum(len(line) for line in file if line.endswith(b"\n"))
+    os.truncate(path, whole)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:  # one of json's speaks of Python's settings
+        raise ValueError("no JSON") from error
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return found
 
 
 def finite(value: Any) -> Any:

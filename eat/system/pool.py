@@ -65,8 +65,8 @@ def unordered(
         at_work = [name(task) for future, task in pending.items() if future in lost][:count]
         raise ChildProcessError(
             "a process died, perhaps for want of memory or by a file that crashes it; under way "
-            f"were {', '.join(at_work) or 'no tasks'}; finished work is kept: run this again to go "
-            f"on, with fewer {option}"
+            f"were {', '.join(at_work) or 'no tasks'}; finished work is kept in --out: run this "
+            f"again to go on, with fewer {option}"
         ) from None
     except BaseException:  # nobody waits for what is under way
         _terminate(pool)

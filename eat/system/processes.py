@@ -1,13 +1,19 @@
 """Distributed training over accelerate. With one process, all of this is plain calls."""
 
 import os
-from collections.abc import Callable
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
+
+from eat.system.stops import TrainingError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+POLL, GRACE = 0.1, 5.0  # seconds between two looks at other processes, and for one to be missed
 
 
 def is_main() -> bool:
@@ -53,3 +59,50 @@ def summed(values: "Tensor") -> "Tensor":
 
         torch.distributed.all_reduce(values)
     return values
+
+
+@contextmanager
+def watching_others(tell: Callable[[int, int], None]) -> Iterator[None]:
+    """Within its context, end this process if another one of the run ends on this machine.
+
+    A collective would fail without its name, or on GPUs wait for it without end.
+
+    Args:
+        tell: called with that process's rank and id, in the lowest rank that is left here.
+    """
+    if world_size() == 1:
+        yield
+        return
+    from accelerate.utils import gather_object
+
+    node, own = platform.node(), int(os.environ["RANK"])
+    others = {rank: pid for rank, host, pid in gather_object([(own, node, os.getpid())])
+              if host == node and rank != own}  # fmt: skip
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(POLL):
+            ended = [rank for rank, pid in others.items() if not _lives(pid)]
+            if ended:
+                if own < min(others.keys() - set(ended), default=own + 1):
+                    tell(ended[0], others[ended[0]])
+                os._exit(1)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, TrainingError):
+            thread.join(GRACE)  # a collective fails at once, before the system reports the end
+        raise
+    finally:
+        over.set()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

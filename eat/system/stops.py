@@ -5,12 +5,12 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+USUAL_HANDLERS = (signal.SIG_DFL, signal.default_int_handler)
 
 
 class TrainingError(RuntimeError):
@@ -18,14 +18,11 @@ class TrainingError(RuntimeError):
 
 
 class Interrupted(Exception):
-    """A run was stopped by a signal after so many epochs and batches, and has saved its state."""
+    """Work was stopped by a signal and kept; the message says what was done and how to go on."""
 
-    def __init__(self, number: int, folder: Path, epoch: int, batch: int) -> None:
+    def __init__(self, number: int, done: str) -> None:
         self.exit_code = 128 + number
-        super().__init__(
-            f"stopped by {signal.Signals(number).name} after epoch {epoch}, batch {batch}; the "
-            f"state is saved: continue with --run.folder {folder} --run.resume auto"
-        )
+        super().__init__(f"stopped by {signal.Signals(number).name} after {done}")
 
 
 class StopSignals:
@@ -36,6 +33,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -49,6 +47,14 @@ class StopSignals:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.received = number
+        if self._at_once:
+            raise KeyboardInterrupt
+
+    def raise_at_once(self) -> None:
+        """From now on, raise KeyboardInterrupt at a signal; also now, if there was one."""
+        self._at_once = True
+        if self.received is not None:
+            raise KeyboardInterrupt
 
     def flags(self) -> list[float]:
         """For each of STOP_SIGNALS, 1 if it was the last one received, else 0."""
@@ -56,31 +62,36 @@ class StopSignals:
 
 
 def interruptible(items: Iterable[T]) -> Iterator[T]:
-    """Yield the items, with Ctrl-C (SIGINT) raised between them; the second time at once.
+    """Yield the items, with a stop signal raised between them as KeyboardInterrupt(number).
 
-    Raised anywhere, it may strike where a thread pool has just taken a lock, which nobody would
-    ever give back.
+    The second one is raised at once. Raised anywhere, it may strike where a thread pool has just
+    taken a lock, which nobody would ever give back. A signal that is ignored or handled stays so.
     """
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not usual or threading.current_thread() is not threading.main_thread():
-        yield from items
-        return
-    asked = False
+    usual = {n: h for n in STOP_SIGNALS if (h := signal.getsignal(n)) in USUAL_HANDLERS}
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        usual = {}
+    received: list[int] = []
 
-    def remember(*_: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
+    def remember(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt(number)
 
-    signal.signal(signal.SIGINT, remember)
+    for number in usual:
+        signal.signal(number, remember)
     try:
         for item in items:
             yield item
-            if asked:
-                raise KeyboardInterrupt
+            if received:
+                raise KeyboardInterrupt(received[0])
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
+def number_of(stop: KeyboardInterrupt) -> int:
+    """The number of the signal that raised it; that of Python's own is SIGINT."""
+    return int((stop.args or (signal.SIGINT,))[0])
 
 
 def exit_with_signal(code: int) -> None:

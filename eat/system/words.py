@@ -1,7 +1,9 @@
-"""Names that were probably meant."""
+"""Words for messages: names that were probably meant, and settings that changed."""
 
 import difflib
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def nearest(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str:
@@ -13,3 +15,12 @@ def nearest(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str:
     by_lower = {word.lower(): word for word in valid}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[near[0]] if near else ""
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The entries of ``now`` that were otherwise before, with both values, cut; "" if none were."""
+    return ", ".join(
+        f"{name} (was {reprlib.repr(before.get(name))}, now {reprlib.repr(value)})"
+        for name, value in now.items()
+        if before.get(name) != value
+    )

@@ -1,5 +1,6 @@
 """The folder of a run: made for a new one, found again for one that continues."""
 
+import hashlib
 import json
 import logging
 import os
@@ -11,15 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
+import pandas as pd
 import yaml
 
 from eat.config import TrainConfig
+from eat.config.files import read_options
 from eat.config.legacy import is_legacy, translate
+from eat.data.labels.identity import identities
+from eat.data.labels.table import vote_columns
 from eat.system.files import append_line, remove_partial, write_atomically
 from eat.system.processes import is_main
 from eat.system.provenance import describe
 
 log = logging.getLogger("eat")
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 # Options that leave a run's results as they are.
 FREE = {"run.folder", "run.resume", "run.save_steps", "run.save_minutes", "run.keep"}
@@ -62,7 +69,7 @@ class FolderLock:
         try:
             self._lock.acquire(timeout=patience, poll_interval=0.1)
         except filelock.Timeout:
-            by = owner.read_text().strip() if owner.exists() else "another process"
+            by = owner.read_text(errors="replace").strip() if owner.exists() else "another process"
             raise FileExistsError(
                 f"{folder} is being written by {by}: wait for it, stop it, or choose "
                 "another --run.folder"
@@ -87,11 +94,16 @@ def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderL
     Raises:
         FileExistsError: the folder holds a run, and ``resume`` is never; or another process writes
             into it.
-        ValueError: it holds a run with other options.
+        ValueError: it holds a run with other options, or cannot be made.
     """
     name = f"{config.data.name}-{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(config.run.folder or Path("runs") / name)
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"run.folder is {folder}: no folder can be made there ({error.strerror}); give another"
+        ) from error
     # The run before this one may still be saving its state.
     lock = FolderLock(folder, PATIENCE if config.run.resume == "auto" else 0)
     try:
@@ -102,30 +114,12 @@ def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderL
     return folder, lock
 
 
-def _read_options(path: Path) -> dict[str, Any]:
-    """The options that a run wrote into its folder.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    try:
-        options = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        options = None
-    if not isinstance(options, dict) or not all(isinstance(g, dict) for g in options.values()):
-        raise ValueError(
-            f"{path}: damaged: expected the options that the run wrote there; restore the file, or "
-            "choose another --run.folder"
-        )
-    return options
-
-
 def keep_old_defaults(config: TrainConfig) -> TrainConfig:
     """Options of a run of version 0.1 that continues: what they leave open is as it was then."""
     written = Path(config.run.folder or "") / "config.yaml"
     if config.run.resume == "never" or not config.run.folder or not written.is_file():
         return config
-    before = _read_options(written)
+    before = read_options(written)
     if not is_legacy(before):
         return config
     old = translate(before)["optim"]
@@ -146,7 +140,7 @@ def _fill(folder: Path, config: TrainConfig, left_out: list[str]) -> None:
     for place in (folder, folder / "checkpoints"):
         remove_partial(place)
     if written.exists():
-        check_same_run(_read_options(written), config.to_dict(), folder)
+        check_same_run(read_options(written), config.to_dict(), folder)
     else:
         if left_out:
             lines = "".join(f"{image}\n" for image in left_out)
@@ -174,4 +168,43 @@ def check_same_run(written: dict[str, Any], wanted: dict[str, Any], folder: Path
         raise ValueError(
             f"{folder} holds a run with other options: {', '.join(differing)}; take the same ones "
             "to continue it, or another --run.folder"
+        )
+
+
+def label_digests(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
+    """SHA-256 (hex) of what a run takes from its label tables, rows in order, by split and kind."""
+    digests = {}
+    for split, table in tables.items():
+        columns = {"images": "\n".join(identities(table)).encode()} | {
+            kind: table[names].to_numpy(np.float32).tobytes()  # the precision of training
+            for kind, names in (("scores", ["score"]), ("votes", vote_columns(table)))
+        }
+        digests[split] = {kind: hashlib.sha256(data).hexdigest() for kind, data in columns.items()}
+    return digests
+
+
+def check_same_labels(
+    before: dict[str, dict[str, str]] | None, now: dict[str, dict[str, str]], folder: Path
+) -> None:
+    """Refuse to continue a run on other labels, by the ``label_digests`` in its state.
+
+    Raises:
+        ValueError: naming each split that differs, and whether in its images, scores or votes.
+    """
+    if before is None:
+        log.info("the state is of an older version: its labels are not compared with the present")
+        return
+    changed = []
+    for split in SPLITS:
+        old, new = before.get(split, {}), now.get(split, {})
+        kinds = [kind for kind in ("images", "scores", "votes") if old.get(kind) != new.get(kind)]
+        if "images" in kinds:  # then scores and votes belong to other rows
+            kinds = ["images or their order"]
+        if kinds:
+            changed.append(f"the {' and '.join(kinds)} of the {SPLITS[split]} split")
+    if changed:
+        raise ValueError(
+            f"{folder} holds a run on other labels: in data.labels, or the lists of splits, "
+            f"{' and '.join(changed)} changed; restore them to continue it, or take another "
+            "--run.folder"
         )

@@ -19,17 +19,19 @@ from eat.evaluation.points import Health, collapsed
 from eat.models import AestheticModel
 from eat.system.files import append_line, finite, write_atomically
 from eat.system.processes import is_main
+from eat.training.folder import SPLITS
 
 log = logging.getLogger("eat")
-SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 @contextmanager
 def logging_to(folder: Path) -> Iterator[None]:
-    """Log to the terminal and to train.log in a run's folder; in other processes, nowhere."""
-    handlers: list[logging.Handler] = [logging.NullHandler()]
+    """Log to the terminal and to train.log in a run's folder; in other processes, errors alone."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if is_main():
-        handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(folder / "train.log")]
+        handlers.append(logging.FileHandler(folder / "train.log"))
+    else:
+        handlers[0].setLevel(logging.ERROR)
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
@@ -88,8 +90,9 @@ class EpochLog:
         self.file = folder / "metrics.jsonl"
         self.split = split
         lines, self.earlier = self._read(epochs) if self.file.exists() else ([], [])
-        if self.file.exists():
-            write_atomically(self.file, "".join(f"{line}\n" for line in lines).encode())
+        write_atomically(self.file, "".join(f"{line}\n" for line in lines).encode())
+        if len(lines) < epochs:
+            log.warning("%s: lacks %d of %d epochs", self.file, epochs - len(lines), epochs)
         purge = epochs + 1 if lines else None
         self.curves = SummaryWriter(str(folder / "curves"), purge_step=purge)
 

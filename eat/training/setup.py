@@ -1,12 +1,11 @@
 """From a run's options to its splits, loaders, model and checkpoint description."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 
-from eat.checkpoint import CheckpointInfo, ModelSpec, read_info
+from eat.checkpoint import CheckpointInfo, ModelSpec, described_model
 from eat.config import TrainConfig
 from eat.data.dataset import targets
 from eat.data.labels.identity import fingerprint
@@ -19,16 +18,6 @@ from eat.models import AestheticModel, LoadReport, WeightsError, create_model, l
 MAX_EVAL_BATCH = 64  # images of a forward pass that keeps nothing for a backward one
 
 
-def model_of_weights(path: str | None) -> ModelSpec | None:
-    """The model of a run's checkpoint; None for weights from elsewhere, or none."""
-    if path is None or Path(path).suffix != ".safetensors":
-        return None
-    try:
-        return read_info(path).model
-    except WeightsError:
-        return None  # if the file is damaged, loading it says so
-
-
 def resolve_model(config: TrainConfig) -> TrainConfig:
     """Options with a model's name: if there is none, that of the weights, else eat_base.
 
@@ -36,7 +25,8 @@ def resolve_model(config: TrainConfig) -> TrainConfig:
     """
     if config.model.name is not None:
         return config
-    spec = model_of_weights(config.model.weights)
+    weights = config.model.weights
+    spec = None if weights is None else described_model(weights)
     if spec is None:
         return replace(config, model=replace(config.model, name="eat_base"))
     settings = spec.settings | config.model.settings
@@ -93,7 +83,7 @@ def make_model(
     try:
         model = create_model(choice.name, outputs, data.size, **choice.settings)
     except TypeError as error:
-        raise ValueError(f"model.settings {choice.settings}: {error}") from error
+        raise ValueError(f"model.settings: {error}") from error
     if model.img_size[0] != model.img_size[1]:
         raise ValueError(f"training takes square images, not {model.img_size}")
     info = CheckpointInfo(
@@ -115,13 +105,14 @@ def make_model(
             for name, table in splits.tables().items()
         },
     )
+    info.check()  # a checkpoint that is written can be read
     if choice.weights is None:
         return info, model, None
+    spec = described_model(choice.weights)
     try:
         return info, model, load_weights(model, choice.weights, verbose=False)
     except WeightsError as error:
-        spec = model_of_weights(choice.weights)
-        if spec is None:
+        if spec is None or (spec.name, spec.settings) == (choice.name, choice.settings):
             raise
         raise WeightsError(
             f"{error}; the weights are those of {spec.name} with model.settings {spec.settings}, "

@@ -5,6 +5,8 @@ import io
 import logging
 import pickle
 import re
+import reprlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,27 +73,59 @@ def state_files(folder: str | Path) -> list[Path]:
     return sorted(files, reverse=True)
 
 
-def load_state(folder: str | Path) -> tuple[Progress, dict[str, Any]] | None:
+def load_state(
+    folder: str | Path, take_up: Callable[[dict[str, Any]], None] = lambda parts: None
+) -> tuple[Progress, dict[str, Any]] | None:
     """Read the newest sound state.
 
-    A damaged file is named in the log, and the one before it is taken.
+    A state that cannot be taken up is named in the log, and the one before it is tried.
+
+    Args:
+        folder: of the state files.
+        take_up: called with the state dicts by name; an error says that they are damaged.
 
     Returns:
-        The progress and the state dicts by name; None if there is no sound state.
+        The progress and the state dicts; None if there is no state file.
 
     Raises:
-        ValueError: a file holds objects that could run code, and none of ours does.
+        ValueError: there are files, and none is sound.
     """
+    problems = []
     for path in state_files(folder):
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest()[:16] != path.stem.rpartition("-")[2]:
-            log.warning("%s is damaged (its checksum differs); trying the one before it", path)
-            continue
         try:
-            parts = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise ValueError(
-                f"{path}: holds more than numbers, and may run code; it was not loaded. Remove it"
-            ) from error
-        return Progress(**parts.pop("progress")), parts
+            progress, parts = _read_state(path)
+            take_up(parts)
+        except Exception as error:  # junk raises anything, also within torch
+            problem = (
+                f"{path} {error if type(error) is StateError else f'is damaged ({error!r:.200})'}"
+            )
+            log.warning("%s; trying the one before it", problem)
+            problems.append(problem)
+            continue
+        return progress, parts
+    if problems:
+        raise ValueError(
+            f"{'; '.join(problems)}; no sound state is left: remove such files to train anew, or "
+            "choose another --run.folder"
+        )
     return None
+
+
+class StateError(ValueError):
+    """A state file is not one of ours; the message goes on after its name."""
+
+
+def _read_state(path: Path) -> tuple[Progress, dict[str, Any]]:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest()[:16] != path.stem.rpartition("-")[2]:
+        raise StateError("is damaged (its checksum differs)")
+    try:
+        parts = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise StateError("holds more than numbers, and may run code; it was not loaded") from None
+    progress = Progress(**parts.pop("progress"))
+    for name, default in asdict(Progress()).items():
+        value = getattr(progress, name)
+        if type(value) is not type(default) or (isinstance(value, int) and value < 0):
+            raise StateError(f"is damaged (its progress has {name} {reprlib.repr(value)})")
+    return progress, parts

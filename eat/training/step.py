@@ -234,6 +234,37 @@ class TrainStep:
         return {name: part.state_dict() for name, part in self._stateful().items()}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up what ``state`` returned."""
+        """Take up what ``state`` returned.
+
+        Raises:
+            ValueError: it does not fit this model and optimizer.
+            Exception: of torch's, for other junk.
+        """
+        present = self.state()
         for name, part in self._stateful().items():
+            if not _alike(state[name], present[name]):
+                raise ValueError(f"its part {name} has other names, types or shapes")
             part.load_state_dict(state[name])
+        for parameter, moments in self.optimizer.state.items():
+            shapes = {value.shape for value in moments.values() if value.ndim}
+            if shapes - {parameter.shape}:
+                raise ValueError("its optimizer's moments have other shapes than the weights")
+
+
+def _alike(found: Any, present: Any) -> bool:
+    """Whether a state dict has the types and shapes of the present one, where both have a key."""
+    if isinstance(present, dict):
+        return isinstance(found, dict) and all(
+            _alike(found[key], value) for key, value in present.items() if key in found
+        )
+    if isinstance(present, list):
+        return (
+            isinstance(found, list)
+            and len(found) == len(present)
+            and all(map(_alike, found, present))
+        )
+    if isinstance(present, Tensor):
+        return isinstance(found, Tensor) and found.shape == present.shape
+    return present is None or isinstance(
+        found, (int, float) if type(present) in (int, float) else type(present)
+    )

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
@@ -19,18 +20,25 @@ from tqdm import tqdm
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from eat.config import RunConfig, TrainConfig
-from eat.data.labels.identity import identity_hashes
+from eat.data.labels.identity import hash_images
 from eat.data.loading import LoaderError, loaded
 from eat.data.transforms import ImageError
 from eat.evaluation.measure import mean_scores, measure, predict, tabulate
 from eat.evaluation.points import Health, PointWatch
 from eat.models import AestheticModel
 from eat.system.files import finite, write_atomically
-from eat.system.processes import from_main, summed
+from eat.system.processes import from_main, summed, watching_others
 from eat.system.stops import STOP_SIGNALS, Interrupted, StopSignals, TrainingError
 from eat.training.faults import Faults
-from eat.training.folder import FolderLock, keep_old_defaults, open_folder
-from eat.training.log import SPLITS, EpochLog, describe_data, describe_model, logging_to
+from eat.training.folder import (
+    SPLITS,
+    FolderLock,
+    check_same_labels,
+    keep_old_defaults,
+    label_digests,
+    open_folder,
+)
+from eat.training.log import EpochLog, describe_data, describe_model, logging_to
 from eat.training.losses import choose_loss
 from eat.training.setup import RunData, make_model, read_run_splits, resolve_model
 from eat.training.state import Progress, load_state, save_state
@@ -89,7 +97,10 @@ class Trainer:
         self.data = RunData(config, self.splits, self.info, processes, process)
         for split in self.data.tables:  # what is wrong with a cache is said before a folder is made
             self.data.loader(split)
-        self.trained_on = identity_hashes(self.splits.train)
+        self.labels = label_digests(self.data.tables)
+        self.trained_on = hash_images(
+            self.splits.train, config.data.images if self.is_main else None
+        )
         loss = choose_loss(config.optim.loss, self.info.model.name, model.num_outputs)
         steps = self.data.batches.steps
         self.step = TrainStep(model, loss, config.optim, config.run, self.accelerator, steps)
@@ -121,28 +132,36 @@ class Trainer:
             Interrupted: SIGTERM or SIGINT came; the state is saved.
             ImageError: an image to evaluate on cannot be read.
         """
-        epochs, done = self.config.optim.epochs, self.progress
         self._announce()
         self._resume()
-        with self._epoch_log() as written, self.stop:
-            while done.epoch < epochs:
-                record = self._train_epoch()
-                metrics, health = self._evaluate()
-                if written is not None:
-                    written.write(record, metrics, health)
-                self._end_epoch(metrics)
-                if self.is_main:
-                    self._draw_points()
-                    self.report(metrics, False)
-                flags = torch.tensor(self.stop.flags(), device=self.accelerator.device)
-                self._stop_if_signalled(summed(flags).tolist())
+        with self.stop, self._epoch_log() as written, watching_others(self._tell_of_end):
+            self._train_epochs(written)
+            try:
+                self.stop.raise_at_once()  # all is saved
+                return self._finish()
+            except KeyboardInterrupt:
+                raise self._interrupted(self.stop.received or signal.SIGINT) from None
+
+    def _train_epochs(self, written: EpochLog | None) -> None:
+        """Train the epochs that are left, each with its evaluation, checkpoints and state."""
+        epochs, done = self.config.optim.epochs, self.progress
+        while done.epoch < epochs:
+            record = self._train_epoch()
+            metrics, health = self._evaluate()
+            if written is not None:
+                written.write(record, metrics, health)
+            self._end_epoch(metrics)
+            if self.is_main:
+                self._draw_points()
+                self.report(metrics, False)
+            flags = torch.tensor(self.stop.flags(), device=self.accelerator.device)
+            self._stop_if_signalled(summed(flags).tolist())
         if done.best_epoch == 0:
             raise TrainingError(
                 f"{self.config.run.metric} was undefined after every epoch, so there is no best "
                 f"checkpoint; the last one is in {self.folder / 'checkpoints'}"
             )
         log.info("best epoch %d of %d by %s", done.best_epoch, epochs, self.config.run.metric)
-        return self._finish()
 
     def _train_epoch(self) -> dict[str, float]:
         """Train the rest of the epoch and return its number, rate, mean loss, speed and faults."""
@@ -246,11 +265,25 @@ class Trainer:
         """Stop, with the state saved, if some ``processes`` got one of the STOP_SIGNALS.
 
         Raises:
-            Interrupted: unless the last epoch is over.
+            Interrupted: they did.
         """
         for number, count in zip(STOP_SIGNALS, processes, strict=True):
-            if count and self.progress.epoch < self.config.optim.epochs:
-                raise Interrupted(number, self.folder, self.progress.epoch, self.progress.batch)
+            if count:
+                raise self._interrupted(number)
+
+    def _interrupted(self, number: int) -> Interrupted:
+        return Interrupted(
+            number,
+            f"epoch {self.progress.epoch}, batch {self.progress.batch}; the state is saved: "
+            f"continue with --run.folder {self.folder} --run.resume auto",
+        )
+
+    def _tell_of_end(self, rank: int, pid: int) -> None:
+        """Log that another process of the run has ended, and how to go on."""
+        log.error(
+            "rank %d (process %d) has ended, killed or by an error of its own, and the run with "
+            "it: continue with --run.folder %s --run.resume auto", rank, pid, self.folder,
+        )  # fmt: skip
 
     def _evaluate(self) -> tuple[Metrics, Health]:
         """Metrics of the present model on the split that chooses the best epoch, and of points."""
@@ -300,15 +333,17 @@ class Trainer:
         outputs = self._predict(split, model.to(self.accelerator.device))
         table = self.data.tables[split]
         metrics = measure(outputs, table, scale)
-        if not self.is_main:
-            return metrics
-        predictions = tabulate(outputs, table, scale).to_csv(index=False)
-        write_atomically(self.folder / "predictions.csv", predictions.encode())
-        result = {"split": split, "best_epoch": self.progress.best_epoch, **finite(metrics)}
-        write_atomically(self.folder / "result.json", json.dumps(result, indent=2).encode())
-        values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        log.info("%s split, best epoch: %s", SPLITS[split], values)
-        self.report(metrics, True)
+
+        def write() -> None:
+            predictions = tabulate(outputs, table, scale).to_csv(index=False)
+            write_atomically(self.folder / "predictions.csv", predictions.encode())
+            result = {"split": split, "best_epoch": self.progress.best_epoch, **finite(metrics)}
+            write_atomically(self.folder / "result.json", json.dumps(result, indent=2).encode())
+            values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            log.info("%s split, best epoch: %s", SPLITS[split], values)
+            self.report(metrics, True)
+
+        from_main(write)
         return metrics
 
     def _save(self, name: str) -> None:
@@ -317,9 +352,11 @@ class Trainer:
             save_checkpoint(path, self.step.eval_model, self.info, self.trained_on)
 
     def _save_state(self) -> None:
-        if self.is_main:
-            folder = self.folder / "checkpoints"
-            save_state(folder, self.progress, self.step.state(), self.config.run.keep)
+        def save() -> None:
+            state = self.step.state() | {"labels": self.labels}
+            save_state(self.folder / "checkpoints", self.progress, state, self.config.run.keep)
+
+        from_main(save)  # no process leaves before it is written
         self.saved_at = time.monotonic()
 
     def _announce(self) -> None:
@@ -336,12 +373,14 @@ class Trainer:
 
     def _resume(self) -> None:
         """Continue from the newest sound state in the folder, if there is one."""
-        found = from_main(lambda: load_state(self.folder / "checkpoints"))
+        found = from_main(lambda: load_state(self.folder / "checkpoints", self.step.load))
         if found is None:
             return
         progress, state = found
+        check_same_labels(state.get("labels"), self.labels, self.folder)
         vars(self.progress).update(vars(progress))
-        self.step.load(state)
+        if not self.is_main:
+            self.step.load(state)
         log.info("continuing after epoch %d, batch %d", progress.epoch, progress.batch)
 
     def _epoch_log(self) -> Any:

@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from eat.config.commands import BestOptions
+from eat.config.files import read_options
 from eat.system.files import write_atomically
 from eat.tuning.trial import options
 
@@ -84,6 +85,16 @@ def read_search(folder: str | Path) -> Search:
     """
     path = Path(folder) / RECORD
     try:
+        return _read_record(path)
+    except SearchError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+            RecursionError) as error:  # fmt: skip
+        raise SearchError(f"{path}: holds what nni does not write ({error!r:.200})") from error
+
+
+def _read_record(path: Path) -> Search:
+    try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             events, metrics, profiles = (
                 pd.read_sql_query(f"select rowid, * from {table} order by rowid", database)
@@ -140,7 +151,8 @@ def _read_trial(
 def _result(data: str) -> float:
     """The number that nni compares, from a report that it keeps as JSON in JSON."""
     value = json.loads(json.loads(data))
-    return float(value["default"] if isinstance(value, dict) else value)
+    number = float(value["default"] if isinstance(value, dict) else value)
+    return number if math.isfinite(number) else math.nan
 
 
 def _seconds(events: pd.DataFrame) -> float:
@@ -183,8 +195,8 @@ def best(experiment: str, settings: BestOptions) -> tuple[Search, dict[str, Any]
     checkpoint = run / "checkpoints" / "best.safetensors"
     row["checkpoint"] = str(checkpoint) if checkpoint.is_file() else ""
     if (run / "config.yaml").is_file():
-        config = yaml.safe_load((run / "config.yaml").read_text())
-        config["run"] |= {"folder": None, "resume": "never"}
+        config = read_options(run / "config.yaml")
+        config["run"] = config.get("run", {}) | {"folder": None, "resume": "never"}
     else:  # on another machine: what the search chose, to be laid over the trial command's options
         config = nested(options({name: row[name] for name in chosen(search.trials)}))
     write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())

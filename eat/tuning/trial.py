@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+import reprlib
 import signal
 import sys
 from typing import Any
@@ -25,14 +26,23 @@ def parameters() -> dict[str, Any]:
     return options(nni.get_next_parameter())
 
 
-def options(found: dict[str, Any]) -> dict[str, Any]:
+def options(found: Any) -> dict[str, Any]:
     """A trial's parameters as options.
 
     The authors' names are replaced, and 16.0, as quniform draws it, is made 16, which options that
     are integers take.
+
+    Raises:
+        ValueError: ``found`` is no mapping of names.
     """
+    if not isinstance(found, dict) or not all(isinstance(name, str) and name for name in found):
+        raise ValueError(
+            f"nni's parameters are {reprlib.repr(found)}: expected options by name; mend the "
+            "search space"
+        )
     integral = {n: int(v) for n, v in found.items() if isinstance(v, float) and v.is_integer()}
-    return {ALIASES.get(name, name): value for name, value in (found | integral).items()}
+    drawn: dict[str, Any] = found | integral
+    return {ALIASES.get(name, name): value for name, value in drawn.items()}
 
 
 def trial_folder() -> str | None:

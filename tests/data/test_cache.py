@@ -268,11 +268,31 @@ def test_a_list_of_images_that_is_not_that_of_the_pixels_is_refused(
         read_contents(path)
 
 
+def test_damaged_or_swapped_pixels_are_an_error_and_made_again(photos: Path) -> None:
+    make(photos, 65)  # of 3 x 65 x 65 bytes, which are no whole words
+    path = cache_path(photos / "out", 65)
+    whole = path.read_bytes()
+    start = len(whole) - COUNT * 3 * 65**2
+    row = 3 * 65**2
+    one, last = bytearray(whole), bytearray(whole)
+    one[start + row // 2] ^= 1
+    last[start + row - 1] ^= 1
+    swapped = whole[:start] + whole[start + row : start + 2 * row] + whole[start:][:row]
+    for content in (one, last, swapped + whole[len(swapped) :], whole[:start].ljust(len(whole))):
+        path.write_bytes(content)
+        pixels = opened(photos, Preprocessing(65, decode="fast"))
+        with pytest.raises(CacheError, match="cache-65.npy: other or damaged .*0.jpg; make the"):
+            pixels.evaluation(photos / "images" / "part/0.jpg")
+    make(photos, 65)
+    assert path.read_bytes() == whole
+
+
 JUNK = [
     b"", b"\xff\x00", b"[]", b"null", b"{}", b"[" * 10**5,
     {"side": "64"}, {"side": True}, {"side": -1}, {"upright": 1}, {"decode": None}, {"broken": []},
     {"broken": {"a": 1}}, {"images": "abc"}, {"images": [1]}, {"bytes": [1.5] * COUNT},
-    {"digests": []}, {"fingerprint": 3}, {"more": 1},
+    {"digests": []}, {"fingerprint": 3}, {"more": 1}, {"side": 10**9}, {"interpolation": "x" * 999},
+    {"sums": [-1] * COUNT}, {"sums": [2**64] * COUNT}, {"sums": []}, b"9" * 5000,
 ]  # fmt: skip
 
 
@@ -283,11 +303,13 @@ def test_a_description_of_another_shape_is_refused(photos: Path, junk: bytes | d
     sound = {
         "side": 64, "interpolation": "bicubic", "upright": True, "decode": "fast", "broken": {},
         "images": ["a"] * COUNT, "bytes": [1] * COUNT, "digests": ["d"] * COUNT, "fingerprint": "",
+        "sums": [0] * COUNT,
     }  # fmt: skip
     content = junk if isinstance(junk, bytes) else json.dumps(sound | junk).encode()
     path.with_suffix(".json").write_bytes(content)
-    with pytest.raises(CacheError, match="cache-64.json: (not the description|its list of images)"):
+    with pytest.raises(CacheError, match="cache-64.json: (not the desc|its list of)") as raised:
         read_contents(path)
+    assert len(str(raised.value)) < 500
 
 
 def test_a_full_disk_is_found_before_anything_is_written(

@@ -23,6 +23,7 @@ from eat.data.checks import check_file, check_files, read_checks
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError
 from eat.data.prepare import Report, prepare
+from eat.data.splits import read_splits
 
 
 @pytest.fixture
@@ -157,6 +158,47 @@ def test_prepared_labels_are_those_of_one_data_set(sample: Path, tmp_path: Path)
         read_labels("sample", tmp_path, test=sample / "generic_test.jpgl")
 
 
+NOTES = [
+    b"", b"[]", b"null", b"\xff", b"[" * 10**5, b"{}", {"dataset": 3}, {"dataset": None},
+    {"numeric": []}, {"numeric": {"score": "float6"}}, {"numeric": {"score": "U999999999"}},
+    {"numeric": {"other": "int64"}}, {"numeric": {"image": "int64"}}, {"numeric": {"score": 1}},
+    {"bounds": [1]}, {"bounds": ["1", "10"]}, {"bounds": [1, 10**400]}, {"bounds": 5}, {"new": 1},
+    {"left_out": {"a": 1}}, b"9" * 5000,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cleaned(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of prepared labels."""
+    out = tmp_path_factory.mktemp("cleaned")
+    prepared("sample", sample, sample / "images", out)
+    return out
+
+
+@pytest.mark.parametrize("note", NOTES, ids=lambda note: str(note)[:30])
+def test_a_note_of_another_shape_is_named(cleaned: Path, tmp_path: Path, note: Any) -> None:
+    sound = json.loads((cleaned / "prepared.json").read_text())
+    content = note if isinstance(note, bytes) else json.dumps(sound | note).encode()
+    (tmp_path / "prepared.json").write_bytes(content)
+    shutil.copy(cleaned / "labels.csv", tmp_path)
+    with pytest.raises(LabelError, match="prepared.json or labels.csv is not as .* run") as raised:
+        read_labels("sample", tmp_path)
+    assert len(str(raised.value)) < 300 + len(str(tmp_path)) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("table", [b"", b"\xff\xfe", b"image\n1,2,3\n4\n", b"image,split\na,\n"])
+def test_a_prepared_table_of_another_shape_is_named(
+    cleaned: Path, tmp_path: Path, table: bytes
+) -> None:
+    shutil.copy(cleaned / "prepared.json", tmp_path)
+    (tmp_path / "labels.csv").write_bytes(table)
+    with pytest.raises(LabelError, match="labels.csv"):
+        read_labels("sample", tmp_path)
+    (tmp_path / "labels.csv").unlink()
+    with pytest.raises(LabelError, match="labels.csv: cannot be read"):
+        read_labels("sample", tmp_path)
+
+
 def test_what_the_labels_warn_of_stands_in_the_report(sample: Path, tmp_path: Path) -> None:
     extra = tmp_path / "test.jpgl"
     extra.write_text((sample / "generic_test.jpgl").read_text() + "999999999\n")
@@ -202,7 +244,13 @@ def test_links_count_as_what_they_point_to(tad66k: Path) -> None:
     (tad66k / "elsewhere" / "000.jpg").unlink()
     (tad66k / "elsewhere" / "000.jpg").symlink_to("nowhere")
     (images / "circle").symlink_to(images)
-    assert checked(tad66k).problems["missing"] == ["part/000.jpg"]
+    (tad66k / "elsewhere" / "001.jpg").unlink()
+    os.mkfifo(tad66k / "elsewhere" / "001.jpg")
+    (tad66k / "elsewhere" / "002.jpg").unlink()
+    (tad66k / "elsewhere" / "002.jpg").symlink_to("/dev/zero")
+    problems = checked(tad66k).problems
+    assert problems["missing"] == ["part/000.jpg", "part/001.jpg", "part/002.jpg"]
+    assert check_file(str(images), "part/001.jpg").problem == "damaged"
 
 
 def test_an_unreadable_file_is_reported_and_checked_again(
@@ -235,19 +283,27 @@ def test_results_among_the_images_are_no_stray_files(tad66k: Path) -> None:
 
 def test_a_split_that_is_absent_and_a_name_that_is_not_utf8_are_told(tad66k: Path) -> None:
     images = tad66k / "images"
-    with open(os.fsencode(images / "part") + b"/00\xe9.jpg", "wb"):
-        pass
+    for odd in (b"/00\xe9.jpg", b"/00\n.jpg"):
+        Path(os.fsdecode(os.fsencode(images / "part") + odd)).touch()
     train = str(tad66k / "train.csv")
     text = prepared("tad66k", train, images, tad66k / "out").summary()
     assert "0 train (official: 52248), 0 test (official: 14079)" in text
-    assert "part/00\\udce9.jpg" in text
+    assert "part/00\\udce9.jpg" in text and "part/00\\n.jpg" in text
+    assert len(read_splits("tad66k", train, images).train) == 30
 
 
 def test_a_damaged_journal_is_named_with_the_way_out(tad66k: Path) -> None:
     checked(tad66k)
     journal = tad66k / "out" / "checks.csv"
     lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join([*lines[:5], "\0" * 40 + "\n", *lines[6:]]))
+    sizes = lines[5].split(",")
+    number, kind = ",".join([sizes[0], "9" * 400, *sizes[2:]]), f"{lines[5].strip()}x\n"
+    for junk in ("\0" * 40 + "\n", number, kind, "\udcff\n"):
+        text = "".join([*lines[:5], junk, *lines[6:]])
+        journal.write_text(text, errors="surrogateescape")
+        with pytest.raises(LabelError, match="checks.csv: damaged .*; remove it"):
+            checked(tad66k)
+    journal.write_text("one,two\n1,2\n")
     with pytest.raises(LabelError, match="checks.csv: damaged .*; remove it"):
         checked(tad66k)
 

@@ -1,5 +1,7 @@
 """Preprocessing against the recipes of the release, carried out with PIL and torchvision."""
 
+import os
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +98,67 @@ def test_every_colour_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), "white").convert(mode).save(tmp_path / f"x.{suffix}")
     image = read_image(tmp_path / f"x.{suffix}", upright=True)
     assert image.mode == "RGB" and image.getpixel((4, 4)) == (255, 255, 255)
+
+
+GREY = np.arange(0, 2**16, 5957).reshape(3, 4)  # of 16 bits
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("x.png", "<u2"), ("x.tif", "<u2"), ("x.tif", ">u2"), ("x.pgm", "<u2")]
+)
+def test_sixteen_bits_of_grey_are_scaled_to_eight(name: str, kind: str, tmp_path: Path) -> None:
+    Image.fromarray(GREY.astype(kind)).save(tmp_path / name)
+    assert (np.array(read_image(tmp_path / name, upright=True)) == GREY[..., None] >> 8).all()
+    fast = Preprocessing(decode="fast").read(tmp_path / name)
+    assert (fast.numpy() == GREY >> 8).all()
+
+
+def tiff(path: Path, bits: int, *, black: int = 1, sample: int = 1) -> None:
+    """A grey TIFF of 8 x 2 zeros, with tags that PIL does not write."""
+    size = 16 * bits // 8
+    tags = {256: 8, 257: 2, 258: bits, 262: black, 273: 200, 278: 2, 279: size, 339: sample}
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries
+    path.write_bytes(head.ljust(200, b"\0") + bytes(size))
+
+
+def test_pixels_without_a_defined_range_are_refused(tmp_path: Path) -> None:
+    for kind in (np.float32, np.int32):
+        Image.fromarray(GREY.astype(kind)).save(tmp_path / f"{kind.__name__}.tif")
+    tiff(tmp_path / "twelve.tif", 12)
+    tiff(tmp_path / "signed.tif", 16, sample=2)
+    tiff(tmp_path / "inverted.tif", 16, black=0)
+    for path in sorted(tmp_path.iterdir()):
+        for decode in ("exact", "fast"):
+            with pytest.raises(ImageError, match=f"{path.name}: grey of mode .* a defined range"):
+                Preprocessing(decode=decode).evaluation(path)
+    tiff(tmp_path / "sound.tif", 16)
+    assert not np.array(read_image(tmp_path / "sound.tif", upright=True)).any()
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_raw_grey_is_turned_as_colours_are(suffix: str, kind: str, tmp_path: Path) -> None:
+    pixels = GREY.astype(kind)
+    image, high = Image.fromarray(pixels), pixels >> (8 if kind == "u2" else 0)
+    tags = image.getexif()
+    tags[0x0112] = 6  # turned by 90 degrees
+    image.save(tmp_path / f"x.{suffix}", exif=tags)
+    turned = np.array(read_image(tmp_path / f"x.{suffix}", upright=True))
+    assert (turned == np.rot90(high, -1)[..., None]).all()
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    (tmp_path / "circle.jpg").symlink_to("circle.jpg")
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(transforms.MOST_BYTES + 1)
+    reasons = {"pipe": "a pipe", "endless": "a pipe", "circle": "", "huge": "1.0 GB: expected at"}
+    for name, reason in reasons.items():
+        for decode in ("exact", "fast"):
+            with pytest.raises(ImageError, match=f"{name}.jpg.*{reason}"):
+                Preprocessing(decode=decode).evaluation(tmp_path / f"{name}.jpg")
 
 
 def scene(width: int = 300, height: int = 200) -> Image.Image:

@@ -1,6 +1,8 @@
 """Evaluating a checkpoint: numbers, files, mistakes."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +13,10 @@ import torch
 from conftest import small_run
 from safetensors.torch import save_file
 
-from eat.checkpoint import load_checkpoint, read_info, save_checkpoint
+from eat.checkpoint import CheckpointInfo, load_checkpoint, read_info, save_checkpoint
 from eat.cli import main
 from eat.config.commands import EvaluateOptions
-from eat.data.labels.identity import count_seen, fingerprint, identity_hashes
+from eat.data.labels.identity import count_seen, fingerprint, hash_images
 from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
 from eat.data.scales import rescale
@@ -22,9 +24,9 @@ from eat.data.splits import read_splits
 from eat.evaluation.evaluate import evaluate_checkpoint
 from eat.evaluation.measure import intervals, measure
 from eat.evaluation.metrics import bootstrap_interval, srcc
-from eat.evaluation.report import Evaluation
+from eat.evaluation.report import Evaluation, seen_note
 from eat.evaluation.slices import slices
-from eat.models import WeightsError
+from eat.models import AestheticModel, WeightsError
 from eat.training.trainer import train
 
 
@@ -33,6 +35,15 @@ def evaluate(checkpoint: Path, **options: object) -> Evaluation:
     return evaluate_checkpoint(
         checkpoint, EvaluateOptions(**({"workers": 0, "samples": 20} | options))
     )
+
+
+def in_run_folder(folder: Path, model: AestheticModel, info: CheckpointInfo) -> Path:
+    """A checkpoint where the run in ``folder`` would have written it."""
+    config = info.config | {"run": info.config["run"] | {"folder": str(folder)}}
+    path = folder / "checkpoints" / "best.safetensors"
+    path.parent.mkdir()
+    save_checkpoint(path, model, replace(info, config=config))
+    return path
 
 
 def test_evaluation_repeats_the_runs_own_result(run: Path, checkpoint: Path) -> None:
@@ -73,6 +84,60 @@ def test_the_training_split_can_be_evaluated(checkpoint: Path) -> None:
     assert len(evaluate(checkpoint, split="train").predictions) == 48
 
 
+def test_paths_of_a_checkpoint_are_opened_only_where_its_run_wrote_it(
+    run: Path,
+    sample: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = evaluate(run / "checkpoints" / "best.safetensors").metrics
+    (tmp_path / "quickstart").symlink_to(run)
+    linked = tmp_path / "quickstart" / "checkpoints" / "best.safetensors"
+    assert evaluate(linked).metrics == expected
+    copy = tmp_path / "best.safetensors"
+    shutil.copy(linked, copy)
+    message = f"{copy}: does not lie where its run wrote it, '{run}'"
+    given = ["--labels", str(sample), "--images", str(sample / "images")]
+    for some in ([], given[:2], given[2:]):
+        assert main(["evaluate", str(copy), "--out", str(tmp_path / "out"), *some]) == 2
+        error = capsys.readouterr().err
+        assert message in error and "give --labels and --images" in error
+    assert evaluate(copy, labels=given[1], images=given[3]).metrics == expected
+    # Relative paths are followed from where the run was started, and from nowhere else.
+    model, info = load_checkpoint(copy)
+    (tmp_path / "a" / "run").mkdir(parents=True)
+    path = in_run_folder(tmp_path / "a" / "run", model, info)
+    options = info.config["run"] | {"folder": "run"}
+    save_checkpoint(path, model, replace(info, config=info.config | {"run": options}))
+    with pytest.raises(LabelError, match="does not lie where its run wrote it, 'run' seen from"):
+        evaluate(path)
+    monkeypatch.chdir(tmp_path / "a")
+    assert evaluate(path).metrics == expected
+
+
+@pytest.mark.parametrize(
+    ("group", "value", "reason"),
+    [
+        ("data", {"labels": 5}, "config.data.labels is 5: expected str | None"),
+        ("run", {"seed": "x"}, "config.run.seed is 'x': expected int"),
+        ("run", {"seed": -1}, "run.seed is -1: expected 0"),
+        ("data", {"val_fraction": float("inf")}, "data.val_fraction is inf: expected 0 to 0.999"),
+        ("data", {"labls": "x"}, "config.data.'labls' is unknown"),
+    ],
+)
+def test_options_that_no_run_writes_are_one_error(
+    checkpoint: Path, tmp_path: Path, group: str, value: dict[str, object], reason: str
+) -> None:
+    model, info = load_checkpoint(checkpoint)
+    info.config["run"]["folder"] = str(tmp_path)
+    info.config[group] |= value
+    (tmp_path / "checkpoints").mkdir()
+    save_checkpoint(tmp_path / "checkpoints" / "x.safetensors", model, info)
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        evaluate(tmp_path / "checkpoints" / "x.safetensors")
+
+
 def test_other_labels_take_the_place_of_the_runs(
     checkpoint: Path, sample: Path, tmp_path: Path
 ) -> None:
@@ -94,9 +159,9 @@ def test_scores_are_rescaled_bounds_to_bounds() -> None:
 def test_constant_predictions_give_a_warning_and_null(run: Path, tmp_path: Path) -> None:
     model, info = load_checkpoint(run / "checkpoints" / "best.safetensors")
     torch.nn.init.zeros_(model.head.weight)
-    save_checkpoint(tmp_path / "flat.safetensors", model, info)
+    flat = in_run_folder(tmp_path, model, info)
     with pytest.warns(match="SRCC is undefined: all 16 predictions equal"):
-        evaluation = evaluate(tmp_path / "flat.safetensors")
+        evaluation = evaluate(flat)
     evaluation.write(tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]["srcc"] is None
 
@@ -157,19 +222,32 @@ def test_slices_of_an_evaluation_have_their_own_metrics(checkpoint: Path) -> Non
 def test_an_evaluation_tells_how_many_test_images_were_trained_on(
     checkpoint: Path, sample: Path
 ) -> None:
-    clean = evaluate(checkpoint)
+    clean = evaluate(checkpoint, samples=0)
     assert "0 of 16 test images were among the 48 trained on" in clean.table()
     every = sample / "AVA.txt"  # the same photographs, with no test list
-    leaked = evaluate(checkpoint, labels=str(every), images=str(sample / "images"))
-    assert (
-        "WARNING: 48 of 64 test images have the file name of one of the 48 training"
-        in leaked.table()
+    leaked = evaluate(checkpoint, labels=str(every), images=str(sample / "images"), samples=0)
+    assert "WARNING: 48 of 64 test images were among the 48 trained on: these" in leaked.table()
+    named = evaluate(checkpoint, trained_on=str(every), samples=0)
+    same = "WARNING: 16 of 16 test images have the same file name as one of the 64 trained on; if"
+    assert same in named.table()
+
+
+def test_equal_names_of_other_photographs_are_no_leak(sample: Path, tmp_path: Path) -> None:
+    train, test = (read_splits("sample", sample, sample / "images").tables()[n]
+                   for n in ("train", "test"))  # fmt: skip
+    known = hash_images(train, sample / "images")
+    assert len(known.names) == len(known.contents) == 48
+    twins = train.head(3)
+    for new, old in zip(twins["image"], test["image"], strict=False):
+        shutil.copy(sample / "images" / old, tmp_path / new)
+    remark = seen_note(twins, tmp_path, known, "test images")
+    assert remark == (
+        "3 of 3 test images have the same file name as one of the 48 trained on, and other content"
     )
-    named = evaluate(checkpoint, trained_on=str(every))
-    assert (
-        "WARNING: 16 of 16 test images have the file name of one of the 64 training"
-        in named.table()
-    )
+    shutil.copy(sample / "images" / twins["image"][0], tmp_path / "renamed.jpg")
+    renamed = pd.DataFrame({"image": ["renamed.jpg", twins["image"][1], "absent.jpg"]})
+    assert count_seen(renamed, tmp_path, known) == (1, 1)
+    assert count_seen(renamed, tmp_path, known._replace(contents=known.contents[:0])) == (0, 1)
 
 
 def test_images_are_the_same_in_another_folder_and_format(checkpoint: Path) -> None:
@@ -178,7 +256,8 @@ def test_images_are_the_same_in_another_folder_and_format(checkpoint: Path) -> N
 
     assert fingerprint(table("a/1.jpg", "2.png")) == fingerprint(table("2.JPG", "x/y/1.jpeg"))
     assert fingerprint(table("1.jpg")) != fingerprint(table("2.jpg"))
-    assert count_seen(table("z/1.png", "3.jpg"), identity_hashes(table("1.jpg", "2.jpg"))) == 1
+    names = hash_images(table("1.jpg", "2.jpg"))
+    assert count_seen(table("z/1.png", "3.jpg"), "nowhere", names) == (0, 1)
 
 
 def test_a_run_records_the_fingerprints_of_its_splits(checkpoint: Path, sample: Path) -> None:
@@ -269,8 +348,7 @@ def test_a_model_of_an_unregistered_data_set_says_to_register_it(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, info = load_checkpoint(checkpoint)
-    path = tmp_path / "mine.safetensors"
-    save_checkpoint(path, model, replace(info, dataset="mine", title="My photographs"))
+    path = in_run_folder(tmp_path, model, replace(info, dataset="mine", title="My photographs"))
     message = f"{path}: was trained on the data set 'mine', .* not registered .* --name"
     with pytest.raises(LabelError, match=message):
         evaluate(path)

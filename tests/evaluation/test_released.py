@@ -170,6 +170,7 @@ def test_a_released_model_written_as_a_checkpoint_of_ours_stays_one(
     [
         ({"model": {"patch_proj.0.weight": torch.zeros(1), "cls_head.bias": torch.zeros(1000)}},
          "its head has 1000 outputs"),
+        ({"cls_head.bias": torch.zeros(())}, "its head has 0 outputs"),
         ({"conv1.weight": torch.zeros(1)}, r"its first names are \['conv1.weight'\]"),
     ],
 )  # fmt: skip

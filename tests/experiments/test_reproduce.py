@@ -53,6 +53,10 @@ def test_the_list_says_what_an_experiment_needs_and_costs(
         (["table5", "--run.folder", "x"], "runs have folders of their own here"),
         (["table5"], "data.labels is not set: give a path, as in --data.labels PATH"),
         (["table5", "--data.name", "sample", "--data.labels", "none"], "eat sample none"),
+        (
+            ["table5", "--model.name", "eat_nan"],
+            "unknown model 'eat_nan'; did you mean 'eat_nano'?",
+        ),
         (["table5", "--optim.lrr", "1"], "Did you mean --optim.lr?"),
         (["table5", "--optim.lr", "fast"], "--optim.lr: found 'fast', expected a number"),
     ],

@@ -135,7 +135,7 @@ def test_a_stopped_experiment_keeps_what_is_finished_and_goes_on(
 
     def second_stops(config: TrainConfig) -> Any:
         if "interest" in config.model.settings:
-            raise Interrupted(15, Path("x"), 0, 3)
+            raise Interrupted(15, "epoch 0")
         return real(config)
 
     monkeypatch.setattr(runner, "train", second_stops)

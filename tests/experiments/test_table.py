@@ -105,7 +105,7 @@ def test_what_is_reduced_is_named() -> None:
             "{title: a, where: b, data: ava, epochs: 1, rows: [{name: a, published: {srcc: x}}]}",
             "published.srcc is 'x': expected float",
         ),
-        ("a: [", "while parsing"),
+        ("a: [", "line 1, column 5"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -23,9 +23,8 @@ from eat.evaluation.metrics import UndefinedMetricWarning, srcc
 from eat.models import create_model
 from eat.models.deformable import InterestPoints
 from eat.personal.adaptation import Adapter, Rater, RaterImages, draw_shots, mean_scores
-from eat.personal.journal import Journal
 from eat.personal.protocol import personalize
-from eat.personal.report import Personalization, WorkerResult
+from eat.personal.report import Personalization
 from eat.sample.make import make_sample, make_workers
 from eat.training.trainer import train
 
@@ -399,29 +398,12 @@ def test_personal_models_beat_the_general_one(tmp_path: Path) -> None:
     assert "0 of 150 images of the test workers were among the" in result.table()
 
 
-def test_statistics_are_those_of_the_protocol() -> None:
-    results = [
-        WorkerResult("a", 20, [0.5, 0.7], [0.1, 0.2]),
-        WorkerResult("b", 20, [0.2, 0.6], [0.3, 0.3]),
-        WorkerResult("c", 20, [float("nan"), 0.4], [0.5, 0.5]),
-    ]
-    found = Personalization("t", {"shots": 10, "repeats": 2}, results)
-    row = found.statistics()["personalised"]
-    assert row["mean"] == pytest.approx((0.6 + 0.4 + 0.4) / 3)
-    assert row["deviation"] == pytest.approx(np.std([0.35, 1.7 / 3], ddof=1))
-    assert row["low"] == pytest.approx(0.4) and 0.4 < row["high"] <= 0.6
-    assert found.statistics()["difference"]["mean"] == pytest.approx((0.45 + 0.1 - 0.1) / 3)
-    assert found.undefined == 1
-    assert found.per_worker()["repeats"].tolist() == [2, 2, 1]
-    lines = found.markdown().splitlines()
-    assert len({line.count("|") for line in lines}) == 1 and "0.467 ± " in lines[2]
-
-
 def test_a_folder_of_version_0_1_is_continued(
     general: Path, data: Path, few: Path, tmp_path: Path
 ) -> None:
     expected = run(general, data, few, out=str(tmp_path))
     settings = json.loads((tmp_path / "settings.json").read_text()) | {"released": False}
+    assert settings.pop("low") is settings.pop("high") is None  # there were no such options
     assert set(settings) == {
         "checkpoint", "weights", "released", "name", "labels", "images", "ratings", "shots",
         "repeats", "seed", "epochs", "lr", "head_lr", "scope", "select", "batch_size", "precision",
@@ -449,10 +431,18 @@ def test_workers_are_listed_or_drawn_not_both(general: Path, data: Path, few: Pa
         run(general, data, few, test_workers=["B001"], num_test_workers=1)
 
 
-def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
-    (tmp_path / "workers.jsonl").write_text('{"worker": "W1"}\n')
-    with pytest.raises(ValueError, match="workers.jsonl, line 1: damaged .*remove the line"):
-        Journal(str(tmp_path), {"shots": 4})
-    (tmp_path / "settings.json").write_text("{")
-    with pytest.raises(ValueError, match="settings.json: damaged .*another --out"):
-        Journal(str(tmp_path), {"shots": 4})
+def test_ratings_of_ones_own_may_have_any_scale(
+    general: Path, few: Path, data: Path, tmp_path
+) -> None:
+    ratings = pd.read_csv(few).rename(columns={"imagePair": "image"})
+    ratings = ratings[ratings["worker"] == "B001"]
+    ratings.to_csv(tmp_path / "five.csv", index=False)
+    ratings.assign(score=(ratings["score"] - 1) / 4).to_csv(tmp_path / "one.csv", index=False)
+    own = {"name": "table", "test_workers": ["B001"]}
+    five = run(general, data, tmp_path / "five.csv", **own, low=1, high=5).results
+    published = run(general, data, few, test_workers=["B001"]).results
+    assert five == published  # FLICKR-AES has the same scale
+    one = run(general, data, tmp_path / "one.csv", **own, low=0, high=1, epochs=1, lr=0.0).results
+    assert one[0].personalised == one[0].general
+    with pytest.raises(LabelError, match="column score: found '[2-5].0', expected 0 to 1"):
+        run(general, data, tmp_path / "five.csv", **own, low=0, high=1)

@@ -40,7 +40,8 @@ def test_positions_fall_on_token_centres() -> None:
 def test_the_command_draws_a_picture(checkpoint: Path, sample: Path, tmp_path: Path) -> None:
     photo = next((sample / "images").iterdir())
     out = tmp_path / "points.png"
-    assert main(["points", str(photo), "--checkpoint", str(checkpoint), "--out", str(out)]) == 0
+    for _ in range(2):  # an earlier picture is replaced
+        assert main(["points", str(photo), "--checkpoint", str(checkpoint), "--out", str(out)]) == 0
     assert np.asarray(Image.open(out)).std() > 10
 
 
@@ -49,3 +50,18 @@ def test_a_model_without_points_says_so(checkpoint: Path, sample: Path, tmp_path
     photo = next((sample / "images").iterdir())
     with pytest.raises(ValueError, match="no block that samples positions"):
         draw_points(model, load_checkpoint(checkpoint)[1], photo, tmp_path / "x.png")
+
+
+def test_points_are_drawn_over_no_photo_and_read_from_no_folder(
+    checkpoint: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = tmp_path / "photo.png"
+    Image.open(next((sample / "images").iterdir())).save(photo)
+    before = photo.read_bytes()
+    argv = ["--checkpoint", str(checkpoint), "--out"]
+    for out in (photo, tmp_path):
+        assert main(["points", str(photo), *argv, str(out)]) == 2
+        assert f"{out} is there and not of this command's making" in capsys.readouterr().err
+    assert photo.read_bytes() == before
+    assert main(["points", str(tmp_path), *argv, str(tmp_path / "new.png")]) == 2
+    assert f"{tmp_path}: a folder: expected a file" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from eat.cli import main
 from eat.sample import make as sample
 from eat.sample import scenes
 from eat.sample.make import expected_score, make_sample, make_workers
@@ -174,7 +175,19 @@ def test_overwrite_never_deletes_what_is_no_sample(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("wrong", [{"train": 0}, {"test": 0}, {"size": 8}, {"seed": -1}])
+@pytest.mark.parametrize("name", ["runs", "images/mine.jpg"])
+def test_overwrite_never_deletes_what_lies_in_a_sample(tmp_path, name):
+    folder = make_sample(tmp_path / "sample", train=1, test=1, size=32)
+    (folder / name).write_text("years of work")
+    with pytest.raises(FileExistsError, match=f"{name} is no part of a sample"):
+        make_sample(folder, train=2, test=1, size=32, overwrite=True)
+    assert (folder / name).read_text() == "years of work"
+
+
+WRONG = [{"train": 0}, {"test": 0}, {"test": 400_001}, {"size": 8}, {"size": 4097}, {"seed": -1}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_numbers_out_of_range_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         make_sample(tmp_path / "sample", **wrong)
@@ -225,6 +238,19 @@ def test_ratings_follow_the_taste_of_their_worker(rated):
             for other in tastes.index.drop(worker)
         ]
         assert own > 0.8 and own > np.mean(others) + 0.2
+
+
+def test_a_damaged_sample_gets_no_workers(tmp_path):
+    folder = make_sample(tmp_path / "sample", train=1, test=1, size=32)
+    (folder / "factors.csv").write_text("image\n")
+    with pytest.raises(ValueError, match="factors.csv: no column"):
+        make_workers(folder, workers=1, test_workers=1, ratings=1)
+
+
+def test_a_wrong_number_of_workers_makes_no_sample(tmp_path, capsys):
+    assert main(["sample", str(tmp_path / "sample"), "--workers", "-1"]) == 2
+    assert "workers is -1: expected at least 0" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_workers_are_reused_or_refused(rated, small):

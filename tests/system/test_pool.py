@@ -66,7 +66,9 @@ def test_an_error_of_a_task_is_raised_and_ends_the_processes() -> None:
 
 def test_a_killed_busy_process_names_its_work_after_what_is_finished() -> None:
     results = []
-    expected = "died, .* were .*task 5.*; finished work is kept: run this again .* --processes"
+    expected = (
+        "died, .* were .*task 5.*; finished work is kept in --out: run this again .* --processes"
+    )
     with pytest.raises(ChildProcessError, match=expected):
         for result in unordered(
             kill_oneself, range(9), 1, name=lambda n: f"task {n}", option="--processes"
@@ -81,7 +83,9 @@ def test_a_killed_idle_process_is_an_error_that_names_what_others_do(tmp_path: P
     tasks = [Wait(until=started), Wait(until=gate, note=started)]  # by two processes at once
     results = unordered(wait_for_file, tasks, 2, name=lambda task: task.until.name)
     os.kill(next(results), signal.SIGKILL)
-    with pytest.raises(ChildProcessError, match="under way were gate; finished work is kept"):
+    with pytest.raises(
+        ChildProcessError, match="under way were gate; finished work is kept in --out"
+    ):
         next(results)
 
 

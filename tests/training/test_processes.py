@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -125,6 +127,23 @@ def test_two_processes_told_to_stop_continue_as_one(config: TrainConfig, tmp_pat
     assert "continuing after epoch" in (two / "train.log").read_text()
     assert len(lines(two)) == 12
     assert lines(one)[-1] == pytest.approx(lines(two)[-1], rel=0.02)
+
+
+def test_a_killed_rank_is_named_by_the_others(config: TrainConfig, tmp_path: Path) -> None:
+    config.optim.epochs, config.run.folder = 1000, str(tmp_path / "two")
+    process = start(config)
+    begun = tmp_path / "two" / "starts.jsonl"
+    deadline = time.monotonic() + 120
+    while not state_files(tmp_path / "two" / "checkpoints"):
+        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
+        time.sleep(0.01)
+    main = json.loads(begun.read_text())["pid"]
+    (other,) = {child.pid for child in psutil.Process(process.pid).children()} - {main}
+    os.kill(other, signal.SIGKILL)
+    output, _ = process.communicate()
+    told = rf"rank 1 \(process {other}\) has ended.* {config.run.folder} --run.resume auto"
+    assert len(re.findall(told, output)) == 1 and "[rank0]: Traceback" not in output
+    assert re.search(told, (tmp_path / "two" / "train.log").read_text())
 
 
 def test_a_step_smaller_than_its_parts_is_refused(config: TrainConfig) -> None:

@@ -1,5 +1,7 @@
 """Runs that survive: killed, told to stop, damaged on disk."""
 
+import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -7,6 +9,7 @@ import random
 import shutil
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ import torch
 from conftest import small_run
 
 from eat.checkpoint import load_checkpoint
+from eat.cli.train import run_train
 from eat.config import TrainConfig
 from eat.system.stops import Interrupted
 from eat.training.state import Progress, load_state, save_state, state_files
@@ -106,6 +110,26 @@ def test_a_signal_saves_the_state_and_the_run_continues_bit_for_bit(
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
 
 
+@pytest.mark.parametrize("moment", ["_evaluate", "_finish"])
+def test_a_signal_after_the_last_step_stops_the_run_too(config: TrainConfig, moment: str) -> None:
+    config.optim.epochs = 1
+    trainer = Trainer(config)
+    usual = getattr(trainer, moment)
+
+    def signalled() -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return usual()
+
+    setattr(trainer, moment, signalled)
+    with pytest.raises(Interrupted, match="by SIGTERM after epoch 1, batch 0.*--run.resume auto"):
+        trainer.fit()
+    trainer.close()
+    assert not (trainer.folder / "result.json").exists()
+    config.run.resume = "auto"
+    train(config)
+    assert (trainer.folder / "result.json").exists()
+
+
 def test_a_finished_run_is_not_trained_again(config: TrainConfig, run: Path) -> None:
     folder = Path(shutil.copytree(run, config.run.folder))
     before, result = ((folder / name).read_text() for name in ("metrics.jsonl", "result.json"))
@@ -126,6 +150,23 @@ def test_a_torn_line_of_metrics_does_not_keep_a_run_from_continuing(
     assert "metrics.jsonl: a damaged line is left out" in caplog.text
 
 
+def test_a_finished_run_whose_metrics_are_lost_still_ends_well(
+    config: TrainConfig, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(run, config.run.folder))
+    (folder / "metrics.jsonl").unlink()
+    config.run.resume = "auto"
+    assert run_train(config) == 0
+    assert "metrics.jsonl: lacks 2 of 2 epochs" in caplog.text
+    assert (folder / "predictions.png").is_file() and not (folder / "curves.png").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(config: TrainConfig) -> None:
+    config.run.folder = "/dev/null"
+    with pytest.raises(ValueError, match="run.folder is /dev/null: no folder can be made there"):
+        train(config)
+
+
 def test_other_options_do_not_continue_a_run(config: TrainConfig, run: Path) -> None:
     shutil.copytree(run, config.run.folder)
     config.run.resume, config.optim.lr = "auto", 0.5
@@ -142,6 +183,105 @@ def test_a_damaged_state_is_named_and_the_one_before_it_taken(
     progress, parts = load_state(tmp_path)
     assert progress.step == 1 and parts["model"]["x"].item() == 0
     assert f"{newest} is damaged (its checksum differs); trying the one before it" in caplog.text
+
+
+def junk(name: str, parts: dict) -> object:
+    """A state's content, spoilt."""
+    progress = parts["progress"]
+    weight = next(iter(parts["model"]))
+    return {
+        "list": [1, 2],
+        "number": torch.zeros(3),
+        "no progress": {k: v for k, v in parts.items() if k != "progress"},
+        "unknown progress": parts | {"progress": progress | {"colour": 1}},
+        "text for a step": parts | {"progress": progress | {"step": "5"}},
+        "negative epoch": parts | {"progress": progress | {"epoch": -1}},
+        "no model": {k: v for k, v in parts.items() if k != "model"},
+        "null model": parts | {"model": None},
+        "shape": parts | {"model": parts["model"] | {weight: torch.zeros(1, 2, 3, 4, 5)}},
+        "optimizer": parts | {"optimizer": {"state": {}, "param_groups": []}},
+        "rate": parts | {"optimizer": parts["optimizer"] | {"param_groups": [{"lr": "x"}]}},
+        "moments": parts | {"optimizer": parts["optimizer"] | {"state": {
+            0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(9), "exp_avg_sq": torch.zeros(9)}
+        }}},
+        "schedule": parts | {"schedule": parts["schedule"] | {"last_epoch": "late"}},
+    }[name]  # fmt: skip
+
+
+JUNK = ["list", "number", "no progress", "unknown progress", "text for a step", "negative epoch"]
+JUNK += ["no model", "null model", "shape", "optimizer", "rate", "moments", "schedule"]
+
+
+def test_junk_under_a_right_checksum_is_named_and_the_state_before_it_taken(
+    config: TrainConfig, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(run, config.run.folder)) / "checkpoints"
+    config.run.resume = "auto"
+    sound, older = state_files(folder)
+    older.unlink()
+    parts = torch.load(sound, weights_only=True)
+    with closing(Trainer(config)) as trainer:
+        for name in JUNK:
+            buffer = io.BytesIO()
+            torch.save(junk(name, parts), buffer)
+            digest = hashlib.sha256(buffer.getvalue()).hexdigest()[:16]
+            newest = folder / f"state-999999999-{digest}.pt"
+            newest.write_bytes(buffer.getvalue())
+            trainer._resume()
+            assert trainer.progress.epoch == 2, name
+            assert f"{newest} is damaged (" in caplog.text, name
+            sound.rename(folder / "kept")
+            with pytest.raises(ValueError, match=r"damaged.*no sound state is left: remove"):
+                trainer._resume()
+            (folder / "kept").rename(sound)
+            newest.unlink()
+
+
+def edited(sample: Path, folder: Path, file: str, old: str, new: str) -> Path:
+    """A copy of a sample's label files with one change; the images stay where they are."""
+    folder.mkdir()
+    for path in sample.iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))
+    return folder
+
+
+def test_a_run_does_not_continue_on_other_labels(
+    config: TrainConfig, run: Path, sample: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(run, config.run.folder)
+    config.run.resume = "auto"
+    cases = {
+        "the scores and votes of the training split": ("AVA.txt", "1 100000 2 9", "1 100000 9 2"),
+        "the images or their order of the training split and the images or their order of the test "
+        "split": ("generic_test.jpgl", "500003\n", ""),
+    }
+    for i, (what, change) in enumerate(cases.items()):
+        config.data.labels = str(edited(sample, tmp_path / str(i), *change))
+        with pytest.raises(
+            ValueError, match=rf"on other labels: in data\.labels.*, {what} changed"
+        ):
+            train(config)
+    config.data.labels = str(edited(sample, tmp_path / "moved", "AVA.txt", "1 1", "1  1"))
+    train(config)  # from another place, the same
+    assert "not compared" not in caplog.text
+
+
+def test_a_state_without_digests_of_labels_continues_and_says_so(
+    config: TrainConfig, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(run, config.run.folder)) / "checkpoints"
+    progress, parts = load_state(folder)
+    del parts["labels"]
+    for path in state_files(folder):
+        path.unlink()
+    save_state(folder, progress, parts, keep=1)
+    config.run.resume = "auto"
+    train(config)
+    assert "of an older version: its labels are not compared" in caplog.text
 
 
 def test_as_many_states_are_kept_as_told(tmp_path: Path) -> None:

@@ -46,6 +46,18 @@ def test_a_trial_gets_its_parameters_under_option_names(monkeypatch: pytest.Monk
     assert tuning.parameters() == {"optim.batch_size": 16, "optim.lr": 1e-6, "model.name": "x"}
 
 
+@pytest.mark.parametrize("found", [None, [1, 2], 3, "x", {1: 2}, {"": 3}])
+def test_parameters_that_are_no_options_by_name_are_one_message(
+    found: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nni = pytest.importorskip("nni", reason="nni is not installed")
+    monkeypatch.setenv("NNI_PLATFORM", "unittest")
+    monkeypatch.setattr(tuning, "end_with_parent", lambda: None)
+    monkeypatch.setattr(nni, "get_next_parameter", lambda: found)
+    assert train_main([]) == 2
+    assert f"nni's parameters are {found!r}: expected options" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("entry", ["main_nni.py", "eat train"])
 def test_both_entries_take_nnis_parameters_and_folder_and_report(
     entry: str, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eat.data.labels.table import LabelError, check_repeats, error_at, to_numbers, warn
+from eat.data.labels.table import (
+    LabelError,
+    check_repeats,
+    cut,
+    error_at,
+    quote,
+    to_numbers,
+    warn,
+)
+from eat.system.files import GB, regular
+
+MOST_BYTES = 4 * GB  # of a label file
 
 IMAGE_NAMES = ("image", "image_id", "path", "file", "filename")
 ID_HEADERS = {*IMAGE_NAMES, "id", "imagename", "image name", "name", "worker", "user", "userid"}
@@ -50,7 +61,7 @@ class LabelFile:
         if found is None:
             raise LabelError(
                 f"{self.path}, line 1: no column {' or '.join(names)}; found "
-                f"{', '.join(self.fields.columns)}; add the column, or name the data set that this "
+                f"{quote(self.fields.columns, 20)}; add the column, or name the data set that this "
                 "file is from"
             )
         return found
@@ -110,10 +121,10 @@ def read_text(path: str | Path) -> str:
     if not text.strip():
         raise LabelError(f"{path}: the file is empty, expected labels; copy or download it again")
     if not text.endswith("\n"):
-        last = text.count("\n") + 1
+        number, last = text.count("\n") + 1, text.rsplit("\n", 1)[-1]
         warn(
-            f"{path}, line {last}: the last line, {text.rsplit(chr(10), 1)[-1]!r}, has no line "
-            "end; if the file was cut, its last value is wrong: compare it with the original"
+            f"{path}, line {number}: the last line, {cut(last)!r}, has no line end; if the file "
+            "was cut, its last value is wrong: compare it with the original"
         )
     return text
 
@@ -121,11 +132,10 @@ def read_text(path: str | Path) -> str:
 def read_bytes(path: str | Path) -> bytes:
     """The content of a file; raises LabelError if it cannot be read."""
     try:
-        return Path(path).read_bytes()
+        return regular(path, MOST_BYTES).read_bytes()
     except OSError as error:
-        raise LabelError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a label file"
-        ) from error
+        reason = error.strerror or str(error).removeprefix(f"{path}: ")
+        raise LabelError(f"{path}: cannot be read ({reason}); give a label file") from error
 
 
 def read_csv(path: str | Path, columns: Sequence[str] | None = None) -> LabelFile:
@@ -175,7 +185,7 @@ def _header(path: Path, rows: dict[int, list[str]]) -> list[str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise LabelError(
-            f"{path}, line {line}, column {twice[0]}: found it more than once, expected every "
+            f"{path}, line {line}, column {cut(twice[0])}: found it more than once, expected every "
             "column once; rename or remove one"
         )
     return names
@@ -200,7 +210,7 @@ def read_blank_separated(path: str | Path, columns: Sequence[str]) -> LabelFile:
 def _wrong_count(path: Path, line: int, found: int, columns: Sequence[str]) -> LabelError:
     return LabelError(
         f"{path}, line {line}: found {found} fields, expected {len(columns)} "
-        f"({', '.join(columns)}); complete the line, or copy the file again if it was cut"
+        f"({quote(columns, 20)}); complete the line, or copy the file again if it was cut"
     )
 
 
@@ -233,6 +243,8 @@ def read_json_lines(path: str | Path) -> LabelFile:
             record = json.loads(text)
             if not isinstance(record, dict):
                 raise ValueError("not an object")
+            if "\\u" in text:  # maybe half a character, which no UTF-8 has
+                json.dumps(record, ensure_ascii=False).encode()
             if any(isinstance(value, dict | list) for value in record.values()):
                 raise ValueError("a value is an object or a list")
         except (ValueError, RecursionError) as error:

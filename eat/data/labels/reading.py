@@ -1,23 +1,27 @@
 """The one way from a data set's name and label files to a label table."""
 
+import io
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from eat.data.labels.fields import ID_HEADERS, read_ids, read_text
+from eat.data.labels.fields import ID_HEADERS, read_bytes, read_ids, read_text
 from eat.data.labels.table import (
     LabelError,
     LabelWarning,
     check_repeats,
+    cut,
     quote,
     validate,
     vote_columns,
     warn,
 )
-from eat.data.registry import DatasetSpec, find_dataset
+from eat.data.registry import PLAIN, DatasetSpec, find_dataset
+from eat.system.schema import typed
 
 PathLike = str | Path
 PREPARED = "prepared.json"  # marks a folder of labels that eat prepare has cleaned
@@ -93,40 +97,86 @@ def read_labels(
         table["split"] = table["split"].replace("", "train")
     _check_overlap(table, source, allow_overlap)
     _warn_of_copies(table, source)
+    if name == "table" and low is None and high is None:
+        _warn_of_half_a_scale(table, source)
     return table
+
+
+@dataclass
+class Prepared:
+    """The note beside labels that ``eat prepare`` has cleaned.
+
+    Attributes:
+        dataset: name of the data set.
+        images: image folder.
+        numeric: dtype of each column of numbers.
+        fingerprint: of the images.
+        left_out: images that are missing or broken, and why.
+        bounds: lowest and highest score; older notes have none.
+    """
+
+    dataset: str
+    images: str
+    numeric: dict[str, str]
+    fingerprint: str = ""
+    left_out: dict[str, str] = field(default_factory=dict)
+    bounds: tuple[float, float] | None = None
 
 
 def _read_prepared(
     dataset: DatasetSpec, folder: Path, test: PathLike | None, val: PathLike | None
 ) -> pd.DataFrame:
     """The cleaned table that ``eat prepare`` wrote into a folder."""
-    note = json.loads((folder / PREPARED).read_text())
-    if note["dataset"] != dataset.name:
+    try:
+        note: Prepared = typed(Prepared, json.loads(read_bytes(folder / PREPARED)), "note")
+        table = _typed_table(read_bytes(folder / "labels.csv"), note.numeric)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        if isinstance(error, LabelError):
+            raise
         raise LabelError(
-            f"{folder}: holds prepared labels of {note['dataset']!r}, expected {dataset.name!r}; "
+            f"{folder}: {PREPARED} or labels.csv is not as eat prepare wrote it ({cut(error)}); "
+            "run it again"
+        ) from error
+    if note.dataset != dataset.name:
+        raise LabelError(
+            f"{folder}: holds prepared labels of {cut(note.dataset)!r}, expected {dataset.name!r}; "
             "name that data set, or give another folder"
         )
-    low, high = note.get("bounds", (dataset.low, dataset.high))  # older notes have none
+    low, high = note.bounds or (dataset.low, dataset.high)
     if (low, high) != (dataset.low, dataset.high):
         raise LabelError(
             f"{folder}: prepared with scores from {low:g} to {high:g}, expected {dataset.low:g} to "
-            f"{dataset.high:g}; give --data.low {low:g} --data.high {high:g}"
+            f"{dataset.high:g}; give --data.low {low:g} --data.high {high:g} {PLAIN}"
         )
     if test is not None or val is not None:
         raise LabelError(
             f"{folder}: prepared labels have their splits already; give the test and validation "
             "lists to eat prepare instead"
         )
-    path = folder / "labels.csv"
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for column, kind in note["numeric"].items():
-        text = table[column]
+    return validate(table, dataset.low, dataset.high, folder / "labels.csv")
+
+
+def _typed_table(content: bytes, numeric: dict[str, str]) -> pd.DataFrame:
+    """A table as text, its columns of numbers with their dtypes."""
+    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    for column, name in numeric.items():
+        text, kind = table[column], pd.api.types.pandas_dtype(name)
+        if not pd.api.types.is_numeric_dtype(kind):
+            raise ValueError(f"column {cut(column)} is of {cut(name)}: expected numbers")
         table[column] = text == "True" if kind == "bool" else text.replace("", "nan").astype(kind)
-    return validate(table, dataset.low, dataset.high, path)
+    return table
 
 
-def read_ratings(name: str, labels: PathLike) -> pd.DataFrame:
+def read_ratings(
+    name: str, labels: PathLike, *, low: float | None = None, high: float | None = None
+) -> pd.DataFrame:
     """Read single ratings, from their file or the folder with the published one.
+
+    Args:
+        name: of the data set.
+        labels: the file or folder.
+        low: lowest score of the data set ``table``.
+        high: highest score of it.
 
     Returns:
         One row per image and worker: image, split, worker, score. ``split`` is "test" for the
@@ -137,7 +187,7 @@ def read_ratings(name: str, labels: PathLike) -> pd.DataFrame:
         ValueError: there is no such data set.
         LabelError: the file is wrong, or does not tell who rated.
     """
-    dataset = find_dataset(name)
+    dataset = find_dataset(name, low, high)
     path = Path(labels)
     if path.is_dir():
         files = [path / file for file in dataset.ratings if (path / file).is_file()]
@@ -269,6 +319,16 @@ def _check_overlap(table: pd.DataFrame, source: str, allow_overlap: bool) -> Non
             f"first in {' and '.join(name or 'none' for name in splits)}): what a model is tested "
             "on would be trained on. Remove them from the training labels, or give the test images "
             "as a list of ids"
+        )
+
+
+def _warn_of_half_a_scale(table: pd.DataFrame, source: str) -> None:
+    """Five stars are a common scale, and lie within the scale that is taken without bounds."""
+    if table["score"].max() <= 5 and not vote_columns(table):
+        least, most = table["score"].min(), table["score"].max()
+        warn(
+            f"{source}: the scores, {least:g} to {most:g}, are taken as on the scale 1..10; if "
+            f"theirs is 1..5, give --data.low 1 --data.high 5 {PLAIN}"
         )
 
 

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+CONTROL = r"[\x00-\x1f\x7f\x85\u2028\u2029]"  # characters of no name: line ends and the like
+LEAST_VOTES = 1e-6  # of an image; less is none, but for rounding
 SPLITS = ("train", "val", "test", "")
 
 
@@ -40,9 +42,16 @@ def vote_columns(table: pd.DataFrame) -> list[str]:
     return sorted(names, key=lambda name: int(name.removeprefix("votes_")))
 
 
-def quote(values: Sequence[object] | pd.Series) -> str:
-    """The first values as text for a message."""
-    return ", ".join(map(str, values[:3])) + (", ..." if len(values) > 3 else "")
+def cut(value: object) -> str:
+    """A value as text for a message, cut to a length that can be read."""
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def quote(values: Sequence[object] | pd.Series | pd.Index, most: int = 3) -> str:
+    """The first values as text for a message, what cannot be printed escaped."""
+    texts = [text if text.isprintable() else ascii(text)[1:-1] for text in map(cut, values[:most])]
+    return ", ".join(texts) + (", ..." if len(values) > most else "")
 
 
 def error_at(
@@ -63,7 +72,7 @@ def error_at(
     more = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
     return LabelError(
         f"{source}, {table.index.name or 'row'} {number}, column {column}: found "
-        f"{str(table[column].iloc[rows[0]])!r}, expected {expected}{more}; {advice}"
+        f"{cut(table[column].iloc[rows[0]])!r}, expected {expected}{more}; {advice}"
     )
 
 
@@ -85,14 +94,14 @@ def validate(
         advice: for a score outside of the bounds.
 
     Raises:
-        LabelError: a column is missing; there are no rows; an image name, worker or split is not
-            one; a score is not a number from low to high; votes are negative, not finite, or all
-            0; an image (of the same worker) stands there twice.
+        LabelError: a column is missing; there are no rows; an image name or worker is none, or of
+            more than one line; a split is not one; a score is not a number from low to high; votes
+            are negative, not finite, or all 0; an image (of the same worker) stands there twice.
     """
     missing = [name for name in ("image", "split", "score") if name not in table]
     if missing:
         raise LabelError(
-            f"{source}: no column {missing[0]}; found {', '.join(map(str, table.columns))}; "
+            f"{source}: no column {missing[0]}; found {quote(table.columns, 20)}; "
             "expected at least image, split and score; add it"
         )
     if table.empty:
@@ -118,7 +127,11 @@ def validate(
 
 def to_numbers(table: pd.DataFrame, column: str, source: object) -> pd.Series:
     """A column as finite float64; raises LabelError naming the first that is no such number."""
-    numbers = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
+    values = table[column]
+    try:
+        numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
+    except OverflowError:  # a whole number of hundreds of digits, which as text is infinite
+        numbers = pd.to_numeric(values.astype(str), errors="coerce").astype(np.float64)
     bad = ~np.isfinite(numbers.to_numpy())
     if bad.any():
         raise error_at(source, table, bad, column, "a number",
@@ -128,23 +141,24 @@ def to_numbers(table: pd.DataFrame, column: str, source: object) -> pd.Series:
 
 def _names(table: pd.DataFrame, column: str, source: object) -> pd.Series:
     names = table[column].astype(str).str.strip()
-    bad = table[column].isna() | (names == "")
+    bad = table[column].isna() | (names == "") | names.str.contains(CONTROL)
     if bad.any():
-        raise error_at(source, table, bad, column, "a name", "fill it in or remove the row")
+        raise error_at(source, table, bad, column, "a name of one line",
+                       "correct it or remove the row")  # fmt: skip
     return names
 
 
 def _check_votes(table: pd.DataFrame, votes: list[str], source: object) -> None:
     if votes != [f"votes_{k + 1}" for k in range(len(votes))]:
         raise LabelError(
-            f"{source}: found {', '.join(votes)}, expected votes_1 to votes_K without a gap; add "
+            f"{source}: found {quote(votes, 20)}, expected votes_1 to votes_K without a gap; add "
             "the missing columns"
         )
     for column in votes:
         negative = table[column] < 0
         if negative.any():
             raise error_at(source, table, negative, column, "0 or more votes", "correct it")
-    empty = table[votes].sum(axis=1) == 0
+    empty = table[votes].sum(axis=1) < LEAST_VOTES
     if empty.any():
         raise error_at(source, table, empty, votes[-1], f"a vote in {votes[0]} to {votes[-1]}",
                        "an image that nobody rated has no score: remove the row")  # fmt: skip
@@ -160,7 +174,7 @@ def check_repeats(table: pd.DataFrame, source: object) -> None:
     places = repeats.index.to_series().groupby([repeats[key] for key in keys], sort=False).agg(list)
     images = places.index.get_level_values("image")
     examples = [
-        f"{image} ({table.index.name or 'row'}s {quote(rows)})"
+        f"{cut(image)} ({table.index.name or 'row'}s {quote(rows)})"
         for image, rows in zip(images[:4], places[:4], strict=True)
     ]
     by = " and worker" if "worker" in table else ""

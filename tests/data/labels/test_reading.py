@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import warnings
@@ -68,6 +69,51 @@ def test_two_lists_that_claim_an_image_are_refused(tmp_path):
         LabelError, match="1 images for the test split .* split val already: 11.jpg"
     ):
         read_labels("ava", labels, test=ids, val=ids)
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "endless.txt").symlink_to("/dev/zero")
+    for name in ("pipe.txt", "endless.txt"):
+        with pytest.raises(LabelError, match=f"{name}: cannot be read .a pipe, socket or device"):
+            read_labels("ava", tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,score\na.jpg," + "9" * 5000 + "\n",
+        "image,score\na.jpg,5" + "5" * 5000,
+        "image,score,split\na.jpg,5," + "z" * 5000 + "\n",
+        ("image,score\n" + ("a" * 5000 + ",5\n") * 2),
+        ",".join(f"c{k}" for k in range(3000)) + "\n" + ",".join("1" * 3000) + "\n",
+        "image,score," + "c" * 5000 + "," + "c" * 5000 + "\na,1,2,3\n",
+    ],
+)
+@pytest.mark.filterwarnings("ignore::eat.data.labels.table.LabelWarning")
+def test_what_a_message_quotes_is_cut(tmp_path, text):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(LabelError, match="x.csv") as raised:
+        read_labels("table", tmp_path / "x.csv")
+    assert len(str(raised.value)) < 500 + len(str(tmp_path))
+
+
+def test_scores_of_five_stars_without_bounds_are_warned_of(tmp_path):
+    labels = write(tmp_path / "own.csv", "image,score,split", "a,1,train", "b,4.5,test")
+    advice = "own.csv: the scores, 1 to 4.5, .* 1..10; .* --data.low 1 --data.high 5 .*: --low and"
+    with pytest.warns(LabelWarning, match=advice) as caught:
+        read_labels("table", labels)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_labels("table", labels, low=1, high=5)
+        read_labels("table", labels, high=10)
+        write(labels, "image,score", "a,1", "b,5.5")
+        read_labels("table", labels)
+        write(labels, "image," + ",".join(map(str, range(1, 11))), "a" + ",1,9" * 5)
+        read_labels("table", labels)
+        write(labels, "image," + ",".join(map(str, range(1, 11))), "a" + ",9,1" + ",0" * 8)
+        read_labels("table", labels)
 
 
 def test_a_list_that_is_no_label_file(tmp_path):

@@ -24,6 +24,19 @@ def test_validate_keeps_rows_and_sets_dtypes():
         ({"score": [np.inf, -np.inf]}, r"row 1, .*found 'inf', .*\(2 such rows\)"),
         ({"score": [0.5, 2]}, "row 1, column score: found '0.5', expected 1 to 5"),
         ({"image": ["a", None]}, "row 2, column image: found '(None|nan)', expected a name"),
+        (
+            {"image": ["a", "b\nc"]},
+            r"row 2, column image: found 'b\\nc', expected a name of one line",
+        ),
+        (
+            {"worker": ["w", "v\x1b[31m"]},
+            r"row 2, column worker: found 'v\\x1b\[31m', expected a na",
+        ),
+        (
+            {"score": [1, 10**400]},
+            r"row 2, column score: found '10{59}... \(401 characters\)', exp",
+        ),
+        ({"votes_1": [1, 1e-320], "votes_2": 0}, "row 2, column votes_2: .*expected a vote in"),
         ({"split": ["train", "trian"]}, "row 2, column split: found 'trian'"),
         (
             {"image": ["a", "a"]},

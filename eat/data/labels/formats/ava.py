@@ -7,7 +7,7 @@ import pandas as pd
 
 from eat.data.labels.fields import LabelFile, read_blank_separated, read_csv, read_text
 from eat.data.labels.formats.build import from_votes
-from eat.data.labels.table import LabelError, error_at
+from eat.data.labels.table import LabelError, error_at, quote
 
 AVA_RELEASED = ["image_id", *(f"score{k}" for k in range(2, 12)), "tag1", "tag2", "tag3"]
 
@@ -53,7 +53,7 @@ def _refuse_shifted_votes(file: LabelFile) -> None:
     if missing:
         raise LabelError(
             f"{file.path}, line 1: no column {missing[0]}; found "
-            f"{', '.join(file.fields.columns)}; expected {', '.join(AVA_RELEASED)}. In the "
+            f"{quote(file.fields.columns, 20)}; expected {', '.join(AVA_RELEASED)}. In the "
             "released files score2 counts the votes for 1 and score11 those for 10: with score1 to "
             "score10 every vote may be off by one. Rename the columns if you know which score each "
             "counts, or give the votes as votes_1 to votes_10 of data set 'table'"

@@ -8,12 +8,10 @@ import pandas as pd
 
 from eat.data.labels.fields import IMAGE_NAMES, LabelFile, read_csv, read_json_lines, read_with
 from eat.data.labels.formats.build import from_votes
-from eat.data.labels.table import LabelError, validate
+from eat.data.labels.table import LabelError, cut, quote, validate
+from eat.data.registry import PLAIN
 
-OTHER_SCALE = (
-    "correct it, or give the bounds of your scale by --data.low and --data.high (of eat prepare: "
-    "--low and --high)"
-)
+OTHER_SCALE = f"correct it, or give the bounds of your scale by --data.low and --data.high {PLAIN}"
 
 
 def read_table(
@@ -71,10 +69,11 @@ def _find_votes(file: LabelFile, bins: int | None, *, needed: bool) -> list[str]
     absent = [name for name in names if file.find(name) is None]
     if not absent and len(present) in (0, len(found)):
         return found
-    columns = ", ".join(file.fields.columns)
+    columns = quote(file.fields.columns, 20)
     if present or (found and needed):
-        problem = f"no column {absent[0]}" if absent else f"{len(present)} columns of votes"
-        advice = "add it" if absent else "for another number give --data.low and --data.high"
+        problem = f"no column {cut(absent[0])}" if absent else f"{len(present)} columns of votes"
+        other = f"for another number give --data.low and --data.high {PLAIN}"
+        advice = "add it" if absent else other
         raise LabelError(
             f"{file.path}, line 1: {problem}; found {columns}; expected {names[0]} to {names[-1]}, "
             f"the votes for evenly spaced scores; {advice}"

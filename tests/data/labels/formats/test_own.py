@@ -37,7 +37,8 @@ def test_json_lines(tmp_path):
     path.write_text('{"image": "a.jpg", "mos": 5, "flash": true}\n\n{"mos": "6", "image": "b"}\n')
     table = read_table(path)
     assert table["score"].tolist() == [5.0, 6.0]
-    for bad in ("[1]", '{"image": "c", "mos": [1]}', '{"image": "c"', "[" * 10**5):
+    half = r'{"image": "c\udce9", "mos": 1}'
+    for bad in ("[1]", '{"image": "c", "mos": [1]}', '{"image": "c"', "[" * 10**5, half):
         path.write_text('{"image": "a.jpg", "mos": 5}\n' + bad + "\n")
         with pytest.raises(LabelError, match="a.jsonl, line 2: .*one JSON object"):
             read_table(path)
