@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from eat.config import TrainConfig
-from eat.data.registry import DATASETS
+from eat.data.registry import find_dataset
 from eat.experiments.table import Configure, Experiment, Row, configs_of
 from eat.models import create_model
 from eat.models.cost import count_macs, without_content
@@ -15,9 +15,9 @@ from eat.training.setup import read_run_splits
 def describe(experiment: Experiment, configure: Configure, seeds: int, *, rows: bool) -> str:
     """An experiment in a few lines, and on request a line more for each row."""
     configs = configs_of(experiment, configure)
-    counts = [count(config) for _, config in configs]
     base = configs[0][1]
-    spec, images = DATASETS[base.data.name], train_images(base)
+    spec, images = find_dataset(base.data.name), train_images(base)
+    counts = [count(config) for _, config in configs]
     paper = "" if base.data.name == experiment.data else f"; the paper takes {experiment.data}"
     macs = sum(m * c.optim.epochs for (m, _), (_, c) in zip(counts, configs, strict=True))
     # A training step costs about three forward passes.
@@ -43,7 +43,7 @@ def cost_line(row: Row, macs: int, params: int) -> str:
 
 def train_images(config: TrainConfig) -> int | None:
     """Training images of a run, by the official split or else by the labels that are there."""
-    official = DATASETS[config.data.name].counts.get("train")
+    official = find_dataset(config.data.name).counts.get("train")
     if official is None and config.data.labels and Path(config.data.labels).exists():
         return len(read_run_splits(config).train)
     return official

@@ -176,7 +176,7 @@ def columns(rows: Sequence[RowSummary]) -> dict[str, list[str]]:
         found[header] = [show(row.mean(name), form, scale) for row in rows]
     found["point spread"] = [show(row.spread(), ".2f") for row in rows]
     paper = [*((m, MEASURED[m], "g") for m in printed), ("gflops", "FLOPs, G", "g")]
-    paper += [("mparams", "params, M", "g"), ("epochs", "epochs", "g")]
+    paper += [("mparams", "params, M", "g"), ("epochs", "epochs, at least", "g")]
     for name, title, form in paper:
         found[f"paper: {title}"] = [show(row.one[f"published_{name}"], form) for row in rows]
     return {header: cells for header, cells in found.items() if {*cells} != {"-"}}

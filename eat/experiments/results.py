@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ class Results:
         """Remove a last line that was not written to its end, and return it."""
         content = self.path.read_bytes() if self.path.exists() else b""
         whole = content.rfind(b"\n") + 1
-        if whole < len(content):
+        if not whole:
+            self.path.unlink(missing_ok=True)
+        elif whole < len(content):
             with self.path.open("r+b") as file:
                 file.truncate(whole)
         return content[whole:].decode(errors="replace")
@@ -88,8 +91,8 @@ class Results:
     def add(self, record: Record) -> None:
         """Append a record; values that it lacks are left empty."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.path.exists() or not self.path.stat().st_size:
-            append_line(self.path, ",".join(COLUMNS))
+        with suppress(FileExistsError), self.path.open("x") as file:  # one process's header
+            file.write(",".join(COLUMNS) + "\n")
         cells = [record.get(name) for name in COLUMNS]
         words = ["" if cell is None else str(cell) for cell in cells]
         line = io.StringIO()

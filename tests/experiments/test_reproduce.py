@@ -57,6 +57,7 @@ def test_the_list_says_what_an_experiment_needs_and_costs(
             ["table5", "--model.name", "eat_nan"],
             "unknown model 'eat_nan'; did you mean 'eat_nano'?",
         ),
+        (["table5", "--list", "true", "--data.name", "avva"], "unknown data set 'avva'"),
         (["table5", "--optim.lrr", "1"], "Did you mean --optim.lr?"),
         (["table5", "--optim.lr", "fast"], "--optim.lr: found 'fast', expected a number"),
     ],

@@ -219,6 +219,17 @@ def test_first_weights_count_by_their_content(tmp_path: Path) -> None:
     assert len(digests) == 2
 
 
+@pytest.mark.parametrize("left", ["", "experiment,ro"])
+def test_a_csv_that_was_only_begun_is_begun_anew(tmp_path: Path, left: str) -> None:
+    results = Results(tmp_path / "a.csv")
+    results.path.write_text(left)
+    assert results.drop_torn_line() == left
+    for row in ("a", 'b, with "quotes"'):
+        results.add({"row": row, "seed": 0, "digest": "d", "srcc": 0.5})
+    assert [r["srcc"] for r in results.read().values()] == [0.5, 0.5]
+    assert [key[0] for key in results.read()] == ["a", 'b, with "quotes"']
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
