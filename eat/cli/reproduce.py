@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def run(
     from eat.experiments.table import find_experiments
 
     if name is None and not options.list:
-        raise ValueError("which? give an experiment, all, or --list true")
+        raise ValueError("no experiment is named: give one, or all, or --list true")
     if options.seeds is not None and options.seeds < 1:
         raise ValueError(f"--seeds is {options.seeds}: expected at least 1")
     if "--run.folder" in given or "--run.resume" in given:
@@ -82,7 +83,8 @@ def run(
             made = configure(experiment, options, given, prog)
             print(describe(experiment, made, seeds, rows=name is not None), flush=True)
         return 0
-    if options.quick and not {"--data.name", "--data.labels", "--config"} & given.keys():
+    sample = given.get("--data.name", "sample") == "sample"
+    if options.quick and sample and not {"--data.labels", "--config"} & given.keys():
         given = quick_sample(Path(options.runs)) | given
     complete = True
     for experiment in experiments:
@@ -99,7 +101,7 @@ def run(
                 out=out,
                 runs=Path(options.runs),
                 command=shlex.join(["eat", "reproduce", *argv]),
-                say=print,
+                say=partial(print, flush=True),
             )
         except Interrupted as stop:
             by = signal.Signals(stop.exit_code - 128).name

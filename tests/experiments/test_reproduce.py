@@ -47,7 +47,7 @@ def test_the_list_says_what_an_experiment_needs_and_costs(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "which? give an experiment, all, or --list true"),
+        ([], "no experiment is named: give one, or all, or --list true"),
         (["tabel5"], "did you mean table5?"),
         (["table5", "--seeds", "0"], "--seeds is 0: expected at least 1"),
         (["table5", "--run.folder", "x"], "runs have folders of their own here"),
