@@ -163,10 +163,15 @@ def test_every_epoch_and_the_end_are_reported(config: TrainConfig) -> None:
 
 def test_with_a_validation_split_the_result_is_on_the_test_split(config: TrainConfig) -> None:
     config.data.val_fraction, config.optim.epochs = 0.25, 1
-    folder, _ = train(config)
-    assert '"split": "val"' in (folder / "metrics.jsonl").read_text()
-    assert json.loads((folder / "result.json").read_text())["split"] == "test"
+    told: list[dict[str, float]] = []
+    folder, metrics = train(config, lambda m, final: told.append(m))
+    (epoch,) = (folder / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(epoch)["split"] == "val"
+    result = json.loads((folder / "result.json").read_text())
+    assert result["split"] == "test" and result["srcc"] == metrics["srcc"]
     assert len(pd.read_csv(folder / "predictions.csv")) == 16
+    # What chooses between the trials of a search is the validation split.
+    assert [t["srcc"] for t in told] == [json.loads(epoch)["srcc"]] * 2
 
 
 def test_a_score_model_trains_with_mse(config: TrainConfig) -> None:
