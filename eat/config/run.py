@@ -84,9 +84,9 @@ class OptimConfig:
         optimizer: Adam, or AdamW with decoupled weight decay.
         weight_decay: of the optimizer.
         decay: parameters that decay: matrices, so neither biases, norms nor bias tables; or all.
-        interest_lr: the interest convolution of an enhanced block learns at `lr` times this over its
-            number of inputs (32,768 in stage 3 of eat_base), at most at `lr`. A step at `lr` would
-            drive its tanh into saturation. Null for `lr` itself, as do models named *_released.
+        interest_lr: the interest convolution of an enhanced block learns at `lr` times this over
+            its number of inputs (32,768 in stage 3 of eat_base), at most at `lr`. Steps at `lr`
+            would drive its tanh into saturation. Null for `lr`, which *_released models take.
         loss: emd (one root a batch), emd_per_image (NIMA) or mse. "released" takes emd for vote
             distributions and mse for scores, as the authors' code; null takes the same for models
             named *_released, and for others emd_per_image and mse.
