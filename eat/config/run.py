@@ -84,6 +84,9 @@ class OptimConfig:
         optimizer: Adam, or AdamW with decoupled weight decay.
         weight_decay: of the optimizer.
         decay: parameters that decay: matrices, so neither biases, norms nor bias tables; or all.
+        interest_lr: the interest convolution of an enhanced block learns at `lr` times this over
+            its number of inputs (32,768 in stage 3 of eat_base), at most at `lr`. Steps at `lr`
+            would drive its tanh into saturation. Null for `lr`, which *_released models take.
         loss: emd (one root a batch), emd_per_image (NIMA) or mse. "released" takes emd for vote
             distributions and mse for scores, as the authors' code; null takes the same for models
             named *_released, and for others emd_per_image and mse.
@@ -102,7 +105,7 @@ class OptimConfig:
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: float = 0.0
     decay: Literal["matrices", "all"] = "matrices"
-    interest_lr: float | None = None
+    interest_lr: float | None = 1.0
     loss: Literal["emd", "emd_per_image", "mse", "released"] | None = None
     schedule: Literal["constant", "step", "cosine"] = "constant"
     step_epochs: int = 5
@@ -210,6 +213,7 @@ class TrainConfig:
             ("optim.epochs", self.optim.epochs, 1, 1e6),
             ("optim.batch_size", self.optim.batch_size, 1, 1e6),
             ("optim.lr", self.optim.lr, 0, 1e3),
+            ("optim.interest_lr", self.optim.interest_lr, 0, 1e9),
             ("optim.weight_decay", self.optim.weight_decay, 0, 1e3),
             ("optim.step_factor", self.optim.step_factor, 0, 1e3),
             ("optim.warmup_epochs", self.optim.warmup_epochs, 0, 1e6),

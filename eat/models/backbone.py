@@ -127,6 +127,8 @@ class EAT(AestheticModel):
         range_factor: bound of letter E's offsets in point spacings; None for [-1, 1].
         grid_range_factor: the same for letter D.
         average_points: average interest points over the batch (released profile).
+        anchor_points: interest points stay near a uniform grid's, P = grid + tanh / 2, instead of
+            Eq. 4's P = tanh, which training tends to draw onto one spot.
         interest: take interest points; False puts a uniform grid of as many in their place
             (Table 5).
         offsets: move the points by offsets (Table 5).
@@ -320,11 +322,15 @@ class EAT(AestheticModel):
         """Names of the position bias tables of both kinds of attention."""
         return {name for name, _ in self.named_parameters() if name.endswith("bias_table")}
 
-    def lr_factors(self, inputs: float) -> dict[str, float]:
+    def lr_factors(self, interest_lr: float) -> dict[str, float]:
+        """A step of Adam changes a convolution's output by its rate times its number of inputs.
+
+        The released profile, which averages points, learns at one rate, as its authors' did.
+        """
         factors: dict[str, float] = {}
         for name, module in self.named_modules():
-            if isinstance(module, InterestPoints):
-                factor = min(1, inputs / module.conv.weight[0].numel())
+            if isinstance(module, InterestPoints) and not module.average:
+                factor = min(1.0, interest_lr / module.conv.weight[0].numel())
                 factors |= {f"{name}.conv.weight": factor, f"{name}.conv.bias": factor}
         return factors
 

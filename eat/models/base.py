@@ -51,10 +51,10 @@ class AestheticModel(nn.Module):
         raise NotImplementedError
 
     def lr_factors(self, interest_lr: float) -> dict[str, float]:
-        """Learning rates over the run's, by parameter name, of the parameters that need another.
+        """Learning rates over the run's, by name, of the parameters that need another.
 
         Args:
-            interest_lr: factor for the interest convolutions.
+            interest_lr: ``optim.interest_lr``.
         """
         return {}
 

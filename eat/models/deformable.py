@@ -136,6 +136,7 @@ class InterestPoints(nn.Module):
         kernel_size: k_in; an H x W map gives (H - k_in + 1) x (W - k_in + 1) points.
         average: average the convolution over the batch, so that every image gets the same points.
             The authors' release does this; the scores of an image then depend on its batch.
+        anchored: keep each point near its place in a uniform grid, P = grid + tanh / 2.
     """
 
     def __init__(
@@ -147,7 +148,10 @@ class InterestPoints(nn.Module):
         self.anchored = anchored
 
     def forward(self, x: Tensor, record: dict[str, Any] | None = None) -> Tensor:
-        """(B, H, W, C) -> (B or 1, 1, Hin, Win, 2), in [-1, 1]; one group stands for all."""
+        """(B, H, W, C) -> (B or 1, 1, Hin, Win, 2), in [-1, 1]; one group stands for all.
+
+        Anchored points lie in [-1.5, 1.5]. ``record`` receives the ``moves``, the tanh.
+        """
         x = pad_to_kernel(x.permute(0, 3, 1, 2), self.conv).permute(0, 2, 3, 1)
         # From here on in float32: a position of 8 bits would not tell neighbouring tokens apart.
         points = at_least_float32(convolve(self.conv, x))

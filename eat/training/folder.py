@@ -123,11 +123,11 @@ def keep_old_defaults(config: TrainConfig) -> TrainConfig:
     if not is_legacy(before):
         return config
     old = translate(before)["optim"]
-    loss, decay = config.optim.loss or old["loss"], old["decay"]
+    loss, kept = config.optim.loss or old["loss"], {n: old[n] for n in ("decay", "interest_lr")}
     if is_main():
         log.warning("%s: a run of version 0.1, of optim.loss %s and optim.decay %s",
-                    written.parent, loss, decay)  # fmt: skip
-    return replace(config, optim=replace(config.optim, loss=loss, decay=decay))
+                    written.parent, loss, kept["decay"])  # fmt: skip
+    return replace(config, optim=replace(config.optim, loss=loss, **kept))
 
 
 def _fill(folder: Path, config: TrainConfig, left_out: list[str]) -> None:

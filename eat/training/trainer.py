@@ -71,8 +71,8 @@ class Trainer:
     """One run: its data, model, folder and progress.
 
     Started by torchrun, each process has a trainer of its own; the main one writes, and calls
-    ``report`` with the metrics of every epoch, and at the end with those of the best. ``draw``
-    makes the pictures of ``run.draw_every``.
+    ``report`` with the metrics of every epoch, and at the end with those of the best epoch, both
+    on the split that chooses it. ``draw`` makes the pictures of ``run.draw_every``.
 
     Raises:
         ValueError: an option is out of range.
@@ -324,7 +324,7 @@ class Trainer:
         return summed(own.to(device)).cpu().numpy()
 
     def _finish(self) -> Metrics:
-        """Write and report predictions and metrics of the best checkpoint on the final split."""
+        """Write predictions and metrics of the best checkpoint on the final split."""
         split, scale = self.data.final_split, self.info.scale
         best = self.folder / "checkpoints" / "best.safetensors"
         state = from_main(lambda: load_checkpoint(best)[0].state_dict())
@@ -341,7 +341,7 @@ class Trainer:
             write_atomically(self.folder / "result.json", json.dumps(result, indent=2).encode())
             values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
             log.info("%s split, best epoch: %s", SPLITS[split], values)
-            self.report(metrics, True)
+            self.report(self.progress.best, True)  # a search must not choose by the test split
 
         from_main(write)
         return metrics
