@@ -65,6 +65,8 @@ class EvaluateOptions:
         precision: fp32, bf16 or fp16.
         out: folder for the results; null takes `eval`, beside the checkpoints.
         predictions: format of the predictions.
+        examples: draw so many images each of the best, the worst and the most wrong predictions
+            into examples.png.
     """
 
     released: str | None = None
@@ -87,6 +89,7 @@ class EvaluateOptions:
     precision: Precision = "fp32"
     out: str | None = None
     predictions: Literal["csv", "parquet"] = "csv"
+    examples: int = 0
 
 
 @dataclass
@@ -199,6 +202,30 @@ class PointsOptions:
     checkpoint: str
     out: str = "points.png"
     every_block: bool = False
+
+
+@dataclass
+class SaliencyOptions:
+    """A picture of what a model's score of a photograph comes from.
+
+    Attributes:
+        checkpoint: the model: a run's checkpoint, or one of the authors' `.pth` files.
+        out: PNG to write.
+        method: rollout (attention, followed from the block back to the photograph), gradcam (where
+            features raise the expected score; needs pip install 'eat-iaa[saliency]') or gradient
+            (its size).
+        block: name of the block, such as stages.2.blocks.1; null takes the last.
+        layer: of the block, for gradcam and gradient: its input to attention (norm1) or to the MLP.
+        mask: an image of the photograph's size, white where the foreground is; the shares of
+            foreground and background are printed.
+    """
+
+    checkpoint: str
+    out: str = "saliency.png"
+    method: Literal["rollout", "gradcam", "gradient"] = "rollout"
+    block: str | None = None
+    layer: Literal["norm1", "norm2"] = "norm1"
+    mask: str | None = None
 
 
 @dataclass

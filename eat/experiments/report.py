@@ -10,7 +10,7 @@ from scipy import stats
 
 from eat.experiments.results import Record
 from eat.experiments.table import Experiment
-from eat.pictures.experiments import Line, draw_over_points, draw_rows
+from eat.pictures.experiments import Line, draw_over_points, draw_rows, draw_slices
 from eat.system.files import write_atomically
 
 LEGEND = """\
@@ -86,6 +86,14 @@ class RowSummary:
         cells = [record["point_spread"] for record in self.records if record["point_spread"]]
         least = [min(json.loads(cell).values()) for cell in cells]
         return estimate(least).mean if least else None
+
+    def slices(self) -> dict[str, Estimate]:
+        """SRCC of each slice minus that of the whole split, summed up over seeds."""
+        found: dict[str, list[float]] = {}
+        for record in self.records:
+            for name, value in json.loads(record["slices"] or "{}").items():
+                found.setdefault(name, []).append(value - record["srcc"])
+        return {name: estimate(values) for name, values in found.items()}
 
 
 def summarise(records: Sequence[Record]) -> list[RowSummary]:
@@ -182,6 +190,23 @@ def columns(rows: Sequence[RowSummary]) -> dict[str, list[str]]:
     return {header: cells for header, cells in found.items() if {*cells} != {"-"}}
 
 
+def table_lines(cells: Mapping[str, Sequence[str]]) -> list[str]:
+    """A table of columns by header, as Markdown."""
+    lines = [list(cells), ["---"] * len(cells), *zip(*cells.values(), strict=True)]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def slice_cells(rows: Sequence[RowSummary], marks: Mapping[str, str]) -> dict[str, list[str]]:
+    """The cells of a table of slices, by header; none if nothing was sliced."""
+    found = {row_name(row, marks): row.slices() for row in rows}
+    names = list(dict.fromkeys(name for parts in found.values() for name in parts))
+    columns = {
+        row: [show_estimate(parts.get(name), "+.3f") for name in names]
+        for row, parts in found.items()
+    }
+    return {"slice": names} | columns if names else {}
+
+
 def markdown(experiment: Experiment, records: Sequence[Record], command: str) -> str:
     """The results of an experiment as a document."""
     rows = summarise(records)
@@ -189,12 +214,14 @@ def markdown(experiment: Experiment, records: Sequence[Record], command: str) ->
     lines = [f"# {experiment.where}: {experiment.title}", "", f"`{command}`", ""]
     if rows:
         cells = {"row": [row_name(row, marks) for row in rows]} | columns(rows)
-        lines += [f"| {' | '.join(cells)} |", f"| {' | '.join('---' for _ in cells)} |"]
-        lines += [f"| {' | '.join(line)} |" for line in zip(*cells.values(), strict=True)]
-        lines += [
-            "",
-            LEGEND,
-        ]
+        lines += [*table_lines(cells), "", LEGEND]
+        if parts := slice_cells(rows, marks):
+            lines += [
+                "",
+                "SRCC of each slice of the test split, minus that of the whole split:",
+                "",
+            ]
+            lines += table_lines(parts)
     if marks:
         lines += ["", "Reduced against the paper:", ""]
         lines += [f"- {mark} {text}" for text, mark in marks.items()]
@@ -212,6 +239,10 @@ def picture(experiment: Experiment, records: Sequence[Record], path: Path) -> No
         return
     marks = footnotes(rows)
     notes = [f"{mark} {text}" for text, mark in marks.items()]
+    title = f"{experiment.where}: {experiment.title}"
+    if experiment.slice_by:
+        draw_slices({row_name(row, marks): bars(row) for row in rows}, title, notes, path)
+        return
     lines = [
         Line(
             name=row_name(row, marks),
@@ -228,7 +259,12 @@ def picture(experiment: Experiment, records: Sequence[Record], path: Path) -> No
         for row in rows
     ]
     draw = draw_over_points if experiment.plot == "points" else draw_rows
-    draw(lines, f"{experiment.where}: {experiment.title}", notes, path)
+    draw(lines, title, notes, path)
+
+
+def bars(row: RowSummary) -> dict[str, tuple[float, float]]:
+    """Mean and deviation of each slice, for a picture."""
+    return {name: (found.mean, found.deviation or 0) for name, found in row.slices().items()}
 
 
 def write_report(

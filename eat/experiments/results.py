@@ -13,12 +13,14 @@ import pandas as pd
 from eat.checkpoint import read_info
 from eat.config import TrainConfig
 from eat.evaluation.metrics import bootstrap_interval, plcc, srcc
+from eat.evaluation.slices import Rows, slice_metrics
 from eat.experiments.table import Experiment, Row, image_side
 from eat.models.cost import model_cost
 from eat.system.files import append_line, finite
 
 Record = dict[str, Any]  # by the names of COLUMNS; None where there is no value
 
+MIN_SLICE = 10  # images, of which a rank correlation says something
 CONVERGED = 0.002  # an epoch has converged that lies within this of the best
 # Of a CSV, with the type of their cells. ``failed`` is empty, or says why there are no results.
 COLUMNS: dict[str, type] = {
@@ -39,6 +41,7 @@ COLUMNS: dict[str, type] = {
     },
     "published_epochs": int,
     "source": str,
+    "slices": str,
 }
 
 
@@ -141,6 +144,30 @@ def measure_run(folder: Path) -> Record:
             "point_spread": json.dumps(spread) if spread else None,
         }
     )
+
+
+def measure_slices(folder: Path, table: pd.DataFrame, column: str) -> dict[str, float]:
+    """SRCC in each slice of at least ten images of a finished run's split, the largest first.
+
+    Args:
+        folder: of the run.
+        table: labels of the split.
+        column: to slice by.
+    """
+    predictions = pd.read_csv(folder / "predictions.csv", dtype={"image": str})
+    # A run may have left broken images out.
+    table = predictions.merge(table.drop(columns="score"), on="image")
+    columns = table["predicted"].to_numpy(), table["score"].to_numpy()
+
+    def measured(rows: Rows) -> dict[str, float]:
+        return {"srcc": srcc(*(values[rows] for values in columns))}
+
+    found = slice_metrics(table, column, measured)
+    found = found[(found["images"] >= MIN_SLICE) & found["srcc"].notna()]
+    return {
+        str(name): round(value, 6)
+        for name, value in zip(found["slice"], found["srcc"], strict=True)
+    }
 
 
 def last_start(folder: Path) -> Record:

@@ -11,8 +11,15 @@ from pathlib import Path
 
 from eat.config import DataConfig, TrainConfig
 from eat.data.labels.table import vote_columns
+from eat.evaluation.slices import slice_column
 from eat.experiments.report import write_report
-from eat.experiments.results import Record, Results, describe_run, measure_run
+from eat.experiments.results import (
+    Record,
+    Results,
+    describe_run,
+    measure_run,
+    measure_slices,
+)
 from eat.experiments.table import Configure, Experiment, Row, configs_of
 from eat.system.stops import TrainingError
 from eat.training.folder import FREE, FolderLock
@@ -129,6 +136,8 @@ def reproduce(
     recorded = results.read()
     waiting = deque(job for job in jobs if not is_done(recorded.get(job.key)))
     say(f"{experiment.where}: {len(jobs)} runs, {len(jobs) - len(waiting)} of them recorded")
+    if waiting and experiment.slice_by:  # before anything is trained
+        slice_column(read_run_splits(jobs[0].config).train, experiment.slice_by)
     busy = 0  # jobs in a row that other processes are at
     while waiting:
         job = waiting.popleft()
@@ -177,6 +186,10 @@ def carry_out(experiment: Experiment, job: Job, results: Results, command: str, 
             if not (folder / "result.json").is_file():
                 train(config)
             record |= measure_run(folder)
+            if experiment.slice_by:
+                table = read_run_splits(config).tables()[record["split"]]
+                column = slice_column(table, experiment.slice_by)
+                record["slices"] = json.dumps(measure_slices(folder, table, column))
             images = record["images_seen"] // config.optim.epochs
             record["reduced"] = "; ".join(experiment.reduced(row, config, images)) or None
         except TrainingError as error:

@@ -85,6 +85,7 @@ class Experiment:
         epochs: for which the paper trains, where a row does not say otherwise.
         options: of a run, by dotted name, common to all rows.
         plot: values by row, or over the number of interest points.
+        slice_by: columns of the labels; SRCC is measured in each slice by the first that is there.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Experiment:
     rows: tuple[Row, ...]
     options: dict[str, Any] = field(default_factory=dict)
     plot: Literal["rows", "points"] = "rows"
+    slice_by: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse what cannot be run.

@@ -1,12 +1,14 @@
 """Results of an experiment's rows as a picture, beside those that the paper prints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from eat.pictures.saving import save_figure
+
+MOST_SLICES = 24  # in a picture
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,33 @@ def draw_over_points(lines: Sequence[Line], title: str, notes: Sequence[str], pa
         axis.set(ylabel=name, ylim=(0, 1.2 * max(costs)))
     for axis in (quality, *rest):
         axis.set(xlabel="interest points")
+    finish(figure, title, notes, path)
+
+
+def draw_slices(
+    rows: Mapping[str, Mapping[str, tuple[float, float]]],
+    title: str,
+    notes: Sequence[str],
+    path: Path,
+) -> None:
+    """Draw, for each of the largest slices, a bar a row: its SRCC minus that of the whole split.
+
+    Args:
+        rows: by name, mean and deviation over seeds of each slice, the largest slice first.
+    """
+    names = list(dict.fromkeys(name for parts in rows.values() for name in parts))[:MOST_SLICES]
+    width = 0.8 / len(rows)
+    figure = Figure(figsize=(max(7, 0.8 + 0.5 * len(names)), 4 + 0.2 * len(notes)))
+    axis = figure.subplots()
+    for place, (row, parts) in enumerate(rows.items()):
+        shown = [(x, *parts[name]) for x, name in enumerate(names) if name in parts]
+        at, means, deviations = zip(*shown, strict=True) if shown else ((), (), ())
+        left = [x + (place - (len(rows) - 1) / 2) * width for x in at]
+        axis.bar(left, means, width, yerr=deviations, label=row, error_kw={"linewidth": 0.8})
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+    axis.set(ylabel="SRCC minus that of all images")
+    axis.legend(fontsize=8)
     finish(figure, title, notes, path)
 
 

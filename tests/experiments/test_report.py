@@ -2,7 +2,13 @@
 
 import pytest
 
-from eat.experiments.report import estimate, paired, show_difference, summarise
+from eat.experiments.report import (
+    estimate,
+    paired,
+    show_difference,
+    slice_cells,
+    summarise,
+)
 from eat.experiments.results import COLUMNS, Record
 
 
@@ -44,3 +50,21 @@ def test_rows_are_summed_up_over_their_seeds_and_failures_set_apart() -> None:
     assert first.spread() == pytest.approx(0.15)  # the least of each seed's blocks
     assert second.difference is not None and second.difference.mean == pytest.approx(0.1)
     assert [r["seed"] for r in second.failed] == [1]
+
+
+def test_slices_are_told_against_the_whole_split_of_the_same_seed() -> None:
+    rows = summarise(
+        [
+            record("a", 0, 0.5, slices='{"Sky": 0.25, "Water": 0.75}'),
+            record("a", 1, 0.7, slices='{"Sky": 0.55}'),
+            record("b", 0, 0.6, slices='{"Sky": 0.6}'),
+        ]
+    )
+    sky = rows[0].slices()["Sky"]
+    assert sky.mean == pytest.approx(-0.2) and sky.count == 2
+    assert slice_cells(rows, {}) == {
+        "slice": ["Sky", "Water"],
+        "a": ["-0.200 \u00b1 0.071", "+0.250"],
+        "b": ["+0.000", "-"],
+    }
+    assert slice_cells(summarise([record("a", 0, 0.5)]), {}) == {}

@@ -8,11 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from conftest import small_run
 
 from eat.config import TrainConfig
-from eat.experiments import runner
+from eat.data.labels.reading import read_labels
+from eat.data.labels.table import LabelError
+from eat.evaluation.metrics import srcc
+from eat.experiments import results, runner
 from eat.experiments.results import COLUMNS, Results, measure_run
 from eat.experiments.runner import reproduce, run_digest
 from eat.experiments.table import Configure, Experiment, Published, Row
@@ -242,3 +246,31 @@ def test_a_foreign_or_damaged_csv_is_refused(tmp_path: Path, text: str, message:
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         Results(tmp_path / "a.csv").read()
+
+
+def test_slices_are_measured_on_runs_that_another_table_has_trained(
+    bench: Bench, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "MIN_SLICE", 4)
+    monkeypatch.setattr(runner, "train", pytest.fail)
+    rows = TABLE.rows[:1]
+    assert bench(replace(TABLE, name="sliced", rows=rows, slice_by=("theme", "tag")), seeds=1)
+    record = bench.records("sliced")[0]
+    found = json.loads(record["slices"])
+    table = read_labels("sample", sample)
+    run = next(path for path in (bench.folder / "runs").iterdir() if record["digest"] in path.name)
+    table = pd.read_csv(run / "predictions.csv").merge(table.drop(columns="score"), on="image")
+    parts = {tag: table[(table["tag1"] == tag) | (table["tag2"] == tag)] for tag in found}
+    assert found and all(len(part) >= 4 for part in parts.values())
+    for tag, part in parts.items():
+        assert found[tag] == pytest.approx(srcc(part["predicted"], part["score"]), abs=1e-6)
+    text = (bench.folder / "sliced" / "sliced.md").read_text()
+    assert all(f"| {tag} | " in text for tag in found)
+
+
+def test_labels_without_a_column_to_slice_by_are_refused_before_training(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "train", pytest.fail)
+    with pytest.raises(LabelError, match="no column theme or mood to slice by; the labels have"):
+        Bench(sample, tmp_path)(replace(TABLE, slice_by=("theme", "mood")))
