@@ -76,7 +76,8 @@ def map_size(pixels: Tensor, stage: int) -> tuple[int, int]:
 def through_block(weights: Tensor, attn: torch.nn.Module, record: dict[str, Tensor]) -> Tensor:
     """Move weights (B, H, W) from a block's queries to what they attend to; the sum stays."""
     if isinstance(attn, WindowAttention):
-        tokens = attn.window_tokens(*weights.shape[1:], weights.device)
+        height, width = weights.shape[1:]
+        tokens = attn.window_tokens(height, width, weights.device)
         return through_windows(weights, record["attention"], tokens)
     return through_samples(weights, record["attention"], record["positions"])
 
@@ -212,5 +213,6 @@ def share_on_mask(weights: Tensor, mask: Tensor) -> Tensor:
         (...), from 0 to 1; NaN where all weights are 0. A map that does not look at the mask at all
         has the mask's share of the area, ``mask.mean()``.
     """
-    mask = F.adaptive_avg_pool2d(mask[None].to(weights), weights.shape[-2:])[0]
+    height, width = weights.shape[-2:]
+    mask = F.adaptive_avg_pool2d(mask[None].to(weights), (height, width))[0]
     return (weights * mask).sum(dim=(-1, -2)) / weights.sum(dim=(-1, -2))

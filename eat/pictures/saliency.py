@@ -7,10 +7,9 @@ from typing import Literal
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from eat.checkpoint import CheckpointInfo
-from eat.data.transforms import normalise, read_image
+from eat.data.transforms import normalise, read_image, to_tensor
 from eat.evaluation.saliency import check_block, gradcam, rollout, score_gradient, share_on_mask
 from eat.models.base import AestheticModel
 from eat.personal.adaptation import mean_scores
@@ -89,7 +88,7 @@ def read_mask(path: str | Path, photo: str | Path, *, upright: bool) -> Tensor:
     if mask.size != image.size:
         found, expected = (" x ".join(map(str, size)) for size in (mask.size, image.size))
         raise ValueError(f"{path}: {found} pixels: expected those of the photograph, {expected}")
-    return pil_to_tensor(mask.convert("L"))[0] / 255
+    return to_tensor(mask).float().mean(dim=0) / 255
 
 
 def describe_share(weights: Tensor, mask: Tensor) -> str:
