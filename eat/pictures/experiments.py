@@ -88,7 +88,7 @@ def draw_slices(
     """
     names = list(dict.fromkeys(name for parts in rows.values() for name in parts))[:MOST_SLICES]
     width = 0.8 / len(rows)
-    figure = Figure(figsize=(max(7, 0.8 + 0.5 * len(names)), 4 + 0.2 * len(notes)))
+    figure = Figure(figsize=(max(8, 0.8 + 0.5 * len(names)), 4 + 0.2 * len(notes)))
     axis = figure.subplots()
     for place, (row, parts) in enumerate(rows.items()):
         shown = [(x, *parts[name]) for x, name in enumerate(names) if name in parts]
