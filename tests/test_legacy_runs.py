@@ -18,8 +18,8 @@ PLACES = [f"--data.labels={LEGACY / 'data'}", f"--data.images={LEGACY / 'data' /
 
 def lines(folder: Path) -> list[dict]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    speeds = ("seconds", "images_per_second", "split")
-    return [{name: value for name, value in row.items() if name not in speeds} for row in rows]
+    others = ("seconds", "images_per_second", "split", "points")  # the last was not there
+    return [{name: value for name, value in row.items() if name not in others} for row in rows]
 
 
 def present_names(folder: Path) -> Path:

@@ -11,8 +11,8 @@ MODULES = sorted(EAT.rglob("*.py"))
 
 # A room imports itself and what stands to the right of it, never its own neighbours on a level.
 DIRECTION = (
-    "__init__, __main__ -> cli -> tuning, pictures -> training, personal -> evaluation, scoring"
-    " -> checkpoint -> sample -> data, models -> config, system -> version"
+    "__init__, __main__ -> cli -> experiments -> tuning, pictures -> training, personal"
+    " -> evaluation, scoring -> checkpoint -> sample -> data, models -> config, system -> version"
 )
 LEVEL = {
     room: number

@@ -1,7 +1,8 @@
 """The command line: ``eat COMMAND ...``. The only room that parses arguments.
 
-``main`` picks the command. ``train`` is what ``main_nni.py`` calls too, ``commands`` has a row for
-each other command, and ``parser`` words what is wrong with an option. Nothing imports this room.
+``main`` picks the command. ``train`` is what ``main_nni.py`` calls too, ``reproduce`` takes a run's
+options beside its own, ``commands`` has a row for each other command, and ``parser`` words what is
+wrong with an option. Nothing imports this room.
 """
 
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 from eat.cli.commands import COMMANDS, Command
 from eat.cli.errors import USAGE, guarded, one_message
 from eat.cli.parser import Parser
+from eat.cli.reproduce import reproduce_main
 from eat.cli.train import parse_train, train_main
 from eat.system.heap import keep_heap
 from eat.system.words import nearest
@@ -24,9 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The ``eat`` command; returns its exit code."""
     keep_heap()
     name, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
-    helps = {"train": "train a model, as main_nni.py does"} | {
-        key: command.help for key, command in COMMANDS.items()
-    }
+    helps = {
+        "train": "train a model, as main_nni.py does",
+        "reproduce": "a table or figure of the paper, as rows of training runs",
+    } | {key: command.help for key, command in COMMANDS.items()}
     if name in ("", "-h", "--help"):
         print("usage: eat COMMAND ...\n")
         for key, text in helps.items():
@@ -43,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = f"eat {name}"
     if name == "train":
         return train_main(rest, prog)
+    if name == "reproduce":
+        return reproduce_main(rest, prog)
     command = COMMANDS[name]
     positional, options = parse(prog, command, rest)
     return guarded(lambda: command.run(positional, options), prog)

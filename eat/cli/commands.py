@@ -13,6 +13,7 @@ from eat.config.commands import (
     PersonalizeOptions,
     PointsOptions,
     PrepareOptions,
+    SaliencyOptions,
     SampleOptions,
     ScoreOptions,
 )
@@ -29,8 +30,15 @@ def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
     evaluation = evaluate_checkpoint(checkpoint, options)
     folder = Path(evaluation.checkpoint).parent
     beside = (folder.parent if folder.name == "checkpoints" else Path()) / "eval"
+    out = Path(options.out or beside)
     print(evaluation.table())
-    print(*evaluation.write(options.out or beside, options.predictions), sep="\n")
+    print(*evaluation.write(out, options.predictions), sep="\n")
+    if options.examples:
+        from eat.pictures.examples import draw_examples
+
+        picture = out / "examples.png"
+        draw_examples(evaluation.predictions, evaluation.folder, picture, options.examples)
+        print(picture)
     return 0
 
 
@@ -117,8 +125,27 @@ def run_points(image: str, options: PointsOptions) -> int:
 
     model, info = load_checkpoint(options.checkpoint)
     announce(info)
-    blocks = draw_points(model, info, image, options.out)
+    blocks = draw_points(model, info, image, options.out, every_block=options.every_block)
     print(f"{options.out}: {', '.join(blocks)}")
+    return 0
+
+
+def run_saliency(image: str, options: SaliencyOptions) -> int:
+    """Draw what a model's score of a photograph comes from."""
+    from eat.checkpoint import load_checkpoint
+    from eat.pictures.saliency import describe_share, draw_saliency, read_mask
+
+    given = asdict(options)
+    checkpoint, out, file = (given.pop(name) for name in ("checkpoint", "out", "mask"))
+    model, info = load_checkpoint(checkpoint)
+    announce(info)
+    mask = read_mask(file, image, upright=info.preprocessing.upright) if file else None
+    weights = draw_saliency(model, info, image, out, **given)
+    print(out)
+    if not weights.any():
+        sys.stderr.write("eat saliency: nothing in this layer raises the score; try another\n")
+    elif mask is not None:
+        print(describe_share(weights, mask))
     return 0
 
 
@@ -212,6 +239,12 @@ COMMANDS = {
         ("image", "a photograph"),
         PointsOptions,
         run_points,
+    ),
+    "saliency": Command(
+        "picture of what a score comes from",
+        ("image", "a photograph"),
+        SaliencyOptions,
+        run_saliency,
     ),
     "sample": Command(
         "make the sample data set",

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -31,8 +31,31 @@ def typed_settings(settings: dict[str, Any], prog: str) -> dict[str, Any]:
     return {name: typed[name] for name in settings}
 
 
+def run_parser(prog: str, about: str) -> Parser:
+    """A parser of the options of a training run, in a YAML file or with dotted names."""
+    parser = Parser(prog=prog, allow_abbrev=False, description=about)
+    parser.add_argument(
+        "--config",
+        action=ConfigFile,
+        help="YAML file of options, or the name of a shipped one, such as sample; later ones win.",
+    )
+    for group in fields(TrainConfig):
+        parser.add_class_arguments(group.type, group.name)
+    return parser
+
+
+def as_options(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Dotted names and values as options of the command line and what follows them."""
+    return {
+        f"--{name}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in parameters.items()
+    }
+
+
 def parse_train(
-    argv: Sequence[str] | None, parameters: dict[str, Any] | None = None, prog: str = "main_nni.py"
+    argv: Sequence[str] | None,
+    parameters: Mapping[str, Any] | None = None,
+    prog: str = "main_nni.py",
 ) -> TrainConfig:
     """Read a training run's options.
 
@@ -44,18 +67,9 @@ def parse_train(
     Raises:
         SystemExit: with code 2 and a message, if an option is unknown or ill-typed.
     """
-    about = "Train a model. Options may stand in a YAML file."
-    parser = Parser(prog=prog, allow_abbrev=False, description=about)
-    parser.add_argument(
-        "--config",
-        action=ConfigFile,
-        help="YAML file of options, or the name of a shipped one, such as sample; later ones win.",
-    )
-    for group in fields(TrainConfig):
-        parser.add_class_arguments(group.type, group.name)
+    parser = run_parser(prog, "Train a model. Options may stand in a YAML file.")
     argv = list(sys.argv[1:] if argv is None else argv)
-    for name, value in (parameters or {}).items():
-        argv.append(f"--{name}={value if isinstance(value, str) else json.dumps(value)}")
+    argv += [f"{option}={value}" for option, value in as_options(parameters or {}).items()]
     made = parser.instantiate_classes(parser.parse_args(argv))
     config = TrainConfig(**{group.name: made[group.name] for group in fields(TrainConfig)})
     if config.model.settings:
@@ -89,12 +103,13 @@ def train_main(argv: Sequence[str] | None = None, prog: str = "main_nni.py") -> 
 def run_train(config: TrainConfig) -> int:
     """Train, report to nni where there is one, and print where the results are."""
     from eat.pictures.curves import draw_curves, draw_predictions
+    from eat.pictures.points import animate, draw_points
     from eat.training.trainer import train
 
     def report(metrics: dict[str, float], final: bool) -> None:
         tuning.report(metrics, config.run.metric, final=final)
 
-    folder, metrics = train(config, report)
+    folder, metrics = train(config, report, draw_points)
     if not is_main():
         return 0
     import pandas as pd
@@ -102,6 +117,7 @@ def run_train(config: TrainConfig) -> int:
     if (folder / "metrics.jsonl").read_text():  # of a finished run, it may be lost
         draw_curves(folder, folder / "curves.png")
         print(f"curves       {folder / 'curves.png'}, or tensorboard --logdir {folder / 'curves'}")
+    animate(folder / "points", folder / "points.gif")
     draw_predictions(pd.read_csv(folder / "predictions.csv"), folder / "predictions.png")
     print("SRCC {srcc:.4f}  PLCC {plcc:.4f}  accuracy {accuracy:.4f}".format(**metrics))
     print(f"checkpoint   {folder / 'checkpoints' / 'best.safetensors'}")

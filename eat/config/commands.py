@@ -65,6 +65,8 @@ class EvaluateOptions:
         precision: fp32, bf16 or fp16.
         out: folder for the results; null takes `eval`, beside the checkpoints.
         predictions: format of the predictions.
+        examples: draw so many images each of the best, the worst and the most wrong predictions
+            into examples.png.
     """
 
     released: str | None = None
@@ -87,6 +89,7 @@ class EvaluateOptions:
     precision: Precision = "fp32"
     out: str | None = None
     predictions: Literal["csv", "parquet"] = "csv"
+    examples: int = 0
 
 
 @dataclass
@@ -192,10 +195,37 @@ class PointsOptions:
     Attributes:
         checkpoint: the model: a run's checkpoint, or one of the authors' `.pth` files.
         out: PNG to write.
+        every_block: show all blocks that sample positions; else of more than four the first and
+            the last two.
     """
 
     checkpoint: str
     out: str = "points.png"
+    every_block: bool = False
+
+
+@dataclass
+class SaliencyOptions:
+    """A picture of what a model's score of a photograph comes from.
+
+    Attributes:
+        checkpoint: the model: a run's checkpoint, or one of the authors' `.pth` files.
+        out: PNG to write.
+        method: rollout (attention, followed from the block back to the photograph), gradcam (where
+            features raise the expected score; needs pip install 'eat-iaa[saliency]') or gradient
+            (its size).
+        block: name of the block, such as stages.2.blocks.1; null takes the last.
+        layer: of the block, for gradcam and gradient: its input to attention (norm1) or to the MLP.
+        mask: an image of the photograph's size, white where the foreground is; the shares of
+            foreground and background are printed.
+    """
+
+    checkpoint: str
+    out: str = "saliency.png"
+    method: Literal["rollout", "gradcam", "gradient"] = "rollout"
+    block: str | None = None
+    layer: Literal["norm1", "norm2"] = "norm1"
+    mask: str | None = None
 
 
 @dataclass
@@ -230,3 +260,24 @@ class BestOptions:
 
     experiments: str = "~/nni-experiments"
     out: str | None = None
+
+
+@dataclass
+class ReproduceOptions:
+    """A table or figure of the paper. Options of a run, with dotted names, hold for all its rows.
+
+    Attributes:
+        seeds: runs of each row, at seeds 0, 1 ...; null takes 3, in a quick run 1.
+        out: folder for NAME.csv, NAME.md and NAME.png; of several experiments, for a folder each.
+            null takes results/NAME, of a quick run runs/quick/NAME.
+        runs: folder of the runs, which experiments share.
+        quick: two epochs of one seed, on a small sample that is made if no labels are given: to see
+            that all works.
+        list: list the experiments, the data that each needs, and what it would cost.
+    """
+
+    seeds: int | None = None
+    out: str | None = None
+    runs: str = "runs/experiments"
+    quick: bool = False
+    list: bool = False

@@ -69,17 +69,14 @@ def read_options(path: Path) -> dict[str, Any]:
     return options
 
 
-def shipped_configs() -> dict[str, Path]:
-    """The shipped files by name, such as ``sample``.
+def shipped_configs(folder: str = "") -> dict[str, Path]:
+    """The shipped files by name, such as ``sample``; those of runs, or of a ``folder`` of others.
 
     An installed package has them in ``eat/configs``, a checkout in ``configs`` beside ``eat``.
     """
     installed = PACKAGE / "configs"
-    folder = installed if installed.is_dir() else PACKAGE.parent / "configs"
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(folder.rglob("*.yaml"))
-    }
+    configs = installed if installed.is_dir() else PACKAGE.parent / "configs"
+    return {path.stem: path for path in sorted((configs / folder).glob("*.yaml"))}
 
 
 def find_config(name: str) -> Path:

@@ -19,8 +19,8 @@ def is_legacy(options: dict[str, Any]) -> bool:
 def translate(options: dict[str, Any]) -> Options:
     """Options as this version names them; those of version 0.1 keep their meaning.
 
-    What an old run did not set keeps its old default: the loss of the authors' code, and weight
-    decay of all parameters. Present options are returned as they are.
+    What an old run did not set keeps its old default: the loss of the authors' code, weight
+    decay of all parameters, and one learning rate. Present options are returned as they are.
 
     Args:
         options: nested plain values, as in a run's ``config.yaml`` or a checkpoint.
@@ -31,6 +31,7 @@ def translate(options: dict[str, Any]) -> Options:
     run, optim = new.setdefault("run", {}), new.setdefault("optim", {})
     run["accumulation_steps"] = run.pop("passes", 1)
     optim.setdefault("decay", "all")
+    optim.setdefault("interest_lr", None)
     optim["loss"] = optim.get("loss") or "released"
     model = new.setdefault("model", {})
     model["name"] = model.get("name") or "eat_base"

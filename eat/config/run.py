@@ -86,6 +86,9 @@ class OptimConfig:
         optimizer: Adam, or AdamW with decoupled weight decay.
         weight_decay: of the optimizer.
         decay: parameters that decay: matrices, so neither biases, norms nor bias tables; or all.
+        interest_lr: the interest convolution of an enhanced block learns at `lr` times this over
+            its number of inputs (32,768 in stage 3 of eat_base), at most at `lr`. Steps at `lr`
+            would drive its tanh into saturation. Null for `lr`, which *_released models take.
         loss: emd (one root a batch), emd_per_image (NIMA) or mse. "released" takes emd for vote
             distributions and mse for scores, as the authors' code; null takes the same for models
             named *_released, and for others emd_per_image and mse.
@@ -104,6 +107,7 @@ class OptimConfig:
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: float = 0.0
     decay: Literal["matrices", "all"] = "matrices"
+    interest_lr: float | None = 1.0
     loss: Literal["emd", "emd_per_image", "mse", "released"] | None = None
     schedule: Literal["constant", "step", "cosine"] = "constant"
     step_epochs: int = 5
@@ -132,6 +136,8 @@ class RunConfig:
         save_steps: save the run's state every so many steps; null for no such rule. It is saved
             after every epoch in any case.
         save_minutes: save it also when so many minutes have gone by; null for no such rule.
+        draw_every: draw the model's points in the first evaluated image after every so many epochs,
+            into `points/`, and at the end as a film, `points.gif`; null for never.
         keep: states kept, so that a damaged one can be replaced by the one before it.
     """
 
@@ -146,6 +152,7 @@ class RunConfig:
     resume: Literal["never", "auto"] = "never"
     save_steps: int | None = None
     save_minutes: float | None = 30.0
+    draw_every: int | None = None
     keep: int = 2
 
 
@@ -208,6 +215,7 @@ class TrainConfig:
             ("optim.epochs", self.optim.epochs, 1, 1e6),
             ("optim.batch_size", self.optim.batch_size, 1, 1e6),
             ("optim.lr", self.optim.lr, 0, 1e3),
+            ("optim.interest_lr", self.optim.interest_lr, 0, 1e9),
             ("optim.weight_decay", self.optim.weight_decay, 0, 1e3),
             ("optim.step_factor", self.optim.step_factor, 0, 1e3),
             ("optim.warmup_epochs", self.optim.warmup_epochs, 0, 1e6),
@@ -221,6 +229,7 @@ class TrainConfig:
             ("faults.steps", self.faults.steps, 0, 1e9),
             ("faults.workers", self.faults.workers, 0, 1e9),
             ("run.save_steps", self.run.save_steps, 1, 1e9),
+            ("run.draw_every", self.run.draw_every, 1, 1e9),
             ("run.keep", self.run.keep, 1, 1e6),
             ("optim.step_epochs", self.optim.step_epochs, 1, 1e6),
         ]

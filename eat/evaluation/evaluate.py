@@ -45,6 +45,7 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         ("batch_size", options.batch_size, 1),
         ("workers", options.workers, 0),
         ("samples", options.samples, 0),
+        ("examples", options.examples, 0),
     ):
         if value < low:
             raise ValueError(f"{option} is {value}: expected at least {low}")
@@ -83,6 +84,7 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         published=RELEASED[info.dataset].metrics if info.released else {},
         left_out=splits.left_out,
         notes=notes,
+        folder=images,
     )
 
 

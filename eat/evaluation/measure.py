@@ -16,6 +16,7 @@ from eat.data.loading import loaded
 from eat.data.scales import ScoreScale, rescale, to_scores
 from eat.data.transforms import normalise
 from eat.evaluation.metrics import bootstrap_interval, emd, score_metrics
+from eat.evaluation.points import PointWatch
 from eat.models import AestheticModel
 from eat.system.device import autocast
 
@@ -23,11 +24,15 @@ Array = NDArray[np.float64]
 
 
 def predict(
-    model: AestheticModel, loader: DataLoader, device: torch.device, precision: str = "fp32"
+    model: AestheticModel,
+    loader: DataLoader,
+    device: torch.device,
+    precision: str = "fp32",
+    watch: PointWatch | None = None,
 ) -> Array:
     """Outputs of a model for every row of a loader: (N, K), in row order.
 
-    Rows of the data set that the loader leaves out are NaN.
+    Rows of the data set that the loader leaves out are NaN. ``watch`` looks at the first batches.
     """
     model.eval()
     outputs = np.full((len(cast(Sized, loader.dataset)), model.num_outputs), np.nan)
@@ -36,7 +41,13 @@ def predict(
     # for each.
     with torch.no_grad(), autocast(device, precision), bar:
         for batch in loaded(loader):
-            result = model(normalise(batch["pixels"].to(device, non_blocking=True)))
+            pixels = normalise(batch["pixels"].to(device, non_blocking=True))
+            if watch is not None and watch.wants_more():
+                record = watch.record()
+                result = model.forward(pixels, record)  # a record is not worth compiling for
+                watch.add(record)
+            else:
+                result = model(pixels)
             outputs[batch["row"].numpy()] = result.double().cpu().numpy()
             bar.update(len(result))
     return outputs

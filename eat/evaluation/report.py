@@ -98,6 +98,7 @@ class Evaluation:
         published: metrics that the authors report for the checkpoint, if any.
         left_out: labelled images without a file.
         notes: remarks that the numbers must be read with.
+        folder: of the images.
     """
 
     checkpoint: str
@@ -113,6 +114,7 @@ class Evaluation:
     published: dict[str, float] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    folder: str = ""
 
     def table(self) -> str:
         """The metrics as text for a terminal."""

@@ -1,6 +1,6 @@
 """Parts of a split by a column of its labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,21 @@ Rows = NDArray[np.int64]
 MAX_SLICES = 100  # most values of a column
 MANY_VALUES = 25  # a numeric column with more is cut into quarters
 WITHOUT_LIMIT = ("tag", "theme", "challenge")  # columns that are made to slice by
+
+
+def slice_column(table: pd.DataFrame, names: Sequence[str]) -> str:
+    """The first of these columns that a table has.
+
+    Raises:
+        LabelError: it has none.
+    """
+    found = [name for name in names if {name, f"{name}1"} & {*table}]
+    if not found:
+        raise LabelError(
+            f"no column {' or '.join(names)} to slice by; the labels have "
+            f"{', '.join(map(str, table))}"
+        )
+    return found[0]
 
 
 def slices(table: pd.DataFrame, column: str) -> dict[str, Rows]:

@@ -119,6 +119,19 @@ class WindowAttention(nn.Module):
             self.shift if width > self.window_size else 0,
         )
 
+    def window_tokens(self, height: int, width: int, device: torch.device | None = None) -> Tensor:
+        """Places of each window's tokens in an H x W map, y * W + x: (windows, window^2).
+
+        They come in the order of the recorded attention. H * W stands for padding.
+        """
+        places = torch.arange(height * width, device=device).view(height, width)
+        rows, cols = self._padded(height, width)
+        places = F.pad(places, (0, cols - width, 0, rows - height), value=height * width)
+        shifts = self._shifts(rows, cols)
+        places = places.roll((-shifts[0], -shifts[1]), dims=(0, 1))
+        axes = {"u": self.window_size, "v": self.window_size}
+        return rearrange(places, "(r u) (c v) -> (r c) (u v)", **axes)
+
     def _bias(self, height: int, width: int, shifts: tuple[int, int]) -> Tensor:
         """Position bias plus shift mask: (1, windows * heads, window^2, window^2)."""
         # Unlike indexing, this sums up gradients in parallel.

@@ -9,13 +9,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from eat.models.attention import WindowAttention
-from eat.models.base import AestheticModel
+from eat.models.base import AestheticModel, Record
 from eat.models.deformable import DeformableAttention, InterestPoints
 from eat.models.kernels import Linear
 from eat.models.limits import MIN_SIZE, check_settings
 from eat.models.noise import DropPath, PerImageNoise, Subset
-
-Record = dict[str, dict[str, Tensor]]
 
 BLOCK_LETTERS = {
     "L": "window attention",
@@ -129,6 +127,8 @@ class EAT(AestheticModel):
         range_factor: bound of letter E's offsets in point spacings; None for [-1, 1].
         grid_range_factor: the same for letter D.
         average_points: average interest points over the batch (released profile).
+        anchor_points: interest points stay near a uniform grid's, P = grid + tanh / 2, instead of
+            Eq. 4's P = tanh, which training tends to draw onto one spot.
         interest: take interest points; False puts a uniform grid of as many in their place
             (Table 5).
         offsets: move the points by offsets (Table 5).
@@ -161,6 +161,7 @@ class EAT(AestheticModel):
         range_factor: float | None = None,
         grid_range_factor: float | None = 2.0,
         average_points: bool = False,
+        anchor_points: bool = False,
         interest: bool = True,
         offsets: bool = True,
         eta: float = 0.25,
@@ -222,6 +223,7 @@ class EAT(AestheticModel):
                 interest=interest,
                 interest_kernel=interest_kernels[s],
                 average_points=average_points,
+                anchor_points=anchor_points,
                 offsets=offsets,
                 offset_kernel=offset_kernels[s],
                 pad_offsets=pad_offsets,
@@ -289,6 +291,11 @@ class EAT(AestheticModel):
             if isinstance(module, InterestPoints):
                 module.average = False
 
+    def enhanced_blocks(self) -> list[str]:
+        suffix = ".attn.interest"
+        names = (name for name, _ in self.named_modules())
+        return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+
     def set_epoch(self, epoch: int, num_epochs: int) -> None:
         """Set how far offsets rotate in training: 1 - e / E of Eq. 9; 1 before the first call."""
         if not 0 <= epoch <= num_epochs or num_epochs < 1:
@@ -314,6 +321,18 @@ class EAT(AestheticModel):
     def no_weight_decay(self) -> set[str]:
         """Names of the position bias tables of both kinds of attention."""
         return {name for name, _ in self.named_parameters() if name.endswith("bias_table")}
+
+    def lr_factors(self, interest_lr: float) -> dict[str, float]:
+        """A step of Adam changes a convolution's output by its rate times its number of inputs.
+
+        The released profile, which averages points, learns at one rate, as its authors' did.
+        """
+        factors: dict[str, float] = {}
+        for name, module in self.named_modules():
+            if isinstance(module, InterestPoints) and not module.average:
+                factor = min(1.0, interest_lr / module.conv.weight[0].numel())
+                factors |= {f"{name}.conv.weight": factor, f"{name}.conv.bias": factor}
+        return factors
 
     def forward_features(self, x: Tensor, record: Record | None = None) -> Tensor:
         """Features before pooling.

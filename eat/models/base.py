@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+Record = dict[str, dict[str, Tensor]]  # what blocks attended to, by their names
+
 
 class AestheticModel(nn.Module):
     """A network from normalised pixels to a score or a distribution over scores.
@@ -24,6 +26,10 @@ class AestheticModel(nn.Module):
     def use_own_points(self) -> None:
         """Give every image its own interest points from here on, also where points are averaged."""
 
+    def enhanced_blocks(self) -> list[str]:
+        """Names of the blocks that look at interest points of their own."""
+        return []
+
     def set_epoch(self, epoch: int, num_epochs: int) -> None:
         """Adapt to the progress of training.
 
@@ -44,6 +50,14 @@ class AestheticModel(nn.Module):
         """Recompute activations in the backward pass instead of keeping them."""
         raise NotImplementedError
 
+    def lr_factors(self, interest_lr: float) -> dict[str, float]:
+        """Learning rates over the run's, by name, of the parameters that need another.
+
+        Args:
+            interest_lr: ``optim.interest_lr``.
+        """
+        return {}
+
     def no_weight_decay(self) -> set[str]:
         """Names of parameters, beside biases and 1-D ones, that must not be decayed."""
         return set()
@@ -52,6 +66,9 @@ class AestheticModel(nn.Module):
         """Replace the head by a new one for ``num_outputs`` outputs."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised pixels -> (B, num_outputs)."""
+    def forward(self, x: Tensor, record: Record | None = None) -> Tensor:
+        """(B, 3, H, W) normalised pixels -> (B, num_outputs).
+
+        ``record`` receives what the named blocks attend to.
+        """
         raise NotImplementedError

@@ -1,5 +1,15 @@
-"""The cost of enhanced attention in multiply-adds for one image: as printed, and as computed."""
+"""The cost of a model for one image: of enhanced attention as printed and as computed; of all."""
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from eat.models.base import AestheticModel
 from eat.models.kernels import products_for
 
 
@@ -46,3 +56,80 @@ def kernel_for(side: int, points: int) -> int:
     if not 1 <= points <= side:
         raise ValueError(f"points must lie in [1, {side}], the tokens a side; got {points}")
     return side - points + 1
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What a model needs for one image.
+
+    Attributes:
+        params: parameters.
+        macs: multiply-adds of its convolutions and matrix products.
+        memory: bytes of activations, in float32, that are kept for the backward pass.
+        points: interest points of its first enhanced block; None without such a block.
+        eq12: Eq. 12's multiply-adds over all enhanced blocks; None if one lacks a module.
+    """
+
+    params: int
+    macs: int
+    memory: int
+    points: int | None
+    eq12: int | None
+
+
+def without_content(build: Callable[[], AestheticModel]) -> tuple[AestheticModel, Tensor]:
+    """A model and an image of its usual size that have shapes and no content."""
+    with torch.device("meta"):
+        model = build().eval()
+        return model, torch.zeros(1, 3, *model.img_size)
+
+
+def count_macs(model: AestheticModel, image: Tensor) -> int:
+    """Multiply-adds of a model's convolutions and matrix products for a batch of images."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(image)
+    return counter.get_total_flops() // 2
+
+
+def model_cost(build: Callable[[], AestheticModel]) -> ModelCost:
+    """Count what a model needs for an image of its usual size.
+
+    Nothing is computed: its tensors have shapes and no content, so that the device does not matter.
+    """
+    model, image = without_content(build)
+    kept: dict[Any, Tensor] = {}  # by storage, as several tensors may share one
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(image)
+    for parameter in model.parameters():
+        kept.pop(parameter.untyped_storage()._cdata, None)
+    blocks = [model.get_submodule(f"{name}.attn") for name in model.enhanced_blocks()]
+    shapes = [points_shape(block) for block in blocks]
+    printed = [eq12_of(block) for block in blocks]
+    return ModelCost(
+        params=sum(parameter.numel() for parameter in model.parameters()),
+        macs=count_macs(model, image),
+        memory=sum(tensor.untyped_storage().nbytes() for tensor in kept.values()),
+        points=math.prod(shapes[0]) if shapes else None,
+        eq12=None if None in printed or not printed else sum(filter(None, printed)),
+    )
+
+
+def points_shape(block: Any) -> tuple[int, int]:
+    """Rows and columns of the interest points of an enhanced attention, at its usual size."""
+    rows, cols = ((side + 1) // 2 for side in block.bias_table.shape[1:])
+    kernel = block.interest.conv.kernel_size[0]
+    return max(rows - kernel + 1, 1), max(cols - kernel + 1, 1)
+
+
+def eq12_of(block: Any) -> int | None:
+    """Eq. 12 for an enhanced attention at its usual size; None for one without offsets."""
+    if block.offset is None:
+        return None
+    height, width = ((side + 1) // 2 for side in block.bias_table.shape[1:])
+    k_in, k_of = (module.conv.kernel_size[0] for module in (block.interest, block.offset))
+    return eq12(height, width, block.q.in_features, *points_shape(block), k_in=k_in, k_of=k_of)

@@ -136,21 +136,34 @@ class InterestPoints(nn.Module):
         kernel_size: k_in; an H x W map gives (H - k_in + 1) x (W - k_in + 1) points.
         average: average the convolution over the batch, so that every image gets the same points.
             The authors' release does this; the scores of an image then depend on its batch.
+        anchored: keep each point near its place in a uniform grid, P = grid + tanh / 2.
     """
 
-    def __init__(self, dim: int, kernel_size: int, *, average: bool = False) -> None:
+    def __init__(
+        self, dim: int, kernel_size: int, *, average: bool = False, anchored: bool = False
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(dim, 2, kernel_size)
         self.average = average
+        self.anchored = anchored
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B or 1, 1, Hin, Win, 2), in [-1, 1]; one group stands for all."""
+    def forward(self, x: Tensor, record: dict[str, Any] | None = None) -> Tensor:
+        """(B, H, W, C) -> (B or 1, 1, Hin, Win, 2), in [-1, 1]; one group stands for all.
+
+        Anchored points lie in [-1.5, 1.5]. ``record`` receives the ``moves``, the tanh.
+        """
         x = pad_to_kernel(x.permute(0, 3, 1, 2), self.conv).permute(0, 2, 3, 1)
         # From here on in float32: a position of 8 bits would not tell neighbouring tokens apart.
         points = at_least_float32(convolve(self.conv, x))
         if self.average:
             points = points.mean(dim=0, keepdim=True)
-        return points.tanh()[:, None]
+        moves = points.tanh()[:, None]
+        if record is not None:
+            record["moves"] = moves
+        if not self.anchored:
+            return moves
+        height, width = moves.shape[2:4]
+        return kept_grid(height, width, moves) + moves / 2
 
 
 class Offsets(nn.Module):
@@ -223,6 +236,7 @@ class DeformableAttention(PerImageNoise):
         interest: bool = True,
         interest_kernel: int = 1,
         average_points: bool = False,
+        anchor_points: bool = False,
         offsets: bool = True,
         offset_kernel: int,
         pad_offsets: bool,
@@ -257,7 +271,9 @@ class DeformableAttention(PerImageNoise):
         self.shrink = lost if offsets else interest_kernel - 1
         self.interest = self.offset = None
         if interest:
-            self.interest = InterestPoints(dim, interest_kernel, average=average_points)
+            self.interest = InterestPoints(
+                dim, interest_kernel, average=average_points, anchored=anchor_points
+            )
         if offsets:
             self.offset = Offsets(
                 dim, num_groups, offset_kernel, pad=pad_offsets, range_factor=range_factor
@@ -275,10 +291,10 @@ class DeformableAttention(PerImageNoise):
         """Whether the points of an image depend on the rest of its batch."""
         return self.interest is not None and self.interest.average
 
-    def points(self, x: Tensor) -> Tensor:
+    def points(self, x: Tensor, record: dict[str, Any] | None = None) -> Tensor:
         """Reference points of a map (B, H, W, C): (B or 1, 1, Hin, Win, 2)."""
         if self.interest is not None:
-            return self.interest(x)
+            return self.interest(x, record)
         height, width = (max(side - self.shrink, 1) for side in x.shape[1:3])
         like = torch.empty(0, dtype=at_least_float32(x[:0]).dtype, device=x.device)
         return kept_grid(height, width, like)[None, None]
@@ -303,15 +319,15 @@ class DeformableAttention(PerImageNoise):
 
         Args:
             x: features.
-            record: receives, in (y, x) order: ``points`` (B or 1, 1, Hin, Win, 2); ``offsets``, as
-                guided, and ``positions`` (B, groups, Hin, Win, 2); and ``attention``,
-                (B, heads, H * W, Hin * Win).
+            record: receives, in (y, x) order: ``points`` and, of interest points, the tanh
+                ``moves``, (B or 1, 1, Hin, Win, 2); ``offsets``, as guided, and ``positions``,
+                (B, groups, Hin, Win, 2); and ``attention``, (B, heads, H * W, Hin * Win).
             subset: which images of the batch these are, where others dropped the branch; random
                 angles are drawn for all of them.
         """
         B, H, W, _ = x.shape
         q = self.q(x)
-        points = self.points(x)
+        points = self.points(x, record)
         positions = points.expand(B, self.num_groups, -1, -1, -1)
         if self.offset is not None:
             angle = self.rotation(points, B, subset)

@@ -64,6 +64,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+def find_variant(name: str) -> dict[str, Any]:
+    """The settings of a named model.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name not in VARIANTS:
+        near = nearest(name, VARIANTS)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise ValueError(f"unknown model {name!r}; {hint}models: {', '.join(VARIANTS)}")
+    return VARIANTS[name]
+
+
 def create_model(
     name: str, num_outputs: int = 10, img_size: int | tuple[int, int] | None = None, **settings: Any
 ) -> AestheticModel:
@@ -80,13 +93,10 @@ def create_model(
             fit another.
         TypeError: a setting is not one of ``EAT``'s.
     """
-    if name not in VARIANTS:
-        near = nearest(name, VARIANTS)
-        hint = f"did you mean {near!r}? " if near else ""
-        raise ValueError(f"unknown model {name!r}; {hint}models: {', '.join(VARIANTS)}")
+    variant = find_variant(name)
     settings["num_outputs"] = num_outputs
     if img_size is not None:
         settings["img_size"] = img_size
     kinds = get_type_hints(EAT.__init__)  # an unknown setting is left to EAT
     checked = {n: typed(kinds[n], v, n) if n in kinds else v for n, v in settings.items()}
-    return EAT(**VARIANTS[name] | checked)
+    return EAT(**variant | checked)

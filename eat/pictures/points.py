@@ -5,17 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL.Image import Image
+from PIL.Image import open as open_image
 
 from eat.checkpoint import CheckpointInfo
 from eat.data.transforms import normalise, read_image
-from eat.models import AestheticModel
-from eat.models.backbone import Record
+from eat.models.base import AestheticModel, Record
 from eat.pictures.saving import save_figure
-from eat.system.files import refuse_foreign
+from eat.system.files import appearing_whole, refuse_foreign
 
-MOST = 4  # blocks in a picture
+MOST = 4  # blocks in a row, and in a picture that shows a choice
 
 
 def deformable_blocks(model: AestheticModel) -> list[str]:
@@ -30,17 +32,16 @@ def deformable_blocks(model: AestheticModel) -> list[str]:
 def attended_positions(
     record: dict[str, torch.Tensor],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A block's sampled positions in the first image of a batch, and their attention.
+    """The positions that each head samples in the first image of a batch, and their attention.
 
     Returns:
-        (G * N, 2) positions as (y, x) in [-1, 1], and (G * N,) mean attention weights over queries
-        and the heads of the position's group.
+        (heads, N, 2) positions as (y, x) in [-1, 1], equal for the heads of a group, and (heads, N)
+        attention weights, the mean over queries.
     """
     positions = record["positions"][0].flatten(1, 2)  # (groups, N, 2)
-    groups, count, _ = positions.shape
-    attention = record["attention"][0].mean(dim=1)  # (heads, N): the mean over queries
-    weights = attention.view(groups, -1, count).mean(dim=1)
-    return positions.flatten(0, 1).float().numpy(), weights.flatten().float().numpy()
+    weights = record["attention"][0].mean(dim=1)  # (heads, N): the mean over queries
+    positions = positions.repeat_interleave(len(weights) // len(positions), dim=0)
+    return positions.float().cpu().numpy(), weights.float().cpu().numpy()
 
 
 def on_photo(
@@ -55,19 +56,25 @@ def on_photo(
 
 
 def draw_points(
-    model: AestheticModel, info: CheckpointInfo, photo: str | Path, picture: str | Path
+    model: AestheticModel,
+    info: CheckpointInfo,
+    photo: str | Path,
+    picture: str | Path,
+    *,
+    every_block: bool = False,
 ) -> list[str]:
     """Draw what each deformable block attends to over a photograph (the paper's Figure 7).
 
-    Circles stand at the sampled positions, the larger the more attention they get; crosses mark
-    the interest points before the offsets moved them. A photograph is a batch of its own, so that
-    its points are its own in every model.
+    Circles stand at the sampled positions, one for each head, the larger the more attention it
+    pays; crosses mark the interest points before the offsets moved them. A photograph is a batch of
+    its own, so that its points are its own in every model.
 
     Args:
-        model: in evaluation mode, on the CPU.
+        model: in evaluation mode.
         info: of its checkpoint.
         photo: an image file.
         picture: the PNG to write.
+        every_block: draw all blocks; else of more than four the first and the last two.
 
     Returns:
         The names of the blocks drawn.
@@ -81,24 +88,49 @@ def draw_points(
     blocks = deformable_blocks(model)
     if not blocks:
         raise ValueError("the model has no block that samples positions (letters D and E)")
+    if len(blocks) > MOST and not every_block:
+        blocks = [*blocks[: MOST // 2], *blocks[-MOST // 2 :]]
     record: Record = {name: {} for name in blocks}
+    pixels = info.preprocessing.evaluation(photo)[None].to(next(model.parameters()).device)
     with torch.inference_mode():
-        model(normalise(info.preprocessing.evaluation(photo)[None]), record)
-    shown = blocks if len(blocks) <= MOST else [*blocks[: MOST // 2], *blocks[-MOST // 2 :]]
-    figure = Figure(figsize=(4 * len(shown), 4))
-    width, height = image.size
-    for place, name in enumerate(shown, start=1):
-        axis = figure.add_subplot(1, len(shown), place)
-        positions, weights = attended_positions(record[name])
-        points = record[name]["points"][0].flatten(0, -2).numpy()
+        model.forward(normalise(pixels), record)
+    columns = min(len(blocks), MOST)
+    rows = math.ceil(len(blocks) / columns)
+    figure = Figure(figsize=(4 * columns, 4 * rows))
+    for place, name in enumerate(blocks, start=1):
+        axis = figure.add_subplot(rows, columns, place)
         tokens = math.ceil(info.preprocessing.size / 4 / 2 ** int(name.split(".")[1]))
-        y, x = on_photo(positions, tokens, height, width)
-        py, px = on_photo(points, tokens, height, width)
-        axis.imshow(image)
-        axis.scatter(px, py, marker="+", s=20, color="white", linewidths=0.8)
-        size = 400 * weights / weights.max()
-        axis.scatter(x, y, s=size, facecolors="none", edgecolors="tab:red", linewidths=1)
-        axis.set(title=name, xlim=(0, width), ylim=(height, 0))
-        axis.axis("off")
+        draw_block(axis, image, record[name], tokens)
+        axis.set_title(name)
     save_figure(figure, picture)
-    return shown
+    return blocks
+
+
+def draw_block(axis: Axes, image: Image, record: dict[str, torch.Tensor], tokens: int) -> None:
+    """Draw a block's interest points, positions and attention over an image.
+
+    Args:
+        record: of the block; see ``DeformableAttention.forward``.
+        tokens: a side of its map.
+    """
+    width, height = image.size
+    points = record["points"][0].flatten(0, -2).float().cpu().numpy()
+    py, px = on_photo(points, tokens, height, width)
+    positions, weights = attended_positions(record)
+    y, x = on_photo(positions.reshape(-1, 2), tokens, height, width)
+    axis.imshow(image)
+    axis.scatter(px, py, marker="+", s=20, color="white", linewidths=0.8)
+    size = 400 * weights.ravel() / weights.max()
+    axis.scatter(x, y, s=size, facecolors="none", edgecolors="tab:red", linewidths=0.8)
+    axis.set(xlim=(0, width), ylim=(height, 0))
+    axis.axis("off")
+
+
+def animate(folder: str | Path, picture: str | Path) -> None:
+    """Join a folder's PNGs, in the order of their names, into an animated GIF of two a second."""
+    frames = [open_image(file).convert("P") for file in sorted(Path(folder).glob("*.png"))]
+    if not frames:
+        return
+    first, *rest = frames
+    with appearing_whole(picture) as file:
+        first.save(file, "GIF", save_all=True, append_images=rest, duration=500, loop=0)

@@ -30,7 +30,7 @@ SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 # Options that leave a run's results as they are.
 FREE = {"run.folder", "run.resume", "run.save_steps", "run.save_minutes", "run.keep"}
-FREE |= {"run.accumulation_steps", "run.compile", "run.grad_checkpointing"}
+FREE |= {"run.accumulation_steps", "run.compile", "run.grad_checkpointing", "run.draw_every"}
 FREE |= {"data.labels", "data.images", "data.cache", "data.workers"}
 
 PATIENCE = 30.0  # seconds that a run that continues waits for the one before it to end
@@ -56,22 +56,22 @@ def close_copies(path: Path) -> None:
 class FolderLock:
     """Keeps other processes out of a run folder until it is closed, or this process ends.
 
+    ``name`` is that of its file; locks of other names are other locks.
+
     Raises:
         FileExistsError: another process still has the folder after ``patience`` seconds.
     """
 
-    def __init__(self, folder: Path, patience: float = 0) -> None:
-        path = folder / ".lock"
+    def __init__(self, folder: Path, patience: float = 0, name: str = ".lock") -> None:
+        path = folder / name
         self._lock = filelock.FileLock(path)
-        owner = folder / ".lock.owner"  # beside the lock, which Windows lets nobody else read
+        owner = folder / f"{name}.owner"  # beside the lock, which Windows lets nobody else read
         try:
             self._lock.acquire(timeout=patience, poll_interval=0.1)
         except filelock.Timeout:
-            name = (
-                owner.read_text(errors="replace").strip() if owner.exists() else "another process"
-            )
+            by = owner.read_text(errors="replace").strip() if owner.exists() else "another process"
             raise FileExistsError(
-                f"{folder} is being written by {name}: wait for it, stop it, or choose "
+                f"{folder} is being written by {by}: wait for it, stop it, or choose "
                 "another --run.folder"
             ) from None
         owner.write_text(f"process {os.getpid()} on {platform.node()}\n")
@@ -123,11 +123,11 @@ def keep_old_defaults(config: TrainConfig) -> TrainConfig:
     if not is_legacy(before):
         return config
     old = translate(before)["optim"]
-    loss, decay = config.optim.loss or old["loss"], old["decay"]
+    loss, kept = config.optim.loss or old["loss"], {n: old[n] for n in ("decay", "interest_lr")}
     if is_main():
         log.warning("%s: a run of version 0.1, of optim.loss %s and optim.decay %s",
-                    written.parent, loss, decay)  # fmt: skip
-    return replace(config, optim=replace(config.optim, loss=loss, decay=decay))
+                    written.parent, loss, kept["decay"])  # fmt: skip
+    return replace(config, optim=replace(config.optim, loss=loss, **kept))
 
 
 def _fill(folder: Path, config: TrainConfig, left_out: list[str]) -> None:

@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 from eat.checkpoint import CheckpointInfo
 from eat.config import TrainConfig
 from eat.data.splits import Splits
+from eat.evaluation.points import Health, collapsed
 from eat.models import AestheticModel
 from eat.system.files import append_line, finite, json_object, write_atomically
 from eat.system.processes import is_main
@@ -122,13 +123,17 @@ class EpochLog:
             names = list(line)[list(line).index("split") + 1 :]
             yield {name: math.nan if line[name] is None else line[name] for name in names}
 
-    def write(self, record: dict[str, float], metrics: dict[str, float]) -> None:
-        """Add an epoch: its number, learning rate, loss and speed, and its metrics."""
+    def write(self, record: dict[str, float], metrics: dict[str, float], health: Health) -> None:
+        """Add an epoch: its number, learning rate, loss and speed, its metrics and points."""
         for name, value in record.items():
             self.curves.add_scalar(f"train/{name}", value, record["epoch"])
         for name, value in metrics.items():
             self.curves.add_scalar(f"{self.split}/{name}", value, record["epoch"])
-        line = finite(record) | {"split": self.split} | finite(metrics)
+        for block, statistics in health.items():
+            for name, value in statistics.items():
+                self.curves.add_scalar(f"points/{name}/{block}", value, record["epoch"])
+        points = {"points": finite(health)} if health else {}
+        line = finite(record) | points | {"split": self.split} | finite(metrics)
         append_line(self.file, json.dumps(line))
         log.info(
             "epoch %d: loss %.4f, %s: %s (%.0f images/s)",
@@ -138,6 +143,12 @@ class EpochLog:
             ", ".join(f"{name} {metrics[name]:.4f}" for name in ("srcc", "plcc", "accuracy")),
             record["images_per_second"],
         )
+        if blocks := collapsed(health):
+            log.warning(
+                "the interest points of %s have fallen onto one spot (standard deviation %s)",
+                ", ".join(blocks),
+                ", ".join(f"{health[name]['points']:.3f}" for name in blocks),
+            )
 
     def close(self) -> None:
         """Write what the curves still hold back."""

@@ -73,16 +73,25 @@ def schedule_factor(step: int, steps_per_epoch: int, optim: OptimConfig) -> floa
 
 
 def make_optimizer(model: AestheticModel, optim: OptimConfig) -> torch.optim.Optimizer:
-    """The optimizer, with one parameter group, or two where some parameters do not decay."""
-    parameters: Any = model.parameters()
+    """The optimizer, with a group of parameters for each weight decay and learning rate."""
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if optim.weight_decay and optim.decay == "matrices":
         from timm.optim import param_groups_weight_decay
 
-        parameters = param_groups_weight_decay(
+        groups = param_groups_weight_decay(
             model, optim.weight_decay, no_weight_decay_list=model.no_weight_decay()
         )
+    if optim.interest_lr is not None:
+        named = dict(model.named_parameters())
+        factors = {named[name]: f for name, f in model.lr_factors(optim.interest_lr).items()}
+        groups = [
+            group | {"params": parameters, "lr": optim.lr * factor}
+            for group in groups
+            for factor in sorted({1.0, *factors.values()}, reverse=True)
+            if (parameters := [p for p in group["params"] if factors.get(p, 1.0) == factor])
+        ]
     kind = OPTIMIZERS[optim.optimizer]
-    return kind(parameters, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
+    return kind(groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
 
 
 class TrainStep:

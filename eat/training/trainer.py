@@ -18,11 +18,13 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eat.checkpoint import load_checkpoint, save_checkpoint
+from eat.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from eat.config import RunConfig, TrainConfig
 from eat.data.labels.identity import hash_images
 from eat.data.loading import LoaderError, loaded
+from eat.data.transforms import ImageError
 from eat.evaluation.measure import mean_scores, measure, predict, tabulate
+from eat.evaluation.points import Health, PointWatch
 from eat.models import AestheticModel
 from eat.system.files import finite, write_atomically
 from eat.system.processes import from_main, summed, watching_others
@@ -44,6 +46,7 @@ from eat.training.step import MicroBatch, TrainStep
 
 log = logging.getLogger("eat")
 Report = Callable[[dict[str, float], bool], None]  # metrics, and whether they are the last
+Draw = Callable[[AestheticModel, CheckpointInfo, Path, Path], object]  # a photo to a picture
 Metrics = dict[str, float]
 
 
@@ -69,7 +72,7 @@ class Trainer:
 
     Started by torchrun, each process has a trainer of its own; the main one writes, and calls
     ``report`` with the metrics of every epoch, and at the end with those of the best epoch, both
-    on the split that chooses it.
+    on the split that chooses it. ``draw`` makes the pictures of ``run.draw_every``.
 
     Raises:
         ValueError: an option is out of range.
@@ -78,10 +81,13 @@ class Trainer:
         FileExistsError: the folder holds a run already, or another process writes into it.
     """
 
-    def __init__(self, config: TrainConfig, report: Report | None = None) -> None:
+    def __init__(
+        self, config: TrainConfig, report: Report | None = None, draw: Draw | None = None
+    ) -> None:
         config.check()
         self.config = config = resolve_model(keep_old_defaults(config))
         self.report: Report = report or (lambda metrics, final: None)
+        self.draw = draw
         self.accelerator = make_accelerator(config.run)
         self.is_main = self.accelerator.is_main_process
         self.splits = read_run_splits(config)
@@ -141,11 +147,12 @@ class Trainer:
         epochs, done = self.config.optim.epochs, self.progress
         while done.epoch < epochs:
             record = self._train_epoch()
-            metrics = self._evaluate()
+            metrics, health = self._evaluate()
             if written is not None:
-                written.write(record, metrics)
+                written.write(record, metrics, health)
             self._end_epoch(metrics)
             if self.is_main:
+                self._draw_points()
                 self.report(metrics, False)
             flags = torch.tensor(self.stop.flags(), device=self.accelerator.device)
             self._stop_if_signalled(summed(flags).tolist())
@@ -278,20 +285,37 @@ class Trainer:
             "it: continue with --run.folder %s --run.resume auto", rank, pid, self.folder,
         )  # fmt: skip
 
-    def _evaluate(self) -> Metrics:
-        """Metrics of the present model on the split that chooses the best epoch."""
-        split, scale = self.data.eval_split, self.info.scale
-        outputs = self._predict(split, self.step.eval_model)
+    def _evaluate(self) -> tuple[Metrics, Health]:
+        """Metrics of the present model on the split that chooses the best epoch, and of points."""
+        split, scale, model = self.data.eval_split, self.info.scale, self.step.eval_model
+        watch = PointWatch(model.enhanced_blocks())
+        outputs = self._predict(split, model, watch)
         scores = mean_scores(outputs, scale)
         self.info.score_quantiles = tuple(np.quantile(scores, np.linspace(0, 1, 101)).tolist())
-        return measure(outputs, self.data.tables[split], scale)
+        return measure(outputs, self.data.tables[split], scale), watch.health()
 
-    def _predict(self, split: str, model: AestheticModel) -> NDArray:
+    def _draw_points(self) -> None:
+        """Draw the points in the first image of the split that chooses the best epoch."""
+        every, epoch = self.config.run.draw_every, self.progress.epoch
+        if self.draw is None or every is None or epoch % every:
+            return
+        photo = Path(
+            str(self.config.data.images), self.data.tables[self.data.eval_split]["image"].iloc[0]
+        )
+        picture = self.folder / "points" / f"epoch-{epoch:04}.png"
+        try:
+            self.draw(self.step.eval_model.eval(), self.info, photo, picture)
+        except (ImageError, ValueError) as error:
+            log.warning("no picture of points: %s", error)
+
+    def _predict(
+        self, split: str, model: AestheticModel, watch: PointWatch | None = None
+    ) -> NDArray:
         """Outputs (N, K) for a split, of which each process computes a share."""
         device, precision = self.accelerator.device, self.config.run.precision
         while True:
             try:
-                outputs = predict(model, self.data.loader(split), device, precision)
+                outputs = predict(model, self.data.loader(split), device, precision, watch)
                 break
             except LoaderError as error:
                 self.data.drop(split)
@@ -369,14 +393,16 @@ class Trainer:
         return closing(written)
 
 
-def train(config: TrainConfig, report: Report | None = None) -> tuple[Path, Metrics]:
+def train(
+    config: TrainConfig, report: Report | None = None, draw: Draw | None = None
+) -> tuple[Path, Metrics]:
     """Carry out one training run, or this process's part of it, with the errors of ``Trainer``.
 
     Returns:
         The run's folder and the metrics of its best checkpoint.
     """
     try:
-        with closing(Trainer(config, report)) as trainer, logging_to(trainer.folder):
+        with closing(Trainer(config, report, draw)) as trainer, logging_to(trainer.folder):
             return trainer.folder, trainer.fit()
     finally:
         # accelerate keeps one state per process, and another run may want another precision.

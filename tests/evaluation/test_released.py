@@ -144,11 +144,16 @@ def test_scoring_equals_an_evaluation_with_own_points(
     )
 
 
-def test_points_of_a_released_model_are_drawn(
-    files: dict[str, Path], sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("command", ["points", "saliency"])
+def test_where_a_released_model_looks_is_drawn(
+    command: str,
+    files: dict[str, Path],
+    sample: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    photo, out = next((sample / "images").iterdir()), tmp_path / "points.png"
-    argv = ["points", str(photo), "--checkpoint", str(files["tad66k"]), "--out", str(out)]
+    photo, out = next((sample / "images").iterdir()), tmp_path / "out.png"
+    argv = [command, str(photo), "--checkpoint", str(files["tad66k"]), "--out", str(out)]
     assert main(argv) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().err.startswith("the authors' TAD66K model: its own preprocessing")

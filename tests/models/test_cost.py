@@ -1,10 +1,13 @@
-"""The cost of enhanced attention: Eq. 12, and a count of what is computed."""
+"""The cost of enhanced attention and of models: Eq. 12, and a count of what is computed."""
+
+from functools import partial
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from eat.models.cost import enhanced_attention_macs, eq12, kernel_for
+from eat.models import create_model
+from eat.models.cost import count_macs, enhanced_attention_macs, eq12, kernel_for, model_cost
 from eat.models.deformable import DeformableAttention
 
 
@@ -48,3 +51,24 @@ def test_a_fixed_number_of_points_asks_for_a_kernel_that_grows_with_the_map() ->
     assert [kernel_for(side, 7) for side in (14, 20, 28, 40)] == [8, 14, 22, 34]
     with pytest.raises(ValueError, match=r"points must lie in \[1, 7\]"):
         kernel_for(7, 8)
+
+
+def test_a_model_is_counted_without_computing_as_with() -> None:
+    build = partial(create_model, "eat_nano", 10, 64)
+    model, image = build().eval(), torch.zeros(1, 3, 64, 64)
+    cost = model_cost(build)
+    assert cost.params == sum(parameter.numel() for parameter in model.parameters())
+    assert cost.macs == count_macs(model, image)
+    assert cost.points == (4 - 3 + 1) ** 2  # stage 3 has 4 x 4 tokens at 64 pixels, and k_in 3
+    stage_3 = eq12(4, 4, 128, 2, 2, k_in=3, k_of=3)
+    assert cost.eq12 == stage_3 + eq12(2, 2, 256, 2, 2, k_in=1, k_of=1)
+
+
+def test_memory_is_what_the_backward_pass_needs() -> None:
+    small, large = (model_cost(partial(create_model, "eat_nano", 10, s)) for s in (96, 192))
+    assert 3.5 < large.memory / small.memory < 4.5  # tokens: four times as many
+    assert model_cost(partial(create_model, "swin_tiny", img_size=64)).points is None
+
+
+def test_equation_12_is_not_for_blocks_without_offsets() -> None:
+    assert model_cost(partial(create_model, "eat_nano", img_size=64, offsets=False)).eq12 is None

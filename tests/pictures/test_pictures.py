@@ -22,13 +22,13 @@ def test_every_deformable_block_is_found_in_order() -> None:
     ]
 
 
-def test_attention_of_a_group_is_the_mean_over_its_heads_and_all_queries() -> None:
-    attention = torch.zeros(1, 4, 3, 2)  # heads 0, 1 are group 0; heads 2, 3 group 1
-    attention[0, :2, :, 0], attention[0, 2, :, 1] = 1.0, 0.5
+def test_each_head_attends_to_the_positions_of_its_group() -> None:
+    attention = torch.zeros(1, 4, 2, 2)  # heads 0, 1 are group 0; heads 2, 3 group 1
+    attention[0, :2, :, 0], attention[0, 2, 0, 1] = 1.0, 0.5
     positions = torch.arange(8.0).view(1, 2, 1, 2, 2)
     where, weights = attended_positions({"positions": positions, "attention": attention})
-    assert where.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    np.testing.assert_allclose(weights, [1, 0, 0, 0.25])
+    assert where.tolist() == [[[0, 1], [2, 3]]] * 2 + [[[4, 5], [6, 7]]] * 2
+    np.testing.assert_allclose(weights, [[1, 0], [1, 0], [0, 0.25], [0, 0]])
 
 
 def test_positions_fall_on_token_centres() -> None:

@@ -16,6 +16,7 @@ import yaml
 from conftest import SMALL
 from tensorboardX.proto.event_pb2 import Event
 
+import eat
 from eat.checkpoint import load_checkpoint, read_info
 from eat.cli import parse_train
 from eat.config import ModelConfig, OptimConfig, TrainConfig
@@ -262,7 +263,7 @@ def test_a_model_without_a_name_or_weights_of_a_run_is_the_papers() -> None:
 
 
 def test_norms_biases_and_bias_tables_do_not_decay(config: TrainConfig) -> None:
-    config.optim.weight_decay = 0.1
+    config.optim.weight_decay, config.optim.interest_lr = 0.1, None
     step = Trainer(config).step
     names = {parameter: name for name, parameter in step.raw_model.named_parameters()}
     groups = {
@@ -274,8 +275,30 @@ def test_norms_biases_and_bias_tables_do_not_decay(config: TrainConfig) -> None:
     assert sum(name.endswith("bias_table") for name in groups[0.0]) == 5
 
 
+def test_interest_convolutions_learn_more_slowly_the_more_inputs_they_have(
+    config: TrainConfig,
+) -> None:
+    config.optim.lr, config.optim.weight_decay, config.optim.interest_lr = 0.5, 0.1, 10
+    step = Trainer(config).step
+    names = {parameter: name for name, parameter in step.raw_model.named_parameters()}
+    slow = {names[p]: g["initial_lr"] for g in step.optimizer.param_groups for p in g["params"]}
+    assert slow.keys() == set(names.values())  # none is lost, none is there twice
+    assert sum(len(g["params"]) for g in step.optimizer.param_groups) == len(slow)
+    rates = {name: rate for name, rate in slow.items() if rate != 0.5}
+    assert set(rates) == {name for name in slow if ".interest." in name}
+    stage3 = "stages.2.blocks.1.attn.interest.conv.weight"
+    assert rates[stage3] == pytest.approx(
+        0.5 * 10 / dict(step.raw_model.named_parameters())[stage3][0].numel()
+    )
+
+
+def test_the_released_profile_learns_at_one_rate() -> None:
+    assert eat.create_model("eat_nano", average_points=True).lr_factors(1.0) == {}
+
+
 def test_decay_of_all_parameters_is_one_group(config: TrainConfig) -> None:
     config.optim.weight_decay, config.optim.decay = 0.1, "all"
+    config.optim.interest_lr = None
     (group,) = Trainer(config).step.optimizer.param_groups
     assert group["weight_decay"] == 0.1
 

@@ -11,9 +11,20 @@ from eat.data.labels.formats.build import from_scores
 def read_tad66k(path: str | Path) -> pd.DataFrame:
     """TAD66K (He et al., IJCAI 2022): a CSV with the columns image and score (1..10).
 
-    A file in a folder of ``unmerge`` gets its name as ``theme``.
+    A file in a folder of ``unmerge`` gets its name as ``theme``. Beside ``unmerge``, the official
+    lists of ``merge`` get the theme of each image from there.
     """
     file = read_csv(path)
-    by_theme = file.path.absolute().parent.parent.name == "unmerge"
-    theme = {"theme": pd.Series(file.path.stem, file.fields.index)} if by_theme else {}
-    return from_scores(file, file.column("image"), file.column("score"), 1, 10, columns=theme)
+    folder, image = file.path.absolute().parent, file.column("image")
+    columns = {}
+    if folder.parent.name == "unmerge":
+        columns["theme"] = pd.Series(file.path.stem, file.fields.index)
+    elif (folder.parent / "unmerge").is_dir():
+        columns["theme"] = file.text(image).map(read_themes(folder.parent / "unmerge")).fillna("")
+    return from_scores(file, image, file.column("score"), 1, 10, columns=columns)
+
+
+def read_themes(folder: Path) -> dict[str, str]:
+    """The theme of each image in the lists by theme, which have every image once."""
+    files = [read_csv(path) for path in sorted(folder.glob("*/*.csv"))]
+    return {image: file.path.stem for file in files for image in file.text(file.column("image"))}

@@ -34,3 +34,19 @@ def test_tad66k_theme_comes_from_the_unmerged_folder(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text("image,score\r\na.jpg,3.0\r\n")
     assert read_tad66k(path)["theme"].tolist() == ["citysky"]
+
+
+def test_the_official_lists_get_their_themes_from_the_lists_by_theme(tmp_path):
+    files = {"unmerge/train/art.csv": "a.jpg,3", "unmerge/test/sea.csv": "b.jpg,4"}
+    files["merge/test.csv"] = "b.jpg,4\nc.jpg,5\na.jpg,3"  # another split than unmerge's
+    for name, rows in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"image,score\n{rows}\n")
+    table = read_tad66k(tmp_path / "merge" / "test.csv")
+    assert table["theme"].tolist() == ["sea", "", "art"]
+
+
+def test_every_published_image_has_one_of_47_themes(labels):
+    table = read_tad66k(labels / "tad66k" / "merge" / "test.csv")
+    counts = table["theme"].value_counts()
+    assert len(counts) == 47 and counts.sum() == 14079 and counts["art"] == 289

@@ -1,0 +1,146 @@
+"""``eat reproduce``: a table or figure of the paper, as rows of training runs."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eat.cli.errors import FAILED, guarded
+from eat.cli.train import as_options, parse_train, run_parser
+from eat.config import TrainConfig
+from eat.config.commands import ReproduceOptions
+from eat.config.files import shipped_configs
+from eat.system.processes import world_size
+from eat.system.stops import Interrupted
+
+if TYPE_CHECKING:
+    from eat.experiments.table import Configure, Experiment
+
+QUICK = {"--optim.epochs": "2", "--optim.warmup_epochs": "0", "--data.workers": "0"}
+
+
+def reproduce_main(argv: Sequence[str], prog: str = "eat reproduce") -> int:
+    """Reproduce an experiment, or all, and return the exit code: 1 if rows failed."""
+    return guarded(lambda: run(*parse(argv, prog), run_options(argv), argv, prog), prog)
+
+
+def parse(argv: Sequence[str], prog: str) -> tuple[str | None, ReproduceOptions]:
+    """Read the command's own options, and check those of a run beside them.
+
+    Raises:
+        SystemExit: with code 2 and a message, if an option is unknown or ill-typed.
+    """
+    about = "Train, evaluate and report the rows of a table or figure of the paper."
+    parser = run_parser(prog, about)
+    help = "such as table5, all, or a file as those in configs/experiments"
+    parser.add_argument("name", type=str | None, nargs="?", help=help)
+    parser.add_class_arguments(ReproduceOptions)
+    found = parser.parse_args(list(argv))
+    own = {field.name: found[field.name] for field in fields(ReproduceOptions)}
+    return found["name"], ReproduceOptions(**own)
+
+
+def run_options(argv: Sequence[str]) -> dict[str, str]:
+    """The options of a run in a command line: those with dotted names, and the config."""
+    found, words = {}, iter(argv)
+    for word in words:
+        name, given, value = word.partition("=")
+        if name.startswith("--") and ("." in name or name == "--config"):
+            found[name] = value if given else next(words, "")
+    return found
+
+
+def run(
+    name: str | None,
+    options: ReproduceOptions,
+    given: dict[str, str],
+    argv: Sequence[str],
+    prog: str,
+) -> int:
+    """Reproduce the experiments of a name, one after the other."""
+    from eat.experiments.listing import describe
+    from eat.experiments.runner import reproduce
+    from eat.experiments.table import find_experiments
+
+    if name is None and not options.list:
+        raise ValueError("no experiment is named: give one, or all, or --list true")
+    if options.seeds is not None and options.seeds < 1:
+        raise ValueError(f"--seeds is {options.seeds}: expected at least 1")
+    if "--run.folder" in given or "--run.resume" in given:
+        raise ValueError(
+            "runs have folders of their own here, and go on by themselves: give --runs"
+        )
+    if world_size() > 1:
+        raise ValueError("runs in one process: start it several times instead of by torchrun")
+    experiments = find_experiments(name or "all")
+    seeds = options.seeds or (1 if options.quick else 3)
+    if options.list:
+        for experiment in experiments:
+            made = configure(experiment, options, given, prog)
+            print(describe(experiment, made, seeds, rows=name is not None), flush=True)
+        return 0
+    sample = given.get("--data.name", "sample") == "sample"
+    if options.quick and sample and not {"--data.labels", "--config"} & given.keys():
+        given = quick_sample(Path(options.runs)) | given
+    complete = True
+    for experiment in experiments:
+        made = configure(experiment, options, given, prog)
+        check_sample(made({}))
+        out = Path(options.out or ("runs/quick" if options.quick else "results"))
+        if options.out is None or len(experiments) > 1:
+            out /= experiment.name
+        try:
+            complete &= reproduce(
+                experiment,
+                made,
+                seeds=seeds,
+                out=out,
+                runs=Path(options.runs),
+                command=shlex.join(["eat", "reproduce", *argv]),
+                say=partial(print, flush=True),
+            )
+        except Interrupted as stop:
+            by = signal.Signals(stop.exit_code - 128).name
+            sys.stderr.write(f"{prog}: stopped by {by}; the same command goes on from here\n")
+            return stop.exit_code
+        print(*(out / f"{experiment.name}.{kind}" for kind in ("csv", "md", "png")), sep="\n")
+    return 0 if complete else FAILED
+
+
+def check_sample(config: TrainConfig) -> None:
+    """Refuse a sample that is not there, and say how it is made."""
+    labels = config.data.labels
+    if config.data.name == "sample" and labels and not Path(labels).exists():
+        raise ValueError(f"{labels}: no such folder: make the sample by eat sample {labels}")
+
+
+def quick_sample(runs: Path) -> dict[str, str]:
+    """Options of a run on a small sample, which is made if it is not there."""
+    from eat.sample.make import make_sample
+
+    made = make_sample(runs / "sample", train=160, test=64, size=96)
+    labels = {"--data.labels": str(made), "--data.images": str(made / "images")}
+    return {"--data.name": "sample"} | labels
+
+
+def configure(
+    experiment: "Experiment", options: ReproduceOptions, given: dict[str, str], prog: str
+) -> "Configure":
+    """From a row's options to those of its run.
+
+    Later ones win: the config, quick's, the experiment's, those on the command line, the row's. If
+    there is no config among them it is the shipped one for the data set, with the paper's training.
+    """
+    name = given.get("--data.name", experiment.data)
+    shipped = next((n for n in (name, f"{name}_paper") if n in shipped_configs()), "ava_paper")
+    config = {"--config": given.get("--config", shipped)}
+    if "--config" not in given:
+        config["--data.name"] = name
+    common = config | (QUICK if options.quick else {}) | as_options(experiment.options)
+    words = [f"{option}={value}" for option, value in (common | given).items()]
+
+    return lambda row: parse_train(words, row, prog)

@@ -1,0 +1,201 @@
+"""Rows and seeds of an experiment as runs: trained if need be, measured, and recorded."""
+
+import hashlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from eat.config import DataConfig, TrainConfig
+from eat.data.labels.table import vote_columns
+from eat.evaluation.slices import slice_column
+from eat.experiments.report import write_report
+from eat.experiments.results import (
+    Record,
+    Results,
+    describe_run,
+    measure_run,
+    measure_slices,
+)
+from eat.experiments.table import Configure, Experiment, Row, configs_of
+from eat.system.stops import TrainingError
+from eat.training.folder import FREE, FolderLock
+from eat.training.setup import read_run_splits
+from eat.training.trainer import train
+
+Say = Callable[[str], object]
+PAUSE = 5.0  # seconds until it is seen again whether other processes have finished a run
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of an experiment: one row with one seed."""
+
+    row: Row
+    config: TrainConfig
+    digest: str
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """The run's key in ``Results``."""
+        return self.row.name, self.config.run.seed, self.digest
+
+
+def data_digest(data: DataConfig) -> str:
+    """SHA-256 of a run's images and labels, wherever they stand."""
+    splits = read_run_splits(TrainConfig(data=replace(data, val_fraction=0.0)))
+    digest = hashlib.sha256()
+    for split, table in splits.tables().items():
+        columns = ["image", "score", *vote_columns(table)]
+        digest.update(f"{split}\n{table[columns].to_csv(index=False)}".encode())
+    return digest.hexdigest()
+
+
+@cache
+def file_digest(path: str) -> str:
+    """SHA-256 of a file's content."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def run_digest(config: TrainConfig, data: str) -> str:
+    """SHA-256 of what decides a run's results: its options, its data, its first weights.
+
+    Options at their defaults are left out: an option that a later version adds then changes no
+    digest.
+    """
+    usual = TrainConfig().to_dict()
+    options = {
+        f"{group}.{name}": value
+        for group, values in config.to_dict().items()
+        for name, value in values.items()
+        if group != "faults" and f"{group}.{name}" not in FREE and value != usual[group][name]
+    }
+    if config.model.weights is not None:
+        options["model.weights"] = file_digest(config.model.weights)
+    content = json.dumps(options | {"data": data}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def make_jobs(experiment: Experiment, configure: Configure, seeds: int, runs: Path) -> list[Job]:
+    """The runs of an experiment, all rows of a seed before those of the next.
+
+    Raises:
+        ValueError: an option is out of range, or the data are wrong.
+    """
+    jobs, digests = [], dict[str, str]()
+    rows = configs_of(experiment, configure)
+    for seed in range(seeds):
+        for row, options in rows:
+            run = replace(options.run, seed=options.run.seed + seed, resume="auto")
+            config = replace(options, run=run)
+            config.check()
+            data = replace(config.data, size=None)
+            if str(data) not in digests:
+                digests[str(data)] = data_digest(data)
+            digest = run_digest(config, digests[str(data)])
+            run.folder = str(runs / f"{config.data.name}-{config.model.name}-{digest}")
+            jobs.append(Job(row, config, digest))
+    return jobs
+
+
+def reproduce(
+    experiment: Experiment,
+    configure: Configure,
+    *,
+    seeds: int,
+    out: Path,
+    runs: Path,
+    command: str,
+    say: Say,
+) -> bool:
+    """Train, measure and record all rows and seeds of an experiment that are not recorded yet.
+
+    After each, ``out/NAME.csv`` has a line more, and ``NAME.md`` and ``NAME.png`` are made anew.
+
+    Args:
+        configure: the options of a run, given those that a row sets.
+        seeds: how many; the first is that of the options.
+        runs: folder of the run folders, which experiments share.
+        command: that repeats this, for the records.
+        say: told what happens.
+
+    Returns:
+        Whether all rows have results.
+
+    Raises:
+        ValueError: options, data or the CSV are wrong.
+        Interrupted: a signal stopped a run; the same call goes on with it.
+    """
+    jobs = make_jobs(experiment, configure, seeds, runs)
+    results = Results(out / f"{experiment.name}.csv")
+    if torn := results.drop_torn_line():
+        say(f"{results.path}: an unfinished last line is dropped: {torn[:60]!r}")
+    recorded = results.read()
+    waiting = deque(job for job in jobs if not is_done(recorded.get(job.key)))
+    say(f"{experiment.where}: {len(jobs)} runs, {len(jobs) - len(waiting)} of them recorded")
+    if waiting and experiment.slice_by:  # before anything is trained
+        slice_column(read_run_splits(jobs[0].config).train, experiment.slice_by)
+    busy = 0  # jobs in a row that other processes are at
+    while waiting:
+        job = waiting.popleft()
+        try:
+            carry_out(experiment, job, results, command, say)
+        except FileExistsError:  # back to it after the others
+            waiting.append(job)
+            busy += 1
+            if busy == len(waiting):
+                time.sleep(PAUSE)
+                busy = 0
+            continue
+        busy = 0
+        recorded = results.read()
+        write_report(experiment, select(recorded, jobs), out, command)
+    write_report(experiment, select(recorded, jobs), out, command)
+    return all(is_done(recorded.get(job.key)) for job in jobs)
+
+
+def is_done(record: Record | None) -> bool:
+    """Whether a run has results; one that failed is tried again."""
+    return record is not None and not record["failed"]
+
+
+def select(recorded: Mapping[tuple[str, int, str], Record], jobs: list[Job]) -> list[Record]:
+    """What is recorded of these runs, in their order."""
+    return [recorded[job.key] for job in jobs if job.key in recorded]
+
+
+def carry_out(experiment: Experiment, job: Job, results: Results, command: str, say: Say) -> None:
+    """Train a run as far as it is not trained, measure it, and record it.
+
+    Raises:
+        FileExistsError: another process is at it.
+    """
+    row, config, folder = job.row, job.config, Path(str(job.config.run.folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    claim = FolderLock(folder, name=".claim")  # held until it is recorded, longer than the run's
+    try:
+        known = results.read().get(job.key)
+        if is_done(known):  # by another process
+            return
+        say(f"{experiment.where}: {row.name}, seed {config.run.seed}, in {folder}")
+        record = describe_run(experiment, row, config, job.digest) | {"command": command}
+        try:
+            if not (folder / "result.json").is_file():
+                train(config)
+            record |= measure_run(folder)
+            if experiment.slice_by:
+                table = read_run_splits(config).tables()[record["split"]]
+                column = slice_column(table, experiment.slice_by)
+                record["slices"] = json.dumps(measure_slices(folder, table, column))
+            images = record["images_seen"] // config.optim.epochs
+            record["reduced"] = "; ".join(experiment.reduced(row, config, images)) or None
+        except TrainingError as error:
+            say(f"{row.name}, seed {config.run.seed}: failed: {error}")
+            record["failed"] = " ".join(str(error).split())  # as in the CSV
+        if known is None or known["failed"] != record.get("failed"):
+            results.add(record)
+    finally:
+        claim.close()

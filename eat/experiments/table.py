@@ -1,0 +1,210 @@
+"""A table or figure of the paper: its rows, how they differ, and what the paper prints for them."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal
+
+from eat.config import TrainConfig
+from eat.config.files import read_yaml, shipped_configs
+from eat.data.registry import DATASETS
+from eat.models import EAT
+from eat.models.variants import find_variant
+from eat.system.schema import typed
+from eat.system.words import nearest
+from eat.training.setup import resolve_model
+
+# Options of a run, given those, by dotted name, that win over all others.
+Configure = Callable[[Mapping[str, Any]], TrainConfig]
+PAPER_MODEL, PAPER_SIZE = "eat_base", 224  # what the paper trains, unless a row says otherwise
+
+
+@dataclass(frozen=True)
+class Published:
+    """Numbers that the paper prints for a row; epochs as at least so many ("25+")."""
+
+    srcc: float | None = None
+    plcc: float | None = None
+    ratio: float | None = None
+    mse: float | None = None
+    gflops: float | None = None
+    mparams: float | None = None
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model of an experiment, by what differs from the experiment's base.
+
+    Attributes:
+        options: options of a run by their dotted names.
+        letters: attention at each of the four stages, as in Table 4: S, D or E, each of which
+            stands for as many pairs of blocks (window attention first) as the base has there.
+        kernel: k_in of stage 3.
+        size: side of the images where the base takes 224; in proportion where it takes another.
+        source: where the paper prints the numbers; "" for the experiment's ``where``.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    letters: str | None = None
+    kernel: int | None = None
+    size: int = PAPER_SIZE
+    published: Published = Published()
+    source: str = ""
+
+    def differences(self, base: TrainConfig) -> dict[str, Any] | None:
+        """Options of the row, by dotted name; None if the base's maps are too small for it."""
+        settings, side = full_settings(base), image_side(base)
+        found = dict(self.options)
+        if self.letters is not None:
+            pairs = [max(1, len(stage) // 2) for stage in settings["stages"]]
+            stages = [f"L{a}" * count for a, count in zip(self.letters, pairs, strict=True)]
+            found["model.settings.stages"] = stages
+        if self.kernel is not None:
+            if self.kernel > -(-side // 16):
+                return None
+            kernels = [*settings["interest_kernels"]]
+            kernels[2] = self.kernel
+            found["model.settings.interest_kernels"] = kernels
+        if self.size != PAPER_SIZE:
+            found["data.size"] = round(side * self.size / PAPER_SIZE / 32) * 32
+        return found
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table or figure.
+
+    Attributes:
+        name: of its file.
+        where: its place in the paper.
+        data: the paper's data set.
+        epochs: for which the paper trains, where a row does not say otherwise.
+        options: of a run, by dotted name, common to all rows.
+        plot: values by row, or over the number of interest points.
+        slice_by: columns of the labels; SRCC is measured in each slice by the first that is there.
+    """
+
+    name: str
+    title: str
+    where: str
+    data: str
+    epochs: int
+    rows: tuple[Row, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    plot: Literal["rows", "points"] = "rows"
+    slice_by: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuse what cannot be run.
+
+        Raises:
+            ValueError: naming what is wrong, and what is expected.
+        """
+        if self.data not in DATASETS:
+            raise ValueError(f"data is {self.data!r}: expected one of {', '.join(DATASETS)}")
+        names = [row.name for row in self.rows]
+        if not names or len({*names}) < len(names):
+            raise ValueError(f"rows are {names}: expected at least one, each with its own name")
+        for row in self.rows:
+            if row.letters is not None and (len(row.letters) != 4 or {*row.letters} - {*"SDE"}):
+                raise ValueError(
+                    f"letters of {row.name!r} are {row.letters!r}: expected four of S, D and E"
+                )
+
+    def reduced(self, row: Row, config: TrainConfig, train_images: int) -> list[str]:
+        """What makes a run less than the paper's."""
+        spec, optim = DATASETS[self.data], config.optim
+        epochs = row.published.epochs or self.epochs
+        official = spec.counts.get("train", 0)
+        other_data = config.data.name != self.data
+        pairs = [
+            (other_data, f"{config.data.name} ({train_images} training images), not {spec.title}"),
+            (
+                not other_data and train_images < 0.89 * official,  # a tenth may be held out
+                f"{train_images} training images of {official}",
+            ),
+            (config.model.name != PAPER_MODEL, f"{config.model.name}, not {PAPER_MODEL}"),
+            (image_side(config) < row.size, f"{image_side(config)} pixels, not {row.size}"),
+            (optim.epochs < epochs, f"{optim.epochs} epochs, not {epochs}"),
+            (config.model.weights is None, "no pretrained weights"),
+        ]
+        return [text for holds, text in pairs if holds]
+
+
+def variant_settings(name: str) -> dict[str, Any]:
+    """Every keyword of ``EAT`` that a named model is built with.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    defaults = {key: value.default for key, value in signature(EAT).parameters.items()}
+    return defaults | find_variant(name)
+
+
+def full_settings(config: TrainConfig) -> dict[str, Any]:
+    """Every keyword of ``EAT`` that a run's model is built with."""
+    return variant_settings(str(config.model.name)) | config.model.settings
+
+
+def image_side(config: TrainConfig) -> int:
+    """Side of a run's images in pixels."""
+    return config.data.size or full_settings(config)["img_size"]
+
+
+def plain_settings(config: TrainConfig) -> TrainConfig:
+    """The same run without settings that its model has anyway, so that equal runs look equal."""
+    own = variant_settings(str(config.model.name))
+    given = {
+        name: value
+        for name, value in config.model.settings.items()
+        if name not in own or json.dumps(value) != json.dumps(own[name])
+    }
+    return replace(config, model=replace(config.model, settings=given))
+
+
+def configs_of(experiment: Experiment, configure: Configure) -> list[tuple[Row, TrainConfig]]:
+    """The rows that fit the base model, each with the options of its run."""
+    base = resolve_model(configure({}))
+    found = [(row, row.differences(base)) for row in experiment.rows]
+    return [
+        (row, plain_settings(resolve_model(configure(options))))
+        for row, options in found
+        if options is not None
+    ]
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Read an experiment's file.
+
+    Raises:
+        ValueError: naming the file and what is wrong in it.
+    """
+    try:
+        content = read_yaml(path)
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds {str(content)[:60]!r}: expected title, where, data, rows")
+        found: Experiment = typed(Experiment, content | {"name": path.stem}, "")
+        found.check()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return found
+
+
+def find_experiments(name: str) -> list[Experiment]:
+    """The shipped experiment of a name, all of them for ``all``, or that of a file.
+
+    Raises:
+        ValueError: there is none; the message lists the names.
+    """
+    shipped = shipped_configs("experiments")
+    if name == "all":
+        return [read_experiment(path) for path in shipped.values()]
+    if name in shipped or Path(name).is_file():
+        return [read_experiment(shipped.get(name) or Path(name))]
+    near = nearest(name, shipped)
+    hint = f"did you mean {near}? " if near else ""
+    raise ValueError(f"no experiment {name!r}; {hint}there are {', '.join(shipped)} and all")

@@ -1,0 +1,110 @@
+"""Results of an experiment's rows as a picture, beside those that the paper prints."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from eat.pictures.saving import save_figure
+
+MOST_SLICES = 24  # in a picture
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of results.
+
+    Attributes:
+        values: SRCC of each seed.
+        low: of its interval over images, as ``high``.
+        published: SRCC in the paper.
+        points: interest points of an image.
+        costs: for one image, by their names.
+    """
+
+    name: str
+    values: list[float]
+    low: float | None
+    high: float | None
+    published: float | None
+    points: int | None
+    costs: dict[str, float]
+
+
+def draw_rows(lines: Sequence[Line], title: str, notes: Sequence[str], path: Path) -> None:
+    """Draw each row's SRCC, its seeds and its interval; beside it the paper's, on its own scale."""
+    shown = any(line.published is not None for line in lines)
+    figure = Figure(figsize=(11 if shown else 7, 1.4 + 0.4 * len(lines) + 0.2 * len(notes)))
+    own, *paper = figure.subplots(1, 2 if shown else 1, sharey=True, squeeze=False)[0]
+    for y, line in enumerate(lines):
+        if line.low is not None and line.high is not None:
+            own.plot([line.low, line.high], [y, y], color="lightgrey", linewidth=5, zorder=0)
+        own.scatter(line.values, [y] * len(line.values), s=14, color="tab:blue")
+        own.scatter(sum(line.values) / len(line.values), y, marker="|", s=200, color="tab:blue")
+        for axis in paper:
+            if line.published is not None:
+                axis.scatter(line.published, y, marker="D", color="tab:orange")
+    own.set_yticks(range(len(lines)), [line.name for line in lines])
+    own.set_ylim(len(lines) - 0.5, -0.5)
+    own.set(xlabel="SRCC: seeds, mean (bar), 95% over images (grey)")
+    for axis in paper:
+        axis.set(xlabel="SRCC in the paper")
+    finish(figure, title, notes, path)
+
+
+def draw_over_points(lines: Sequence[Line], title: str, notes: Sequence[str], path: Path) -> None:
+    """Draw SRCC and costs over the number of interest points."""
+    lines = sorted((line for line in lines if line.points), key=lambda line: line.points or 0)
+    points = [line.points or 0 for line in lines]
+    names = list(lines[0].costs) if lines else []
+    figure = Figure(figsize=(4.5 * (1 + len(names)), 4 + 0.2 * len(notes)))
+    quality, *rest = figure.subplots(1, 1 + len(names), squeeze=False)[0]
+    for line, x in zip(lines, points, strict=True):
+        if line.low is not None and line.high is not None:
+            quality.plot([x, x], [line.low, line.high], color="lightgrey", linewidth=5, zorder=0)
+        quality.scatter([x] * len(line.values), line.values, s=14, color="tab:blue")
+    quality.plot(points, [sum(line.values) / len(line.values) for line in lines], color="tab:blue")
+    quality.set(ylabel="SRCC: seeds, mean, 95% over images (grey)")
+    for axis, name in zip(rest, names, strict=True):
+        costs = [line.costs[name] for line in lines]
+        axis.plot(points, costs, marker="o")
+        axis.set(ylabel=name, ylim=(0, 1.2 * max(costs)))
+    for axis in (quality, *rest):
+        axis.set(xlabel="interest points")
+    finish(figure, title, notes, path)
+
+
+def draw_slices(
+    rows: Mapping[str, Mapping[str, tuple[float, float]]],
+    title: str,
+    notes: Sequence[str],
+    path: Path,
+) -> None:
+    """Draw, for each of the largest slices, a bar a row: its SRCC minus that of the whole split.
+
+    Args:
+        rows: by name, mean and deviation over seeds of each slice, the largest slice first.
+    """
+    names = list(dict.fromkeys(name for parts in rows.values() for name in parts))[:MOST_SLICES]
+    width = 0.8 / len(rows)
+    figure = Figure(figsize=(max(8, 0.8 + 0.5 * len(names)), 4 + 0.2 * len(notes)))
+    axis = figure.subplots()
+    for place, (row, parts) in enumerate(rows.items()):
+        shown = [(x, *parts[name]) for x, name in enumerate(names) if name in parts]
+        at, means, deviations = zip(*shown, strict=True) if shown else ((), (), ())
+        left = [x + (place - (len(rows) - 1) / 2) * width for x in at]
+        axis.bar(left, means, width, yerr=deviations, label=row, error_kw={"linewidth": 0.8})
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+    axis.set(ylabel="SRCC minus that of all images")
+    axis.legend(fontsize=8)
+    finish(figure, title, notes, path)
+
+
+def finish(figure: Figure, title: str, notes: Sequence[str], path: Path) -> None:
+    """Add the title, and the notes below, and write the picture."""
+    figure.suptitle(title, fontsize=10)
+    if notes:
+        figure.supxlabel("reduced: " + "\n".join(notes), fontsize=7)
+    save_figure(figure, path)

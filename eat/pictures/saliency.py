@@ -1,0 +1,97 @@
+"""Where a model looks in a photograph, as colours over it (the paper's Figures 3 and 9)."""
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from eat.checkpoint import CheckpointInfo
+from eat.data.transforms import normalise, read_image, to_tensor
+from eat.evaluation.saliency import check_block, gradcam, rollout, score_gradient, share_on_mask
+from eat.models.base import AestheticModel
+from eat.personal.adaptation import mean_scores
+from eat.pictures.saving import save_figure
+from eat.system.files import refuse_foreign
+
+Method = Literal["rollout", "gradcam", "gradient"]
+
+
+def draw_saliency(
+    model: AestheticModel,
+    info: CheckpointInfo,
+    photo: str | Path,
+    picture: str | Path,
+    *,
+    method: Method = "rollout",
+    block: str | None = None,
+    layer: Literal["norm1", "norm2"] = "norm1",
+) -> Tensor:
+    """Draw where a model looks beside and over a photograph, with the score that it predicts.
+
+    Args:
+        model: in evaluation mode.
+        info: of its checkpoint.
+        photo: an image file, a batch of its own: its interest points are its own in every model.
+        picture: the PNG to write.
+        method: of ``eat.evaluation.saliency``, gradients being those of the expected score.
+        block: name of the block; None takes the last.
+        layer: of the block, for gradients.
+
+    Returns:
+        (H, W) what is drawn, not negative.
+
+    Raises:
+        ImageError: the photograph cannot be read.
+        ValueError: there is no such block, grad-cam is not installed, or ``picture`` is a file of
+            another making.
+    """
+    refuse_foreign(picture, b"Matplotlib")  # as it signs its files
+    image = read_image(photo, upright=info.preprocessing.upright)
+    pixels = info.preprocessing.evaluation(photo)[None].to(next(model.parameters()).device)
+    pixels = normalise(pixels)
+    score = partial(mean_scores, source=info.scale, target=info.scale)
+    names = [name.removesuffix(".norm1") for name, _ in model.named_modules() if "norm1" in name]
+    block = check_block(block or names[-1], names)
+    place = block if method == "rollout" else f"{block}.{layer}"
+    if method == "rollout":
+        weights = rollout(model, pixels, block)
+    else:
+        find = gradcam if method == "gradcam" else score_gradient
+        weights = find(model, pixels, place, score)
+    weights = weights[0].cpu()
+    with torch.inference_mode():
+        predicted = score(model(pixels)).item()
+    figure = Figure(figsize=(8, 0.5 + 4 * image.height / image.width))
+    plain, overlay = figure.subplots(1, 2)
+    whole = (0, image.width, image.height, 0)
+    for axis in (plain, overlay):
+        axis.imshow(image, extent=whole)
+        axis.axis("off")
+    overlay.imshow(weights, extent=whole, cmap="turbo", alpha=0.5, interpolation="bilinear")
+    plain.set_title(f"predicted {predicted:.2f}", fontsize=9)
+    overlay.set_title(f"{method}, {place}", fontsize=9)
+    save_figure(figure, picture)
+    return weights
+
+
+def read_mask(path: str | Path, photo: str | Path, *, upright: bool) -> Tensor:
+    """A mask of a photograph's foreground, which is white: (H, W) from 0 to 1.
+
+    Raises:
+        ImageError: one of the two cannot be read.
+        ValueError: they differ in size.
+    """
+    mask, image = (read_image(file, upright=upright) for file in (path, photo))
+    if mask.size != image.size:
+        found, expected = (" x ".join(map(str, size)) for size in (mask.size, image.size))
+        raise ValueError(f"{path}: {found} pixels: expected those of the photograph, {expected}")
+    return to_tensor(mask).float().mean(dim=0) / 255
+
+
+def describe_share(weights: Tensor, mask: Tensor) -> str:
+    """How much of the weights falls on a mask, and how much does by its area."""
+    share, area = share_on_mask(weights, mask).item(), mask.mean().item()
+    return f"foreground {share:.3f}, background {1 - share:.3f}; by area {area:.3f}, {1 - area:.3f}"

@@ -1,0 +1,73 @@
+"""``eat reproduce`` as a user calls it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from eat.cli import main
+from eat.cli.reproduce import run_options
+
+
+def test_the_options_of_a_run_are_told_from_the_commands_own() -> None:
+    argv = ["--out", "x", "--data.name", "sample", "table5", "--optim.lr=1", "--config", "c.yaml"]
+    found = {"--data.name": "sample", "--optim.lr": "1", "--config": "c.yaml"}
+    assert run_options(argv) == found
+
+
+def test_a_table_is_made_from_the_command_line(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "{title: Mine, where: Table 9, data: ava, epochs: 25, rows: [{name: Swin, letters: SSSS}]}"
+    )
+    small = "{dims: [16, 32, 32, 64], heads: [1, 1, 2, 4]}"
+    argv = ["reproduce", str(tmp_path / "mine.yaml"), "--data.name", "sample", "--quick", "true"]
+    argv += ["--data.labels", str(sample), "--data.images", str(sample / "images")]
+    argv += ["--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs"), "--run.seed", "5"]
+    argv += ["--data.size", "64", "--optim.epochs", "1", "--model.settings", small]
+    assert main(argv) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "mine.csv", "mine.md", "mine.png",
+    }  # fmt: skip
+    assert ",Swin,5," in (tmp_path / "out" / "mine.csv").read_text().replace("mine", "")
+    assert "Table 9: 1 runs, 0 of them recorded" in capsys.readouterr().out
+
+
+def test_the_list_says_what_an_experiment_needs_and_costs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["reproduce", "table8", "--list", "true", "--data.name", "sample"]) == 0
+    text = capsys.readouterr().out
+    assert "table8    Table 8: DAT with and without EAT blocks" in text
+    assert "3 rows x 3 seeds = 9 trainings of eat_nano" in text
+    assert re.search(r"DAT with EAT blocks +0\.073 G +2\.29 M   paper: 264 G, 87 M\n", text)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "no experiment is named: give one, or all, or --list true"),
+        (["tabel5"], "did you mean table5?"),
+        (["table5", "--seeds", "0"], "--seeds is 0: expected at least 1"),
+        (["table5", "--run.folder", "x"], "runs have folders of their own here"),
+        (["table5"], "data.labels is not set: give a path, as in --data.labels PATH"),
+        (["table5", "--data.name", "sample", "--data.labels", "none"], "eat sample none"),
+        (
+            ["table5", "--model.name", "eat_nan"],
+            "unknown model 'eat_nan'; did you mean 'eat_nano'?",
+        ),
+        (["table5", "--list", "true", "--data.name", "avva"], "unknown data set 'avva'"),
+        (["table5", "--optim.lrr", "1"], "Did you mean --optim.lr?"),
+        (["table5", "--optim.lr", "fast"], "--optim.lr: found 'fast', expected a number"),
+    ],
+)
+def test_a_wrong_call_is_one_message(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code: object = main(["reproduce", *argv])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,127 @@
+"""Experiments as files: every shipped one can be built, and says what the paper prints."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from eat.cli.reproduce import configure
+from eat.config import ModelConfig, TrainConfig
+from eat.config.commands import ReproduceOptions
+from eat.config.files import shipped_configs
+from eat.experiments.table import Experiment, Row, configs_of, find_experiments, read_experiment
+from eat.models import create_model
+
+SHIPPED = {experiment.name: experiment for experiment in find_experiments("all")}
+SAMPLE = {"--data.name": "sample"}
+
+
+def configs(experiment: Experiment, given: dict[str, str]) -> dict[str, TrainConfig]:
+    """The options of each row's run, by the row's name."""
+    return parsed(experiment.name, json.dumps(given))
+
+
+@cache  # reading options takes a tenth of a second
+def parsed(name: str, given: str) -> dict[str, TrainConfig]:
+    made = configure(SHIPPED[name], ReproduceOptions(), json.loads(given), "eat reproduce")
+    return {row.name: config for row, config in configs_of(SHIPPED[name], made)}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_row_builds_its_model(name: str) -> None:
+    for config in configs(SHIPPED[name], SAMPLE).values():
+        model, size = config.model, config.data.size
+        assert model.name == "eat_nano"
+        with torch.device("meta"):
+            create_model(model.name, 1, size, **model.settings)
+
+
+def test_a_file_says_its_command_and_rows_have_published_numbers() -> None:
+    for name, path in shipped_configs("experiments").items():
+        assert path.read_text().startswith(f"# eat reproduce {name} --data.labels ")
+    assert len(SHIPPED["table4"].rows) == 12 and len(SHIPPED["table5"].rows) == 5
+    for name in ("table1", "table2", "table4", "table5"):
+        assert all(row.published.srcc and row.published.gflops for row in SHIPPED[name].rows)
+
+
+def test_the_same_model_is_the_same_run_in_every_table() -> None:
+    found = {name: configs(SHIPPED[name], SAMPLE) for name in SHIPPED if name != "table2"}
+    full = found["table5"]["full model"]
+    assert full.model == ModelConfig(name="eat_nano")
+    assert found["table1"]["EAT, 224 pixels"] == found["table4"]["SSEE"] == full
+    assert found["figure8"]["k_in = 3"] == found["table8"]["DAT with EAT blocks"] == full
+    assert found["table1"]["DAT"] == found["table8"]["DAT"] != found["table4"]["DDDD"]
+
+
+def test_rows_take_their_proportions_from_the_base_model() -> None:
+    paper, sample = (configs(SHIPPED["table1"], given) for given in ({}, SAMPLE))
+    assert [config.data.size for config in paper.values()] == [None, None, None, 512, 640]
+    assert sample["EAT, 640 pixels"].data.size == 288  # 96 * 640 / 224, in steps of 32
+    assert paper["Swin"].model.settings == {"stages": ["LS", "LS", "LS" * 9, "LS"]}
+    assert len(configs(SHIPPED["figure8"], {})) == 10
+    assert [*configs(SHIPPED["figure8"], SAMPLE)][-1] == "k_in = 6"  # of a map of 6 tokens a side
+
+
+def test_a_row_wins_over_the_command_line_which_wins_over_the_experiment_and_the_config() -> None:
+    given = SAMPLE | {"--optim.loss": "emd", "--model.settings.eta": "0.5", "--optim.lr": "1"}
+    table2 = configs(SHIPPED["table2"], given)["EAT"]
+    assert (table2.optim.loss, table2.optim.lr, table2.model.num_outputs) == ("emd", 1, 1)
+    table5 = configs(SHIPPED["table5"], given)
+    assert table5["full model"].model.settings == {"eta": 0.5}
+    assert table5["no offset guidance"].model.settings == {"eta": 1.0, "rotate": False}
+
+
+def test_what_is_reduced_is_named() -> None:
+    experiment, row = SHIPPED["table1"], SHIPPED["table1"].rows[1]
+    sample = configs(experiment, SAMPLE)["Swin"]
+    assert experiment.reduced(row, sample, 1440) == [
+        "sample (1440 training images), not AVA",
+        "eat_nano, not eat_base",
+        "96 pixels, not 224",
+        "24 epochs, not 70",
+        "no pretrained weights",
+    ]
+    given = {"--model.weights": "dat.pth", "--optim.epochs": "70", "--data.val_fraction": "0.1"}
+    paper = configs(experiment, given)["Swin"]
+    assert experiment.reduced(row, paper, 211975) == []
+    assert experiment.reduced(row, paper, 2000) == ["2000 training images of 235528"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "it holds .*: expected title, where, data, rows"),
+        ("{title: a, where: b, data: ava, epochs: 1}", "rows is missing"),
+        ("{title: a, where: b, data: ava, epochs: 1, rows: []}", "expected at least one"),
+        ("{title: a, where: b, data: avva, epochs: 1, rows: [{name: a}]}", "data is 'avva'"),
+        ("{title: a, where: b, data: ava, epochs: 1, rows: [{nam: a}]}", "rows.name is missing"),
+        (
+            "{title: a, where: b, data: ava, epochs: 1, rows: [{name: a, letters: SSEX}]}",
+            "letters of 'a' are 'SSEX': expected four of S, D and E",
+        ),
+        (
+            "{title: a, where: b, data: ava, epochs: 1, rows: [{name: a, published: {srcc: x}}]}",
+            "published.srcc is 'x': expected float",
+        ),
+        ("a: [", "line 1, column 5"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"mine.yaml: (?s:.)*{message}"):
+        read_experiment(path)
+
+
+def test_a_misspelt_name_gets_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean table5.*there are figure2, figure8, table1"):
+        find_experiments("tabel5")
+
+
+def test_a_row_whose_kernel_is_larger_than_the_map_is_left_out() -> None:
+    base = TrainConfig(model=ModelConfig(name="eat_nano"))
+    assert Row("a", kernel=7).differences(base) is None
+    kernels = Row("a", kernel=6).differences(base)
+    assert kernels == {"model.settings.interest_kernels": [21, 9, 6, 1]}

@@ -1,0 +1,56 @@
+"""``eat saliency`` as a user calls it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eat.cli import main
+
+
+@pytest.fixture
+def photo(sample: Path) -> Path:
+    return sorted((sample / "images").iterdir())[0]
+
+
+@pytest.fixture
+def argv(photo: Path, checkpoint: Path, tmp_path: Path) -> list[str]:
+    out = str(tmp_path / "saliency.png")
+    return ["saliency", str(photo), "--checkpoint", str(checkpoint), "--out", out]
+
+
+@pytest.mark.parametrize("method", ["rollout", "gradient", "gradcam"])
+def test_a_picture_is_drawn_and_shares_on_the_mask_are_told(
+    method: str, argv: list[str], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if method == "gradcam":
+        pytest.importorskip("pytorch_grad_cam", reason="GradCAM is in the extra 'saliency'")
+    size, mask = Image.open(photo).size, tmp_path / "mask.png"
+    left = np.zeros(size[::-1], np.uint8)
+    left[:, : size[0] // 4] = 255
+    Image.fromarray(left).save(mask)
+    more = ["--method", method, "--block", "stages.0.blocks.0", "--mask", str(mask)]
+    for _ in range(2):  # an earlier picture is replaced
+        assert main([*argv, *more]) == 0
+    assert np.asarray(Image.open(argv[-1])).std() > 10
+    said = capsys.readouterr()
+    told = said.out.splitlines()[-1] if not said.err else "foreground 0"  # GradCAM may be empty
+    assert told.startswith("foreground 0")
+
+
+def test_what_cannot_be_drawn_is_one_message(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (7, 5)).save(tmp_path / "small.png")
+    for more, message in (
+        (["--mask", str(tmp_path / "small.png")], "7 x 5 pixels: expected those of the photograph"),
+        (
+            ["--block", "stages.2.block.1"],
+            "no block 'stages.2.block.1'; nearest: stages.2.blocks.1",
+        ),
+        (["--out", argv[1]], "is there and not of this command's making"),
+    ):
+        assert main([*argv, *more]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path(argv[-1]).exists()
