@@ -210,6 +210,8 @@ class SampleOptions:
         test: test images, 1..400,000.
         size: longer side of an image in pixels, 32..4096.
         seed: 0 or more; the two splits are independent streams of it.
+        task: what the votes depend on. photos: colour, sharpness and more of the whole; background:
+            half the subject, half how things stand behind it, for eat reproduce background.
         overwrite: replace a sample with other settings, and the workers in it.
         workers: raters with tastes of their own, in FLICKR-AES's layout; 0 for none.
     """
@@ -218,6 +220,7 @@ class SampleOptions:
     test: int = 400
     size: int = 160
     seed: int = 0
+    task: str = "photos"
     overwrite: bool = False
     workers: int = 0
 
