@@ -243,7 +243,7 @@ class ReproduceOptions:
     """A table or figure of the paper. Options of a run, with dotted names, hold for all its rows.
 
     Attributes:
-        seeds: runs of each row, at seeds 0, 1 ...; null takes 3, in a quick run 1.
+        seeds: runs of each row, at seeds 0, 1 ...; null takes 3, of background 5, in a quick run 1.
         out: folder for NAME.csv, NAME.md and NAME.png; of several experiments, for a folder each.
             null takes results/NAME, of a quick run runs/quick/NAME.
         runs: folder of the runs, which experiments share.

@@ -13,6 +13,7 @@ from eat.config import DataConfig, TrainConfig
 from eat.data.labels.table import vote_columns
 from eat.experiments.report import write_report
 from eat.experiments.results import Record, Results, describe_run, measure_run
+from eat.experiments.study import measure_background
 from eat.experiments.table import Configure, Experiment, Row, configs_of
 from eat.system.stops import TrainingError
 from eat.training.folder import FREE, FolderLock
@@ -177,6 +178,8 @@ def carry_out(experiment: Experiment, job: Job, results: Results, command: str, 
             if not (folder / "result.json").is_file():
                 train(config)
             record |= measure_run(folder)
+            if experiment.task == "background":
+                record |= measure_background(folder)
             images = record["images_seen"] // config.optim.epochs
             record["reduced"] = "; ".join(experiment.reduced(row, config, images)) or None
         except TrainingError as error:

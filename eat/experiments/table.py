@@ -85,6 +85,9 @@ class Experiment:
         epochs: for which the paper trains, where a row does not say otherwise.
         options: of a run, by dotted name, common to all rows.
         plot: values by row, or over the number of interest points.
+        seeds: runs of each row, unless told otherwise.
+        task: of the sample (``eat sample``). On ``background``, which no other data can replace,
+            it is measured too how well predictions follow either term, and what is attended to.
     """
 
     name: str
@@ -95,6 +98,8 @@ class Experiment:
     rows: tuple[Row, ...]
     options: dict[str, Any] = field(default_factory=dict)
     plot: Literal["rows", "points"] = "rows"
+    seeds: int = 3
+    task: Literal["photos", "background"] = "photos"
 
     def check(self) -> None:
         """Refuse what cannot be run.

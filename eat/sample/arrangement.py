@@ -1,7 +1,7 @@
 """Scenes whose background is judged by its arrangement: the task ``background``.
 
-Rows of poplars, towers or sails stand behind the subject. The background's merit is how upright
-they stand, how evenly, and how much alike they are. Their number, sizes and colours are drawn
+Rows of poplars, towers or sails stand behind the subject. The background's merit is how parallel
+they stand, how evenly, and how much alike they are. Their lean, number, size and colour are drawn
 apart from it, so that statistics of colour and contrast do not tell it.
 """
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from eat.sample.scenes import FOREGROUND, MOODS, SCENES, Factors, View, fractal, mix, sky, step
 
-ARRANGEMENT = {"upright": 0.4, "even": 0.35, "alike": 0.25}
+ARRANGEMENT = {"parallel": 0.4, "even": 0.35, "alike": 0.25}
 # Outlines in their own units: x to the right of the middle, y up from the foot, both about 0..1.
 SHAPES = {
     "Landscape": [(-0.06, 0), (-0.06, 0.15), (-0.2, 0.3), (-0.2, 0.65), (0, 1),
@@ -18,7 +18,8 @@ SHAPES = {
     "Cityscape": [(-0.17, 0), (-0.17, 0.85), (0, 1), (0.17, 0.85), (0.17, 0)],
     "Seascapes": [(-0.2, 0), (-0.16, 0.15), (0, 1), (0.16, 0.15), (0.2, 0)],
 }  # fmt: skip
-MOST_TILT = 40  # degrees, of a standard deviation
+LEAN = 25  # degrees, of all things of an image alike, to either side
+MOST_TILT = 40  # degrees, a standard deviation
 
 
 class Arranged(Factors):
@@ -65,6 +66,7 @@ def _things(factors: Factors, rng: np.random.Generator, height: int, width: int)
     layer = Image.new("RGBA", (scale * width, scale * height), (128, 128, 128, 0))
     draw = ImageDraw.Draw(layer)
     cell = np.array((width / columns, 0.92 * height / rows)) * scale
+    lean = np.radians(rng.uniform(-LEAN, LEAN))
     tall = cell[1] * rng.uniform(0.75, 0.9)
     for row in range(rows):
         for column in range(columns):
@@ -72,7 +74,7 @@ def _things(factors: Factors, rng: np.random.Generator, height: int, width: int)
             centre = (np.array((column + 0.5, row + 0.5)) + moved) * cell
             centre[1] += 0.08 * height * scale
             size = tall * np.exp(rng.normal(0, 0.35) * disorder["alike"])
-            turn = np.radians(rng.normal(0, MOST_TILT) * disorder["upright"])
+            turn = lean + np.radians(rng.normal(0, MOST_TILT) * disorder["parallel"])
             cos, sin = np.cos(turn), np.sin(turn)
             placed = centre + size * (outline * (1, -1)) @ np.array(((cos, sin), (-sin, cos)))
             tint = np.clip(colour + rng.normal(0, 0.06, 3), 0, 1)

@@ -257,6 +257,12 @@ def _begin(image_id: int, settings: Settings) -> tuple[Task, np.random.Generator
     return task, rng, task.draw(rng)
 
 
+def task_of(folder: str | Path) -> str | None:
+    """The task of a sample; None where there is no sample."""
+    settings = _read_json(Path(folder) / "sample.json")
+    return settings.get("task", "photos") if isinstance(settings, dict) else None
+
+
 def background_masks(folder: str | Path, images: Sequence[str], side: int) -> np.ndarray:
     """How much of each pixel is background: (N, side, side) in 0..1, for ``ID.jpg`` of a sample.
 
