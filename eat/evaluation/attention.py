@@ -66,10 +66,12 @@ def shares_on_masks(model: EAT, batches: Iterable[Tensor], masks: Tensor) -> dic
         masks: (N, S, S) in 0..1, in the order of the images.
     """
     layers = {
-        f"stages.{s}.blocks.{b}": (s, block.attn)
-        for s, stage in list(enumerate(model.stages))[-2:]
-        for b, block in enumerate(stage.blocks)
-        if not isinstance(block.attn, WindowAttention) or block.attn.shift
+        name: (s, layer)
+        for s, names in enumerate(model.block_names)
+        for name in names
+        if s >= 2
+        for layer in [model.get_submodule(f"{name}.attn")]
+        if not isinstance(layer, WindowAttention) or layer.shift
     }
     shares: dict[str, list[Tensor]] = {name: [] for name in layers}
     for pixels in batches:
