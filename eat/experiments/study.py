@@ -12,8 +12,8 @@ from scipy import optimize, stats
 
 from eat.checkpoint import load_checkpoint
 from eat.data.transforms import normalise
-from eat.evaluation.attention import shares_on_masks
 from eat.evaluation.metrics import partial_srcc
+from eat.evaluation.shares import shares_on_masks
 from eat.models import EAT
 from eat.sample.make import background_masks
 from eat.system.files import finite

@@ -5,7 +5,7 @@ import torch
 from conftest import SMALL
 
 import eat
-from eat.evaluation.attention import share_at_positions, share_in_windows, shares_on_masks
+from eat.evaluation.shares import share_at_positions, share_in_windows, shares_on_masks
 from eat.models.attention import WindowAttention
 from eat.models.deformable import uniform_grid
 
