@@ -77,19 +77,24 @@ def run(
     if world_size() > 1:
         raise ValueError("runs in one process: start it several times instead of by torchrun")
     experiments = find_experiments(name or "all")
-    seeds = options.seeds or (1 if options.quick else 3)
-    if options.list:
-        for experiment in experiments:
-            made = configure(experiment, options, given, prog)
-            print(describe(experiment, made, seeds, rows=name is not None), flush=True)
-        return 0
-    sample = given.get("--data.name", "sample") == "sample"
-    if options.quick and sample and not {"--data.labels", "--config"} & given.keys():
-        given = quick_sample(Path(options.runs)) | given
     complete = True
     for experiment in experiments:
-        made = configure(experiment, options, given, prog)
-        check_sample(made({}))
+        seeds = options.seeds or (1 if options.quick else experiment.seeds)
+        own = given
+        sample = given.get("--data.name", "sample") == "sample" and not options.list
+        if options.quick and sample and not {"--data.labels", "--config"} & given.keys():
+            own = quick_sample(Path(options.runs), experiment.task) | given
+        made = configure(experiment, options, own, prog)
+        if options.list:
+            print(describe(experiment, made, seeds, rows=name is not None), flush=True)
+            continue
+        try:
+            check_sample(made({}), experiment.task)
+        except ValueError as error:
+            if name != "all" or experiment.task == "photos":
+                raise
+            print(f"{experiment.name} is left out: {error}", flush=True)
+            continue
         out = Path(options.out or ("runs/quick" if options.quick else "results"))
         if options.out is None or len(experiments) > 1:
             out /= experiment.name
@@ -111,18 +116,26 @@ def run(
     return 0 if complete else FAILED
 
 
-def check_sample(config: TrainConfig) -> None:
-    """Refuse a sample that is not there, and say how it is made."""
-    labels = config.data.labels
-    if config.data.name == "sample" and labels and not Path(labels).exists():
-        raise ValueError(f"{labels}: no such folder: make the sample by eat sample {labels}")
+def check_sample(config: TrainConfig, task: str) -> None:
+    """Refuse a sample that is not there, or is of another task, and say how it is made."""
+    from eat.sample.make import task_of
+
+    labels, usual = config.data.labels, task == "photos"
+    if not labels or (usual and config.data.name != "sample"):
+        return
+    make = "make the sample by eat sample " + (labels if usual else f"FOLDER --task {task}")
+    if not Path(labels).exists():
+        raise ValueError(f"{labels}: no such folder: {make}")
+    if not usual and task_of(labels) != task:
+        raise ValueError(f"{labels}: no sample of the task {task}, which is needed here: {make}")
 
 
-def quick_sample(runs: Path) -> dict[str, str]:
+def quick_sample(runs: Path, task: str) -> dict[str, str]:
     """Options of a run on a small sample, which is made if it is not there."""
     from eat.sample.make import make_sample
 
-    made = make_sample(runs / "sample", train=160, test=64, size=96)
+    folder = runs / ("sample" if task == "photos" else task)
+    made = make_sample(folder, train=160, test=64, size=96, task=task)
     labels = {"--data.labels": str(made), "--data.images": str(made / "images")}
     return {"--data.name": "sample"} | labels
 
@@ -132,7 +145,7 @@ def configure(
 ) -> "Configure":
     """From a row's options to those of its run.
 
-    Later ones win: the config, quick's, the experiment's, those on the command line, the row's. If
+    Later ones win: the config, the experiment's, quick's, those on the command line, the row's. If
     there is no config among them it is the shipped one for the data set, with the paper's training.
     """
     name = given.get("--data.name", experiment.data)
@@ -140,7 +153,7 @@ def configure(
     config = {"--config": given.get("--config", shipped)}
     if "--config" not in given:
         config["--data.name"] = name
-    common = config | (QUICK if options.quick else {}) | as_options(experiment.options)
+    common = config | as_options(experiment.options) | (QUICK if options.quick else {})
     words = [f"{option}={value}" for option, value in (common | given).items()]
 
     return lambda row: parse_train(words, row, prog)

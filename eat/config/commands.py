@@ -237,6 +237,8 @@ class SampleOptions:
         test: test images, 1..400,000.
         size: longer side of an image in pixels, 32..4096.
         seed: 0 or more; the two splits are independent streams of it.
+        task: what the votes depend on. photos: colour, sharpness and more of the whole; background:
+            half the subject, half how things stand behind it, for eat reproduce background.
         overwrite: replace a sample with other settings, and the workers in it.
         workers: raters with tastes of their own, in FLICKR-AES's layout; 0 for none.
     """
@@ -245,6 +247,7 @@ class SampleOptions:
     test: int = 400
     size: int = 160
     seed: int = 0
+    task: str = "photos"
     overwrite: bool = False
     workers: int = 0
 
@@ -267,7 +270,7 @@ class ReproduceOptions:
     """A table or figure of the paper. Options of a run, with dotted names, hold for all its rows.
 
     Attributes:
-        seeds: runs of each row, at seeds 0, 1 ...; null takes 3, in a quick run 1.
+        seeds: runs of each row, at seeds 0, 1 ...; null takes 3, of background 5, in a quick run 1.
         out: folder for NAME.csv, NAME.md and NAME.png; of several experiments, for a folder each.
             null takes results/NAME, of a quick run runs/quick/NAME.
         runs: folder of the runs, which experiments share.

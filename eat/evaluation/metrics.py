@@ -54,6 +54,20 @@ def plcc(predicted: ArrayLike, target: ArrayLike) -> float:
     return _correlation("PLCC", predicted, target)
 
 
+def partial_srcc(predicted: ArrayLike, target: ArrayLike, given: ArrayLike) -> float:
+    """Spearman's partial correlation of two vectors (N,) given a third, in [-1, 1].
+
+    It is the correlation of what a line in the third's ranks leaves of the ranks of either. NaN as
+    for ``srcc``, and where the third leaves nothing.
+    """
+    both, first = srcc(predicted, target), srcc(predicted, given)
+    other = srcc(target, given)
+    left = (1 - first**2) * (1 - other**2)
+    if left <= 1e-12:
+        return _undefined("partial SRCC", "a vector's ranks are those that are given")
+    return float((both - first * other) / np.sqrt(left))
+
+
 def accuracy(predicted: ArrayLike, target: ArrayLike, threshold: float) -> float:
     """Share of images on the same side of the threshold, in [0, 1].
 

@@ -23,7 +23,7 @@ def describe(experiment: Experiment, configure: Configure, seeds: int, *, rows: 
     # A training step costs about three forward passes.
     total = f", about {3 * macs * images * seeds:.1e} multiply-adds" if images else ""
     lines = [
-        f"{experiment.name:10}{experiment.where}: {experiment.title}",
+        f"{experiment.name:9} {experiment.where}: {experiment.title}",
         f"needs {spec.title} (--data.labels, --data.images){paper}",
         f"{len(configs)} rows x {seeds} seeds = {len(configs) * seeds} trainings of "
         f"{base.model.name}{total}",

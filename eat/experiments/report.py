@@ -9,6 +9,7 @@ from pathlib import Path
 from scipy import stats
 
 from eat.experiments.results import Record
+from eat.experiments.study import detectable, pooled_deviation
 from eat.experiments.table import Experiment
 from eat.pictures.experiments import Line, draw_over_points, draw_rows, draw_slices
 from eat.system.files import write_atomically
@@ -19,6 +20,12 @@ ends. Differences are paired by seed, with a 95% t interval over seeds. Multiply
 (activations kept for the backward pass, float32) are counted for one image. Point spread: standard
 deviation of the interest points within an image, of the block that has the least (a uniform grid
 has 0.57)."""
+STUDY = """\
+Foreground and background: Spearman's partial correlation of predictions with that term of the
+votes, the other given. Attention on background: its share, the mean over the blocks of the last two
+stages but plain window attention, less the share of the images' area."""
+# Columns of which differences to the first row are taken, by what they are called.
+COMPARED = {"srcc": "SRCC", "foreground_srcc": "foreground", "background_srcc": "background"}
 # Metrics that tables of the paper print, by their columns; the first two are always shown.
 MEASURED = {"srcc": "SRCC", "plcc": "PLCC", "ratio": "ratio", "mse": "MSE"}
 
@@ -60,7 +67,15 @@ class RowSummary:
     name: str
     records: list[Record]
     failed: list[Record]
-    difference: Estimate | None
+    first: list[Record]  # of the first row; of that itself, none
+
+    def difference(self, column: str = "srcc") -> Estimate | None:
+        """A column less that of the first row, paired by seed."""
+        first, own = (
+            {r["seed"]: r[column] for r in records if r[column] is not None}
+            for records in (self.first, self.records)
+        )
+        return paired(first, own)
 
     def values(self, column: str) -> list[float]:
         """A column's values where it has some."""
@@ -95,6 +110,15 @@ class RowSummary:
                 found.setdefault(name, []).append(value - record["srcc"])
         return {name: estimate(values) for name, values in found.items()}
 
+    def attention(self) -> list[float]:
+        """Each seed's share of attention on the background, less the share of the area."""
+        found = []
+        for record in self.records:
+            if record["background_attention"]:
+                shares = json.loads(record["background_attention"]).values()
+                found.append(math.fsum(shares) / len(shares) - record["background_area"])
+        return found
+
 
 def summarise(records: Sequence[Record]) -> list[RowSummary]:
     """Records by row, in the order of their first appearance."""
@@ -102,16 +126,13 @@ def summarise(records: Sequence[Record]) -> list[RowSummary]:
     for record in records:
         rows.setdefault(record["row"], []).append(record)
 
-    def by_seed(name: str) -> dict[int, float]:
-        return {r["seed"]: r["srcc"] for r in rows[name] if r["srcc"] is not None}
-
-    first = by_seed(next(iter(rows))) if rows else {}
+    finished = {name: [r for r in found if not r["failed"]] for name, found in rows.items()}
     return [
         RowSummary(
             name,
-            [record for record in found if not record["failed"]],
+            finished[name],
             [record for record in found if record["failed"]],
-            paired(first, by_seed(name)) if place else None,
+            finished[next(iter(rows))] if place else [],
         )
         for place, (name, found) in enumerate(rows.items())
     ]
@@ -170,7 +191,15 @@ def columns(rows: Sequence[RowSummary]) -> dict[str, list[str]]:
         found[MEASURED[name]] = [show_estimate(row.estimate(name), form) for row in rows]
         if name == "srcc":
             found["95% over images"] = [image_interval(row) for row in rows]
-            found[f"SRCC minus {first}"] = [show_difference(row.difference) for row in rows]
+            found[f"SRCC minus {first}"] = [show_difference(row.difference()) for row in rows]
+    for name in ("foreground_srcc", "background_srcc"):
+        found[COMPARED[name]] = [show_estimate(row.estimate(name)) for row in rows]
+        differences = [show_difference(row.difference(name)) for row in rows]
+        found[f"{COMPARED[name]} minus {first}"] = differences
+    attention = [row.attention() for row in rows]
+    found["attention on background"] = [
+        show_estimate(estimate(values) if values else None, "+.3f") for values in attention
+    ]
     counted: list[tuple[str, str, str, float]] = [
         ("pixels", "side", ".0f", 1),
         ("params, M", "params", ".2f", 1e6),
@@ -222,6 +251,8 @@ def markdown(experiment: Experiment, records: Sequence[Record], command: str) ->
                 "",
             ]
             lines += table_lines(parts)
+        lines += [STUDY] if experiment.task == "background" else []
+        lines += power(rows)
     if marks:
         lines += ["", "Reduced against the paper:", ""]
         lines += [f"- {mark} {text}" for text, mark in marks.items()]
@@ -230,6 +261,24 @@ def markdown(experiment: Experiment, records: Sequence[Record], command: str) ->
         lines += ["", "Failed:", ""]
         lines += [f"- {r['row']}, seed {r['seed']}: {r['failed']}" for r in failed]
     return "\n".join(lines) + "\n"
+
+
+def power(rows: Sequence[RowSummary]) -> list[str]:
+    """What true differences to the first row as many seeds would have found."""
+    found = []
+    for column, title in COMPARED.items():
+        differences = [row.difference(column) for row in rows]
+        counts = [d.count for d in differences if d is not None and d.half_width is not None]
+        spread = [d.deviation for d in differences if d is not None and d.half_width is not None]
+        deviation = pooled_deviation([d for d in spread if d is not None], counts) if counts else 0
+        if deviation:
+            least = detectable(deviation, min(counts))
+            found.append(f"{title} {least:.3f} (deviation {deviation:.3f})")
+    if not found:
+        return []
+    return ["", f"Power: with {min(counts)} seeds, a two-sided paired t test at 5% finds a true "
+            f"difference with 80% probability from this size on: {', '.join(found)}. The deviation "
+            "is that of the differences to the first row, pooled over rows."]  # fmt: skip
 
 
 def picture(experiment: Experiment, records: Sequence[Record], path: Path) -> None:
@@ -251,6 +300,15 @@ def picture(experiment: Experiment, records: Sequence[Record], path: Path) -> No
             high=row.mean("srcc_high"),
             published=row.one["published_srcc"],
             points=row.one["points"],
+            others={
+                title: values
+                for title, values in (
+                    ("foreground, background given", row.values("foreground_srcc")),
+                    ("background, foreground given", row.values("background_srcc")),
+                    ("attention on background, less area", row.attention()),
+                )
+                if values
+            },
             costs={
                 "multiply-adds, G": row.one["macs"] / 1e9,
                 "memory, MB": row.one["memory"] / 1e6,

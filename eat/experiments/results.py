@@ -36,6 +36,9 @@ COLUMNS: dict[str, type] = {
     **dict.fromkeys(("accuracy", "ratio", "mse", "emd"), float),
     **dict.fromkeys(("params", "macs", "memory", "points", "eq12"), int),
     "point_spread": str,
+    # of the study of the background
+    **dict.fromkeys(("foreground_srcc", "background_srcc", "background_area"), float),
+    "background_attention": str,
     **{
         f"published_{name}": float for name in ("srcc", "plcc", "ratio", "mse", "gflops", "mparams")
     },

@@ -20,6 +20,7 @@ from eat.experiments.results import (
     measure_run,
     measure_slices,
 )
+from eat.experiments.study import measure_background
 from eat.experiments.table import Configure, Experiment, Row, configs_of
 from eat.system.stops import TrainingError
 from eat.training.folder import FREE, FolderLock
@@ -190,6 +191,8 @@ def carry_out(experiment: Experiment, job: Job, results: Results, command: str, 
                 table = read_run_splits(config).tables()[record["split"]]
                 column = slice_column(table, experiment.slice_by)
                 record["slices"] = json.dumps(measure_slices(folder, table, column))
+            if experiment.task == "background":
+                record |= measure_background(folder)
             images = record["images_seen"] // config.optim.epochs
             record["reduced"] = "; ".join(experiment.reduced(row, config, images)) or None
         except TrainingError as error:

@@ -86,6 +86,9 @@ class Experiment:
         options: of a run, by dotted name, common to all rows.
         plot: values by row, or over the number of interest points.
         slice_by: columns of the labels; SRCC is measured in each slice by the first that is there.
+        seeds: runs of each row, unless told otherwise.
+        task: of the sample (``eat sample``). On ``background``, which no other data can replace,
+            it is measured too how well predictions follow either term, and what is attended to.
     """
 
     name: str
@@ -97,6 +100,8 @@ class Experiment:
     options: dict[str, Any] = field(default_factory=dict)
     plot: Literal["rows", "points"] = "rows"
     slice_by: tuple[str, ...] = ()
+    seeds: int = 3
+    task: Literal["photos", "background"] = "photos"
 
     def check(self) -> None:
         """Refuse what cannot be run.

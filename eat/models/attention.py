@@ -146,6 +146,21 @@ class WindowAttention(nn.Module):
             bias = bias.expand(windows, -1, -1, -1)
         return bias.flatten(0, 1)[None]
 
+    def _pad_and_shift(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """A map (B, H, W, C) that windows divide, shifted by what is returned with it."""
+        H, W = x.shape[1:3]
+        height, width = self._padded(H, W)
+        if (height, width) != (H, W):
+            x = F.pad(x, (0, 0, 0, width - W, 0, height - H))
+        shifts = self._shifts(height, width)
+        return (x.roll((-shifts[0], -shifts[1]), dims=(1, 2)) if any(shifts) else x), shifts
+
+    def to_windows(self, x: Tensor) -> Tensor:
+        """A map (B, H, W, C) as the windows see it, padded by zeros: (B, windows, window^2, C)."""
+        x, _ = self._pad_and_shift(x)
+        axes = {"u": self.window_size, "v": self.window_size}
+        return rearrange(x, "b (r u) (c v) d -> b (r c) (u v) d", **axes)
+
     def forward(
         self, x: Tensor, record: dict[str, Any] | None = None, subset: Subset | None = None
     ) -> Tensor:
@@ -155,12 +170,8 @@ class WindowAttention(nn.Module):
         drawn here, so ``subset`` does not matter.
         """
         H, W = x.shape[1:3]
-        height, width = self._padded(H, W)
-        if (height, width) != (H, W):
-            x = F.pad(x, (0, 0, 0, width - W, 0, height - H))
-        shifts = self._shifts(height, width)
-        if any(shifts):
-            x = x.roll((-shifts[0], -shifts[1]), dims=(1, 2))
+        x, shifts = self._pad_and_shift(x)
+        height, width = x.shape[1:3]
 
         # r x c windows of u x v tokens. Split before they are copied into windows, q, k and v have
         # their gradients copied once less.

@@ -20,6 +20,7 @@ class Line:
         low: of its interval over images, as ``high``.
         published: SRCC in the paper.
         points: interest points of an image.
+        others: of each seed, by their names: what is drawn beside SRCC.
         costs: for one image, by their names.
     """
 
@@ -29,27 +30,39 @@ class Line:
     high: float | None
     published: float | None
     points: int | None
+    others: dict[str, list[float]]
     costs: dict[str, float]
 
 
 def draw_rows(lines: Sequence[Line], title: str, notes: Sequence[str], path: Path) -> None:
-    """Draw each row's SRCC, its seeds and its interval; beside it the paper's, on its own scale."""
+    """Draw each row's SRCC, its seeds and its interval; beside it the paper's, on its own scale.
+
+    What else was measured stands between the two.
+    """
+    others = list(dict.fromkeys(name for line in lines for name in line.others))
     shown = any(line.published is not None for line in lines)
-    figure = Figure(figsize=(11 if shown else 7, 1.4 + 0.4 * len(lines) + 0.2 * len(notes)))
-    own, *paper = figure.subplots(1, 2 if shown else 1, sharey=True, squeeze=False)[0]
+    panels = 1 + len(others) + shown
+    height = 1.4 + 0.4 * len(lines) + 0.2 * len(notes)
+    figure = Figure(figsize=(3 + 4 * panels, height))
+    own, *rest = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+    paper = rest[len(others) :]
     for y, line in enumerate(lines):
         if line.low is not None and line.high is not None:
             own.plot([line.low, line.high], [y, y], color="lightgrey", linewidth=5, zorder=0)
-        own.scatter(line.values, [y] * len(line.values), s=14, color="tab:blue")
-        own.scatter(sum(line.values) / len(line.values), y, marker="|", s=200, color="tab:blue")
+        columns = [line.values, *(line.others.get(name) for name in others)]
+        for axis, values in zip((own, *rest), columns, strict=False):
+            if values:
+                axis.scatter(values, [y] * len(values), s=14, color="tab:blue")
+                mean = sum(values) / len(values)
+                axis.scatter(mean, y, marker="|", s=200, color="tab:blue")
         for axis in paper:
             if line.published is not None:
                 axis.scatter(line.published, y, marker="D", color="tab:orange")
     own.set_yticks(range(len(lines)), [line.name for line in lines])
     own.set_ylim(len(lines) - 0.5, -0.5)
     own.set(xlabel="SRCC: seeds, mean (bar), 95% over images (grey)")
-    for axis in paper:
-        axis.set(xlabel="SRCC in the paper")
+    for axis, name in zip(rest, [*others, "SRCC in the paper"], strict=False):
+        axis.set(xlabel=name)
     finish(figure, title, notes, path)
 
 

@@ -11,24 +11,28 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
+from eat.sample.arrangement import draw_arranged, paint_arranged
 from eat.sample.scenes import (
-    BACKGROUND,
-    FOREGROUND,
     MOODS,
     SCENES,
-    TECHNICAL,
     Factors,
+    Paint,
     draw_factors,
+    draw_layers,
     draw_scene,
+    paint_background,
 )
 from eat.system.files import json_object
 from eat.system.processes import lives
@@ -51,6 +55,9 @@ TASTES = {
 }
 
 
+Settings = dict[str, Any]  # of a sample or its workers, as its JSON file has them
+
+
 def make_sample(
     folder: str | Path,
     *,
@@ -58,6 +65,7 @@ def make_sample(
     test: int = 400,
     size: int = 160,
     seed: int = 0,
+    task: str = "photos",
     overwrite: bool = False,
 ) -> Path:
     """Write a sample data set in AVA's layout and return its folder.
@@ -75,7 +83,7 @@ def make_sample(
         ``sample.json`` (the settings).
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or there is no such task.
         FileExistsError: `folder` holds something else. Only an empty folder, or one of a sample
             and nothing else, is ever replaced.
     """
@@ -83,8 +91,11 @@ def make_sample(
         raise ValueError(f"train and test must be 1..{MOST_IMAGES}, got {train} and {test}")
     if not 32 <= size <= 4096 or seed < 0:
         raise ValueError(f"size must be 32..4096 and seed at least 0, got {size} and {seed}")
+    if task not in TASKS:
+        raise ValueError(f"task is {task!r}: expected one of {', '.join(TASKS)}")
     folder = Path(folder)
-    settings = {"version": VERSION, "train": train, "test": test, "size": size, "seed": seed}
+    settings: Settings = {"version": VERSION, "train": train, "test": test}
+    settings |= {"size": size, "seed": seed} | ({} if task == "photos" else {"task": task})
     if _is_complete(folder, settings):
         return folder
     _check_replaceable(folder, overwrite)
@@ -131,7 +142,7 @@ def make_workers(
     if not (folder / "sample.json").is_file():
         raise FileNotFoundError(f"{folder} is no sample: sample.json is missing")
     target = folder / "flickr_aes"
-    settings = {"version": VERSION, "workers": workers, "test_workers": test_workers}
+    settings: Settings = {"version": VERSION, "workers": workers, "test_workers": test_workers}
     settings |= {"ratings": ratings, "seed": seed}
     if target.exists():
         if _read_json(target / "workers.json") == settings:
@@ -159,7 +170,7 @@ def _read_json(path: Path) -> object:
         return None
 
 
-def _is_complete(folder: Path, settings: dict[str, int]) -> bool:
+def _is_complete(folder: Path, settings: Settings) -> bool:
     if _read_json(folder / "sample.json") != settings:
         return False
     if not all((folder / name).is_file() for name in FILES):
@@ -231,6 +242,60 @@ def expected_score(factors: Factors) -> float:
     return float(np.clip(5.5 + 7.5 * quality, 2.5, 8.5))
 
 
+def expected_score_of_both(factors: Factors) -> float:
+    """Mean score in 2.5..8.5: half the foreground's merit, half the background's."""
+    return 2.5 + 3 * factors.foreground + 3 * factors.background
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of sample: what its images show, and what raters make of it."""
+
+    draw: Callable[[np.random.Generator], Factors]
+    paint: Paint
+    score: Callable[[Factors], float]
+
+
+TASKS = {
+    "photos": Task(draw_factors, paint_background, expected_score),
+    "background": Task(draw_arranged, paint_arranged, expected_score_of_both),
+}
+
+
+def _begin(image_id: int, settings: Settings) -> tuple[Task, np.random.Generator, Factors]:
+    """An image's task, its stream of random numbers, and the factors that come first in it."""
+    split = "test" if image_id >= FIRST_ID["test"] else "train"
+    rng = np.random.default_rng([settings["seed"], SPLITS[split], image_id - FIRST_ID[split]])
+    task = TASKS[settings.get("task", "photos")]
+    return task, rng, task.draw(rng)
+
+
+def task_of(folder: str | Path) -> str | None:
+    """The task of a sample; None where there is no sample."""
+    settings = _read_json(Path(folder) / "sample.json")
+    return settings.get("task", "photos") if isinstance(settings, dict) else None
+
+
+def background_masks(folder: str | Path, images: Sequence[str], side: int) -> np.ndarray:
+    """How much of each pixel is background: (N, side, side) in 0..1, for ``ID.jpg`` of a sample.
+
+    Images are drawn again from their seeds, and resized to a square as models see them.
+
+    Raises:
+        FileNotFoundError: `folder` is no sample.
+    """
+    settings = _read_json(Path(folder) / "sample.json")
+    if not isinstance(settings, dict):
+        raise FileNotFoundError(f"{folder} is no sample: sample.json is missing")
+    masks = np.empty((len(images), side, side), np.float32)
+    for mask, name in zip(masks, images, strict=True):
+        task, rng, factors = _begin(int(Path(name).stem), settings)
+        _, opacity = draw_layers(factors, rng, settings["size"], task.paint)
+        shown = Image.fromarray(1 - opacity).resize((side, side), Image.Resampling.BOX)
+        mask[:] = np.asarray(shown)
+    return masks
+
+
 def _simulate_votes(score: float, rng: np.random.Generator) -> np.ndarray:
     """Counts (10,) of the votes 1..10 of 150..250 raters."""
     raters = rng.normal(score, RATER_SD * rng.uniform(0.85, 1.15), rng.integers(150, 251))
@@ -246,16 +311,15 @@ def colourfulness(image: np.ndarray) -> float:
 
 
 def _make_image(
-    job: tuple[str, int], *, images: Path, settings: dict[str, int]
+    job: tuple[str, int], *, images: Path, settings: Settings
 ) -> tuple[dict[str, object], list[int]]:
     """Write one image; return its row of factors.csv and its row of AVA.txt without the index."""
     split, index = job
     image_id = FIRST_ID[split] + index
-    rng = np.random.default_rng([settings["seed"], SPLITS[split], index])
-    factors = draw_factors(rng)
-    image = draw_scene(factors, rng, settings["size"])
+    task, rng, factors = _begin(image_id, settings)
+    image = draw_scene(factors, rng, settings["size"], task.paint)
     image.save(images / f"{image_id}.jpg", quality=92)
-    score = expected_score(factors)
+    score = task.score(factors)
     votes = _simulate_votes(score, rng)
     tag = TAGS[factors.scene] if rng.uniform() < 0.85 else 0  # AVA has untagged images too
     second = TAGS["Sky"] if tag and factors.scene == "Landscape" and rng.uniform() < 0.5 else 0
@@ -263,12 +327,12 @@ def _make_image(
     row = {"image": f"{image_id}.jpg", "split": split, "expected_score": score}
     row |= {name: getattr(factors, name) for name in ("foreground", "background", "technical")}
     row |= {"colourfulness": colourfulness(pixels), "brightness": float(pixels.mean() / 255)}
-    row |= {name: factors.values[name] for name in (*FOREGROUND, *BACKGROUND, *TECHNICAL)}
+    row |= factors.values
     row |= {"scene": factors.scene, "subject": factors.subject, "mood": factors.mood}
     return row, [image_id, *votes.tolist(), tag, second, CHALLENGES[factors.mood]]
 
 
-def _write_sample(folder: Path, settings: dict[str, int]) -> None:
+def _write_sample(folder: Path, settings: Settings) -> None:
     images = folder / "images"
     images.mkdir()
     jobs = [(split, index) for split in SPLITS for index in range(settings[split])]
@@ -304,7 +368,7 @@ def _rate(table: pd.DataFrame, weights: np.ndarray, rng: np.random.Generator) ->
 
 
 def _write_workers(
-    folder: Path, factors: pd.DataFrame, settings: dict[str, int], ratings: dict[str, int]
+    folder: Path, factors: pd.DataFrame, settings: Settings, ratings: dict[str, int]
 ) -> None:
     labels, scores, tastes, test_ids = [], [], [], []
     for split, people in (("train", settings["workers"]), ("test", settings["test_workers"])):

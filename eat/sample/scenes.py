@@ -69,6 +69,9 @@ class Factors:
         return self._term(TECHNICAL)
 
 
+Paint = Callable[[Factors, np.random.Generator, int, int], np.ndarray]  # a background (H, W, 3)
+
+
 def draw_factors(rng: np.random.Generator) -> Factors:
     """Draw scene, subject, mood and factors; the three terms are independent of each other."""
     scene = str(rng.choice(list(SCENES)))
@@ -84,13 +87,24 @@ def draw_factors(rng: np.random.Generator) -> Factors:
     return Factors(scene, subject, mood, values)
 
 
-def draw_scene(factors: Factors, rng: np.random.Generator, size: int) -> Image.Image:
+def draw_scene(
+    factors: Factors, rng: np.random.Generator, size: int, paint: Paint | None = None
+) -> Image.Image:
     """Paint the scene as an RGB image whose longer side is `size` pixels."""
+    return _develop(draw_layers(factors, rng, size, paint)[0], factors, rng)
+
+
+def draw_layers(
+    factors: Factors, rng: np.random.Generator, size: int, paint: Paint | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The scene before it is developed (H, W, 3), and its subject's opacity (H, W), in 0..1.
+
+    `paint` makes the background, by default that of one of ``SCENES``.
+    """
     ratio = rng.choice([4 / 3, 4 / 3, 3 / 2, 1.0, 3 / 4, 2 / 3])
     height, width = (round(size / ratio), size) if ratio >= 1 else (size, round(size * ratio))
-    background = _background(factors, rng, height, width)
-    image = _add_subject(background, factors, rng)
-    return _develop(image, factors, rng)
+    background = (paint or paint_background)(factors, rng, height, width)
+    return _add_subject(background, factors, rng)
 
 
 def fractal(
@@ -109,14 +123,14 @@ def fractal(
     return total / (total.std() + 1e-6)
 
 
-def _mix(first: np.ndarray, second: np.ndarray | RGB, share: np.ndarray | float) -> np.ndarray:
+def mix(first: np.ndarray, second: np.ndarray | RGB, share: np.ndarray | float) -> np.ndarray:
     """Blend (H, W, 3) or (3,) colours: share 0 gives `first`, 1 gives `second`."""
     share = np.asarray(share, np.float32)
     share = share[..., None] if share.ndim == 2 else share
     return np.asarray(first, np.float32) * (1 - share) + np.asarray(second, np.float32) * share
 
 
-def _step(value: np.ndarray, edge: float | np.ndarray, softness: float) -> np.ndarray:
+def step(value: np.ndarray, edge: float | np.ndarray, softness: float) -> np.ndarray:
     """0 below `edge`, 1 above it, linear over `softness` around it."""
     return np.clip((value - edge) / softness + 0.5, 0, 1)
 
@@ -132,7 +146,9 @@ class View:
     horizon: float
 
 
-def _background(factors: Factors, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+def paint_background(
+    factors: Factors, rng: np.random.Generator, height: int, width: int
+) -> np.ndarray:
     """Painted background (H, W, 3) in 0..1 with its faults, without subject."""
     tilt = np.tan(np.radians((1 - factors.values["level"]) * rng.choice([-11, 11])))
     across = np.linspace(0, 1, width, dtype=np.float32)[None, :]
@@ -142,32 +158,32 @@ def _background(factors: Factors, rng: np.random.Generator, height: int, width: 
     view = View(factors, rng, down, across, rng.uniform(0.55, 0.72))
     match factors.scene:
         case "Sky":
-            image = _hills(_sky(view), view, layers=1, lower=0.2)
+            image = _hills(sky(view), view, layers=1, lower=0.2)
         case "Seascapes":
-            image = _sea(_sky(view), view)
+            image = _sea(sky(view), view)
         case "Landscape":
-            image = _hills(_sky(view), view, layers=3)
+            image = _hills(sky(view), view, layers=3)
         case "Cityscape" | "Night":
-            image = _city(_sky(view), view)
+            image = _city(sky(view), view)
         case "Floral":
             image = _bokeh(view)
     return _spoil(_clutter(image, view), view)
 
 
-def _sky(view: View) -> np.ndarray:
+def sky(view: View) -> np.ndarray:
     rng, (height, width) = view.rng, view.down.shape
     zenith, low, _ = MOODS[view.factors.mood]
     if view.factors.scene == "Night":
         zenith, low = np.multiply(zenith, (0.2, 0.25, 0.45)), np.multiply(low, (0.55, 0.45, 0.6))
-    image = _mix(np.asarray(zenith), low, np.clip(view.down / view.horizon, 0, 1) ** 1.4)
+    image = mix(np.asarray(zenith), low, np.clip(view.down / view.horizon, 0, 1) ** 1.4)
     clouds = fractal(rng, height, width, (3, 1.5))
-    cover = _step(clouds, rng.uniform(0.3, 1.0), 1.6) * rng.uniform(0.4, 0.8)
-    tint = _mix(np.asarray(low), (1, 1, 1), 0.45 if view.factors.scene != "Night" else 0.0)
-    image = _mix(image, tint, cover)
+    cover = step(clouds, rng.uniform(0.3, 1.0), 1.6) * rng.uniform(0.4, 0.8)
+    tint = mix(np.asarray(low), (1, 1, 1), 0.45 if view.factors.scene != "Night" else 0.0)
+    image = mix(image, tint, cover)
     sun, sun_height = rng.uniform(0.15, 0.85), view.horizon - rng.uniform(0.05, 0.3)
     away = ((view.across - sun) * width / height) ** 2 + (view.down - sun_height) ** 2
-    image = _mix(image, (1, 0.95, 0.8), 0.55 * np.exp(-away / 0.02) + 0.25 * np.exp(-away / 0.15))
-    return _mix(image, (1, 1, 0.92), _step(-away, -0.0015, 0.0008))
+    image = mix(image, (1, 0.95, 0.8), 0.55 * np.exp(-away / 0.02) + 0.25 * np.exp(-away / 0.15))
+    return mix(image, (1, 1, 0.92), step(-away, -0.0015, 0.0008))
 
 
 def _sea(image: np.ndarray, view: View) -> np.ndarray:
@@ -176,9 +192,9 @@ def _sea(image: np.ndarray, view: View) -> np.ndarray:
     water = image[::-1] * np.array((0.62, 0.74, 0.86), np.float32)
     water = water * (1 + 0.13 * waves * np.clip(view.down - view.horizon + 0.15, 0, 1))[..., None]
     away = (view.across - rng.uniform(0.2, 0.8)) / 0.08
-    glitter = np.exp(-(away**2)) * _step(waves, 0.7, 0.8)
-    water = _mix(water, (1, 0.95, 0.82), 0.5 * glitter)
-    return _mix(image, water, _step(view.down, view.horizon, 0.012))
+    glitter = np.exp(-(away**2)) * step(waves, 0.7, 0.8)
+    water = mix(water, (1, 0.95, 0.82), 0.5 * glitter)
+    return mix(image, water, step(view.down, view.horizon, 0.012))
 
 
 def _hills(image: np.ndarray, view: View, layers: int, lower: float = 0.0) -> np.ndarray:
@@ -189,9 +205,9 @@ def _hills(image: np.ndarray, view: View, layers: int, lower: float = 0.0) -> np
         ridge = fractal(view.rng, 1, width, (1, 2 + layer))[0]
         edge = view.horizon + lower - 0.12 + 0.16 * layer + ridge * 0.05
         # distant hills take the colour of the sky, as air does it
-        colour = _mix(np.asarray(low), ground, 0.35 + 0.65 * near)
+        colour = mix(np.asarray(low), ground, 0.35 + 0.65 * near)
         texture = 1 + 0.16 * near * fractal(view.rng, height, width, (16, 10), octaves=3)
-        image = _mix(image, colour * texture[..., None], _step(view.down, edge[None], 0.012))
+        image = mix(image, colour * texture[..., None], step(view.down, edge[None], 0.012))
     return image
 
 
@@ -204,30 +220,30 @@ def _city(image: np.ndarray, view: View) -> np.ndarray:
         house = np.minimum((view.across[0] * count).astype(int), count - 1)
         rise = rng.uniform(-0.05, 0.3, count)[house]
         edge = view.horizon - rise * (1.1 - 0.6 * near) + 0.1 * near
-        colour = _mix(np.asarray(low), np.multiply(ground, 0.45 if night else 1.0), near)
+        colour = mix(np.asarray(low), np.multiply(ground, 0.45 if night else 1.0), near)
         wall = colour * rng.uniform(0.8, 1.2, count)[house][:, None]
         wall = np.broadcast_to(wall[None], image.shape)
         grid = np.sin(view.down * 150) * np.sin(view.across * 110) > 0.35
         lit = grid & (fractal(rng, height, width, (30, 30), octaves=1) > (0.0 if night else 0.8))
-        wall = _mix(wall, (1, 0.86, 0.5), lit * (0.85 if night else 0.3) * near)
-        image = _mix(image, wall, _step(view.down, edge[None], 0.01))
+        wall = mix(wall, (1, 0.86, 0.5), lit * (0.85 if night else 0.3) * near)
+        image = mix(image, wall, step(view.down, edge[None], 0.01))
     street = np.asarray(ground, np.float32) * (0.4 if night else 0.9)
-    return _mix(image, street, _step(view.down, view.horizon + 0.22, 0.02))
+    return mix(image, street, step(view.down, view.horizon + 0.22, 0.02))
 
 
 def _bokeh(view: View) -> np.ndarray:
     rng, (height, width) = view.rng, view.down.shape
     zenith, low, ground = MOODS[view.factors.mood]
-    green = _mix(np.asarray(ground), (0.25, 0.5, 0.18), 0.6)
+    green = mix(np.asarray(ground), (0.25, 0.5, 0.18), 0.6)
     soft = fractal(rng, height, width, (2, 2), octaves=2)
-    image = _mix(np.broadcast_to(green, (height, width, 3)), low, _step(soft, 0.4, 2.5) * 0.8)
-    image = _mix(image, zenith, _step(-soft, 0.5, 2.0) * 0.5)
+    image = mix(np.broadcast_to(green, (height, width, 3)), low, step(soft, 0.4, 2.5) * 0.8)
+    image = mix(image, zenith, step(-soft, 0.5, 2.0) * 0.5)
     layer = Image.new("RGB", (width, height))
     draw = ImageDraw.Draw(layer)
     for _ in range(int(rng.integers(6, 14))):
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         radius = rng.uniform(0.03, 0.08) * width
-        tint = tuple(int(255 * c * 0.5) for c in _mix(np.asarray(low), (1, 1, 0.8), 0.4))
+        tint = tuple(int(255 * c * 0.5) for c in mix(np.asarray(low), (1, 1, 0.8), 0.4))
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tint)
     layer = layer.filter(ImageFilter.GaussianBlur(width / 120))
     light = np.asarray(layer, np.float32) / 255
@@ -258,22 +274,24 @@ def _clutter(image: np.ndarray, view: View) -> np.ndarray:
             wide, tall = rng.uniform(0.015, 0.05, 2) * unit
             draw.rectangle((x - wide, y - tall, x + wide, y + tall), fill=colour)
     pixels = np.asarray(layer.reduce(2), np.float32) / 255
-    return _mix(image, pixels[..., :3], pixels[..., 3] * 0.9)
+    return mix(image, pixels[..., :3], pixels[..., 3] * 0.9)
 
 
 def _spoil(image: np.ndarray, view: View) -> np.ndarray:
     """Take colour, depth and neutrality from the background as its factors say."""
     values = view.factors.values
     light = image @ np.array((0.3, 0.59, 0.11), np.float32)
-    image = _mix(light[..., None], image, 0.05 + 1.2 * values["richness"])
+    image = mix(light[..., None], image, 0.05 + 1.2 * values["richness"])
     veil = 0.35 if view.factors.scene == "Night" else 0.74
     image = veil + (image - veil) * (0.25 + 0.85 * values["clarity"])
     cast = np.array(((0.9, 1.08, 0.85), (1.1, 0.9, 1.05))[view.rng.integers(2)], np.float32)
-    return np.clip(image * _mix(cast, (1, 1, 1), values["neutral"]), 0, 1)
+    return np.clip(image * mix(cast, (1, 1, 1), values["neutral"]), 0, 1)
 
 
-def _add_subject(background: np.ndarray, factors: Factors, rng: np.random.Generator) -> np.ndarray:
-    """The background with the subject in front of it, sharp or blurred, clear or lost in haze."""
+def _add_subject(
+    background: np.ndarray, factors: Factors, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The background with the subject before it, sharp or blurred, clear or lost; its opacity."""
     values = factors.values
     height, width = background.shape[:2]
     scale = 3
@@ -294,11 +312,11 @@ def _add_subject(background: np.ndarray, factors: Factors, rng: np.random.Genera
     side = np.linspace(1, -1, width, dtype=np.float32)[None] - (1 - 2 * x)
     colour = colour * (1 + 0.08 * values["sharpness"] * grain + 0.3 * side)[..., None]
     light = colour @ np.array((0.3, 0.59, 0.11), np.float32)
-    colour = _mix(light[..., None], colour, 0.08 + 1.1 * values["colour"])
+    colour = mix(light[..., None], colour, 0.08 + 1.1 * values["colour"])
     share = alpha / (alpha.sum() + 1e-6)
     behind = (background * share[..., None]).sum((0, 1))
     colour = behind + (colour - behind) * (0.22 + 0.88 * values["contrast"])
-    return _mix(background, np.clip(colour, 0, 1), alpha)
+    return mix(background, np.clip(colour, 0, 1), alpha), alpha
 
 
 def _develop(image: np.ndarray, factors: Factors, rng: np.random.Generator) -> Image.Image:

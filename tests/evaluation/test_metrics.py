@@ -13,6 +13,7 @@ from eat.evaluation.metrics import (
     accuracy,
     emd,
     mse,
+    partial_srcc,
     plcc,
     ratio,
     score_metrics,
@@ -117,6 +118,23 @@ def test_a_score_at_the_threshold_is_negative() -> None:
 
 def test_the_ratio_is_the_papers() -> None:
     assert ratio(0.759, 0.817) == pytest.approx(0.929, abs=5e-4)  # Table 1, AVA
+
+
+def test_a_partial_correlation_is_that_of_what_the_third_leaves() -> None:
+    a, b, c = [1, 2, 3, 4, 5], [2, 1, 4, 3, 5], [1, 3, 2, 5, 4]  # SRCC of pairs: 0.8, 0.8, 0.3
+    assert srcc(a, b) == pytest.approx(0.8) and srcc(b, c) == pytest.approx(0.3)
+    assert partial_srcc(b, c, a) == pytest.approx((0.3 - 0.64) / (1 - 0.64))
+    assert partial_srcc(a, np.exp(b), c) == pytest.approx((0.8 - 0.24) / math.sqrt(0.36 * 0.91))
+
+
+def test_a_merit_that_is_followed_is_told_from_one_that_comes_along() -> None:
+    draw = np.random.default_rng(0)
+    front, back = draw.uniform(size=(2, 4000))
+    scores = 0.5 * front + 0.5 * back
+    assert partial_srcc(scores, front, back) > 0.97 > 0.75 > srcc(scores, front)
+    assert abs(partial_srcc(front + draw.normal(size=4000), back, front)) < 0.05
+    with pytest.warns(UndefinedMetricWarning, match="are those that are given"):
+        assert math.isnan(partial_srcc(scores, front, 2 * front))
 
 
 def test_the_ratio_to_an_accuracy_of_0_is_undefined() -> None:

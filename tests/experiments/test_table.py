@@ -116,7 +116,8 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_misspelt_name_gets_the_nearest() -> None:
-    with pytest.raises(ValueError, match="did you mean table5.*there are figure2, figure8, table1"):
+    names = "background, figure2, figure8, table1"
+    with pytest.raises(ValueError, match=f"did you mean table5.*there are {names}"):
         find_experiments("tabel5")
 
 

@@ -113,6 +113,7 @@ def test_a_map_padded_by_patches_is_the_map_of_the_zero_padded_image() -> None:
 
 SHAPES = {
     "points": (2, 1, 2, 2, 2),
+    "moves": (2, 1, 2, 2, 2),
     "offsets": (2, 1, 2, 2, 2),
     "positions": (2, 1, 2, 2, 2),
     "attention": (2, 2, 16, 4),
