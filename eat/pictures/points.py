@@ -120,7 +120,7 @@ def draw_block(axis: Axes, image: Image, record: dict[str, torch.Tensor], tokens
     y, x = on_photo(positions.reshape(-1, 2), tokens, height, width)
     axis.imshow(image)
     axis.scatter(px, py, marker="+", s=20, color="white", linewidths=0.8)
-    size = 400 * weights.ravel() / weights.max()
+    size = 12 + 400 * weights.ravel() / weights.max()  # those of no weight can be seen too
     axis.scatter(x, y, s=size, facecolors="none", edgecolors="tab:red", linewidths=0.8)
     axis.set(xlim=(0, width), ylim=(height, 0))
     axis.axis("off")
