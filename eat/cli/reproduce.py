@@ -153,6 +153,7 @@ def configure(
     config = {"--config": given.get("--config", shipped)}
     if "--config" not in given:
         config["--data.name"] = name
+        config["--model.settings.anchor_points"] = "false"  # the sample's config has them
     common = config | as_options(experiment.options) | (QUICK if options.quick else {})
     words = [f"{option}={value}" for option, value in (common | given).items()]
 

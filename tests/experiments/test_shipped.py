@@ -126,3 +126,12 @@ def test_a_row_whose_kernel_is_larger_than_the_map_is_left_out() -> None:
     assert Row("a", kernel=7).differences(base) is None
     kernels = Row("a", kernel=6).differences(base)
     assert kernels == {"model.settings.interest_kernels": [21, 9, 6, 1]}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_on_the_sample_the_papers_rows_have_the_papers_points(name: str) -> None:
+    anchor, rows = "anchor_points", configs(SHIPPED[name], SAMPLE)
+    found = {row for row, config in rows.items() if config.model.settings.get(anchor)}
+    assert found == {row for row in rows if "anchored" in row}
+    given = SAMPLE | {"--model.settings.anchor_points": "true"}
+    assert all(c.model.settings[anchor] for c in configs(SHIPPED[name], given).values())
