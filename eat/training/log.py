@@ -107,7 +107,9 @@ class EpochLog:
         for line in self.file.read_text(errors="replace").splitlines():
             try:
                 entry = json_object(line)
-                row = typed(dict[str, float | None], entry | {"split": None}, "line")
+                typed(dict[str, dict[str, float | None]], entry.get("points", {}), "points")
+                row = entry | {"split": None, "points": None}
+                row = typed(dict[str, float | None], row, "line")
                 kept = {name: row[name] for name in NEEDED}["epoch"] <= epochs and "split" in entry
             except (ValueError, TypeError, KeyError):
                 log.warning("%s: a damaged line is left out: %.60r", self.file, line)
