@@ -12,15 +12,9 @@ from pathlib import Path
 from eat.config import DataConfig, TrainConfig
 from eat.data.labels.table import vote_columns
 from eat.evaluation.slices import slice_column
+from eat.experiments.measures import describe_run, measure
 from eat.experiments.report import write_report
-from eat.experiments.results import (
-    Record,
-    Results,
-    describe_run,
-    measure_run,
-    measure_slices,
-)
-from eat.experiments.study import measure_background
+from eat.experiments.results import Record, Results
 from eat.experiments.table import Configure, Experiment, Row, configs_of
 from eat.system.stops import TrainingError
 from eat.training.folder import FREE, FolderLock
@@ -186,15 +180,7 @@ def carry_out(experiment: Experiment, job: Job, results: Results, command: str, 
         try:
             if not (folder / "result.json").is_file():
                 train(config)
-            record |= measure_run(folder)
-            if experiment.slice_by:
-                table = read_run_splits(config).tables()[record["split"]]
-                column = slice_column(table, experiment.slice_by)
-                record["slices"] = json.dumps(measure_slices(folder, table, column))
-            if experiment.task == "background":
-                record |= measure_background(folder)
-            images = record["images_seen"] // config.optim.epochs
-            record["reduced"] = "; ".join(experiment.reduced(row, config, images)) or None
+            record |= measure(experiment, row, config, folder)
         except TrainingError as error:
             say(f"{row.name}, seed {config.run.seed}: failed: {error}")
             record["failed"] = " ".join(str(error).split())  # as in the CSV

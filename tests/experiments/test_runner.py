@@ -16,8 +16,9 @@ from eat.config import TrainConfig
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError
 from eat.evaluation.metrics import srcc
-from eat.experiments import results, runner
-from eat.experiments.results import COLUMNS, Results, measure_run
+from eat.experiments import measures, runner
+from eat.experiments.measures import measure_run
+from eat.experiments.results import COLUMNS, Results
 from eat.experiments.runner import reproduce, run_digest
 from eat.experiments.table import Configure, Experiment, Published, Row
 from eat.system.stops import Interrupted, TrainingError
@@ -251,7 +252,7 @@ def test_a_foreign_or_damaged_csv_is_refused(tmp_path: Path, text: str, message:
 def test_slices_are_measured_on_runs_that_another_table_has_trained(
     bench: Bench, sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "MIN_SLICE", 4)
+    monkeypatch.setattr(measures, "MIN_SLICE", 4)
     monkeypatch.setattr(runner, "train", pytest.fail)
     rows = TABLE.rows[:1]
     assert bench(replace(TABLE, name="sliced", rows=rows, slice_by=("theme", "tag")), seeds=1)
