@@ -138,7 +138,7 @@ def test_a_stopped_experiment_keeps_what_is_finished_and_goes_on(
 ) -> None:
     bench, real = Bench(sample, tmp_path), runner.train
 
-    def second_stops(config: TrainConfig) -> Any:
+    def second_stops(config: TrainConfig, *rest: Any) -> Any:
         if "interest" in config.model.settings:
             raise Interrupted(15, "epoch 0")
         return real(config)
@@ -156,7 +156,7 @@ def test_a_row_that_fails_is_recorded_and_the_others_go_on_and_it_is_tried_again
 ) -> None:
     bench, real = Bench(sample, tmp_path), runner.train
 
-    def first_fails(config: TrainConfig) -> Any:
+    def first_fails(config: TrainConfig, *rest: Any) -> Any:
         if "interest" not in config.model.settings:
             raise TrainingError("the loss became\nnan")
         return real(config)
