@@ -133,7 +133,8 @@ def run(
             by = signal.Signals(stop.exit_code - 128).name
             sys.stderr.write(f"{prog}: stopped by {by}; the same command goes on from here\n")
             return stop.exit_code
-        print(*(out / f"{experiment.name}.{kind}" for kind in ("csv", "md", "png")), sep="\n")
+        made_files = (out / f"{experiment.name}.{kind}" for kind in ("csv", "md", "png"))
+        print(*(path for path in made_files if path.exists()), sep="\n")
     return 0 if complete else FAILED
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -207,13 +208,15 @@ def await_search(search: Search, jobs: list[Job], results: Results, say: Say) ->
     def tell() -> None:
         for key, record in results.read().items():
             if key in left and is_done(record):
-                say(f"{left.pop(key).name}: SRCC {record['srcc']}")
+                say(f"{left.pop(key).name}: SRCC {record['srcc'] or math.nan:.4f}")
 
     search([job.name for job in jobs], tell)
     tell()
     recorded = results.read()
     for key, job in left.items():
-        reason = recorded[key]["failed"] if key in recorded else "its trial gave no result"
+        reason = (
+            recorded[key]["failed"] if key in recorded else "its trial gave no result: see the logs"
+        )
         say(f"{job.name}: failed: {reason}")
 
 

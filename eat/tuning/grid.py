@@ -1,5 +1,6 @@
 """Jobs as the trials of an nni experiment, one each: written, started, awaited, and stopped."""
 
+import json
 import os
 import shlex
 import signal
@@ -62,7 +63,7 @@ def write_search(
     here = isinstance(service, dict) and service.get("platform") == "local"
     python = [sys.executable if here else "python", "-m", "eat"]
     command = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join([*python, *words])}\n"
-    space = yaml.safe_dump({JOB: {"_type": "choice", "_value": [*jobs]}}, sort_keys=False)
+    space = json.dumps({JOB: {"_type": "choice", "_value": [*jobs]}}, indent=2) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "search_space.json", space.encode())
     write_atomically(folder / "trial.sh", command.encode())
@@ -192,7 +193,7 @@ def search(
 
     Raises:
         ValueError: the config or the port is wrong, or there is no nni.
-        OSError: nni does not start.
+        OSError: nni does not start, or fails; it and its trials are stopped.
         Interrupted: a signal came; nni and its trials are stopped.
     """
     config = read_config(write_search(folder, name, jobs, words, machines), machines)
@@ -207,8 +208,10 @@ def search(
                 if status == "DONE":
                     break
                 if status in ("GONE", "ERROR") or time.monotonic() > heard + SILENCE:
-                    say(f"nni's server has failed or was stopped; its logs are in {server.logs}")
-                    break
+                    raise OSError(
+                        f"nni's server has failed or was stopped; its logs are in {server.logs}; "
+                        "the same command goes on with the runs that are left"
+                    )
                 each()
                 time.sleep(PAUSE)
         finally:
