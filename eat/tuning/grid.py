@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -140,6 +141,9 @@ class Server:
             text = " ".join(str(error).split())
             raise OSError(f"nni's server does not start: {text:.400}; logs: {self.logs}") from error
         self._process = self._experiment._proc  # leads a group, in which all others are
+        # Reads until this process ends, even if it is killed, and then ends the group.
+        words = ["sh", "-c", f"read line; kill -TERM -{self._process.pid}"]
+        self._guard = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
 
     def status(self) -> str:
         """nni's word for the state of the search; GONE without a server, "" without an answer."""
@@ -161,6 +165,8 @@ class Server:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
                 self._ended(LEAVE)
+        self._guard.kill()
+        self._guard.communicate()
 
     def _ended(self, patience: float) -> None:
         """Wait for all processes of the group to end; the last raises ProcessLookupError."""
