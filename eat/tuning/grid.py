@@ -2,6 +2,7 @@
 
 import json
 import os
+import reprlib
 import shlex
 import signal
 import socket
@@ -26,9 +27,9 @@ LOCAL = {"trialConcurrency": 1, "trainingService": {"platform": "local"}}
 # What is taken of a user's config. The rest, such as an assessor that ends trials early, is not.
 MACHINES = ("trainingService", "trialConcurrency", "trialGpuNumber", "nniManagerIp")
 PORTS = range(8999, 9999)
-# Seconds: between two looks; for the server to start, of which nni grants three, or to answer; and
-# for its processes to end, as trials save their state.
-PAUSE, START, SILENCE, LEAVE = 1.0, 60, 120.0, 60.0
+# Seconds: between two looks; for the server to start, of which nni grants three; until one that
+# does not answer has failed; for it to end its trials and itself; for what it has left to end.
+PAUSE, START, SILENCE, LEAVE, TERMINATE = 1.0, 60, 120.0, 60.0, 10.0
 
 
 def write_search(
@@ -44,11 +45,17 @@ def write_search(
             at a time on this machine.
 
     Raises:
-        ValueError: ``machines`` holds no mapping.
+        ValueError: ``machines`` is no config of nni.
     """
-    own = read_yaml(Path(machines).expanduser()) if machines else LOCAL
-    if not isinstance(own, dict):
-        raise ValueError(f"{machines}: found {str(own)[:60]!r}, expected a config of nni")
+    try:
+        own = read_yaml(Path(machines).expanduser()) if machines else LOCAL
+    except ValueError as error:
+        raise ValueError(f"--nni {machines}: {error}") from error
+    if not isinstance(own, dict) or not own.keys() >= LOCAL.keys():
+        raise ValueError(
+            f"--nni {machines}: found {reprlib.repr(own)}, expected a config of nni with "
+            f"{' and '.join(LOCAL)}, as config_gpu.yml"
+        )
     config: dict[str, Any] = {key: own[key] for key in MACHINES if key in own}
     config |= {
         "experimentName": name,
@@ -60,7 +67,7 @@ def write_search(
         "maxTrialNumber": len(jobs),
         "tuner": {"name": "GridSearch"},
     }
-    service = config.get("trainingService")
+    service = config["trainingService"]
     here = isinstance(service, dict) and service.get("platform") == "local"
     python = [sys.executable if here else "python", "-m", "eat"]
     command = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join([*python, *words])}\n"
@@ -86,7 +93,7 @@ def free_port(given: int | None) -> int:
                     pass
             return port
     ports = f"{PORTS[0]} to {PORTS[-1]}" if given is None else f"{given} and {given + 1}"
-    raise ValueError(f"--port: {ports} cannot be had, as others use them: give another")
+    raise ValueError(f"--port: {ports} are not free: give another, between 1024 and 65534")
 
 
 def read_config(path: Path, machines: str | None) -> Any:
@@ -108,14 +115,14 @@ def read_config(path: Path, machines: str | None) -> Any:
         service = config.canonical_copy().training_service
     except Exception as error:  # of any kind, assertions too
         text = " ".join(str(error).split()) or repr(error)
-        raise ValueError(f"{machines or path}: nni refuses it: {text:.400}") from error
+        raise ValueError(f"--nni {machines}: nni refuses it: {text:.400}") from error
     asked = getattr(service, "trial_gpu_number", None) or 0
     if asked and getattr(service, "platform", None) == "local":
         import torch
 
         if torch.cuda.device_count() < asked:  # trials would wait forever
             raise ValueError(
-                f"{machines}: trialGpuNumber is {asked}, and this machine has "
+                f"--nni {machines}: trialGpuNumber is {asked}, and this machine has "
                 f"{torch.cuda.device_count()} GPUs: leave it out to train on the CPU"
             )
     return config
@@ -160,21 +167,17 @@ class Server:
 
         with suppress(Exception):  # it may be gone, or not answer
             rest.delete(self._port, "/experiment")
-            self._ended(LEAVE)
+            self._process.wait(LEAVE)
         for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
+            end = time.monotonic() + TERMINATE
+            with suppress(ProcessLookupError):  # the group is gone
                 os.killpg(self._process.pid, number)
-                self._ended(LEAVE)
+                while time.monotonic() < end:
+                    self._process.poll()  # or it would stay, as a zombie
+                    os.killpg(self._process.pid, 0)
+                    time.sleep(0.1)
         self._guard.kill()
         self._guard.communicate()
-
-    def _ended(self, patience: float) -> None:
-        """Wait for all processes of the group to end; the last raises ProcessLookupError."""
-        end = time.monotonic() + patience
-        while time.monotonic() < end:
-            self._process.poll()  # or it would stay, as a zombie
-            os.killpg(self._process.pid, 0)
-            time.sleep(0.1)
 
 
 def search(
