@@ -214,9 +214,7 @@ def await_search(search: Search, jobs: list[Job], results: Results, say: Say) ->
     tell()
     recorded = results.read()
     for key, job in left.items():
-        reason = (
-            recorded[key]["failed"] if key in recorded else "its trial gave no result: see the logs"
-        )
+        reason = recorded[key]["failed"] if key in recorded else "no result, see its trial's log"
         say(f"{job.name}: failed: {reason}")
 
 
