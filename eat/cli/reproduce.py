@@ -86,7 +86,7 @@ def run(
         )
     if world_size() > 1:
         raise ValueError("runs in one process: start it several times instead of by torchrun")
-    if options.engine == "plain" and (options.nni is not None or options.port is not None):
+    if options.engine == "local" and (options.nni is not None or options.port is not None):
         raise ValueError("--nni and --port belong to --engine nni")
     experiments = find_experiments(name or "all")
     trial = tuning.job() if options.engine == "nni" else None
@@ -142,7 +142,7 @@ def nni_search(
     name: str, out: Path, options: ReproduceOptions, argv: Sequence[str]
 ) -> "Search | None":
     """Runs of an experiment as trials of nni, each of which is this same command; None without."""
-    if options.engine == "plain":
+    if options.engine == "local":
         return None
 
     def search(runs: list[str], each: Callable[[], object]) -> None:

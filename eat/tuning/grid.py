@@ -107,7 +107,7 @@ def read_config(path: Path, machines: str | None) -> Any:
         from nni.runtime.log import silence_stdout
     except ImportError as error:
         raise ValueError(
-            f"--engine nni needs nni ({error}): pip install 'eat-iaa[nni]', or take --engine plain"
+            f"--engine nni needs nni ({error}): pip install 'eat-iaa[nni]', or take --engine local"
         ) from error
     silence_stdout()
     try:

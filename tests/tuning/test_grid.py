@@ -99,7 +99,7 @@ def test_without_nni_the_message_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "nni.experiment", None)
-    with pytest.raises(ValueError, match=r"pip install 'eat-iaa\[nni\]', or take --engine plain"):
+    with pytest.raises(ValueError, match=r"pip install 'eat-iaa\[nni\]', or take --engine local"):
         read_config(tmp_path / "config.yml", None)
 
 
