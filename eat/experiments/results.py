@@ -26,7 +26,7 @@ COLUMNS: dict[str, type] = {
     "point_spread": str,
     # of the study of the background
     **dict.fromkeys(("foreground_srcc", "background_srcc", "background_area"), float),
-    "background_attention": str,
+    **dict.fromkeys(("background_attention", "background_gradient"), str),
     **{
         f"published_{name}": float for name in ("srcc", "plcc", "ratio", "mse", "gflops", "mparams")
     },
