@@ -3,7 +3,7 @@
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -15,17 +15,27 @@ from eat.config import TrainConfig
 from eat.config.commands import ReproduceOptions
 from eat.config.files import shipped_configs
 from eat.system.processes import world_size
-from eat.system.stops import Interrupted
+from eat.system.stops import Interrupted, exit_with_signal
+from eat.tuning import trial as tuning
 
 if TYPE_CHECKING:
+    from eat.experiments.runner import Search
     from eat.experiments.table import Configure, Experiment
 
+say = partial(print, flush=True)
 QUICK = {"--optim.epochs": "2", "--optim.warmup_epochs": "0", "--data.workers": "0"}
 
 
 def reproduce_main(argv: Sequence[str], prog: str = "eat reproduce") -> int:
-    """Reproduce an experiment, or all, and return the exit code: 1 if rows failed."""
-    return guarded(lambda: run(*parse(argv, prog), run_options(argv), argv, prog), prog)
+    """Reproduce an experiment, or all, and return the exit code: 1 if rows failed.
+
+    A trial of nni that a signal has stopped ends by that signal instead.
+    """
+    tuning.end_with_parent()
+    code = guarded(lambda: run(*parse(argv, prog), run_options(argv), argv, prog), prog)
+    if tuning.in_experiment():
+        exit_with_signal(code)
+    return code
 
 
 def parse(argv: Sequence[str], prog: str) -> tuple[str | None, ReproduceOptions]:
@@ -64,7 +74,7 @@ def run(
     """Reproduce the experiments of a name, one after the other."""
     from eat.experiments.listing import describe
     from eat.experiments.photographs import check_photographs
-    from eat.experiments.runner import reproduce
+    from eat.experiments.runner import reproduce, reproduce_one
     from eat.experiments.table import find_experiments
 
     if name is None and not options.list:
@@ -77,9 +87,15 @@ def run(
         )
     if world_size() > 1:
         raise ValueError("runs in one process: start it several times instead of by torchrun")
+    if options.engine == "local" and (options.nni is not None or options.port is not None):
+        raise ValueError("--nni and --port belong to --engine nni")
     experiments = find_experiments(name or "all")
+    trial = tuning.job() if options.engine == "nni" else None
     complete, left_out = True, 0
     for experiment in experiments:
+        label = f"{experiment.name}: "  # of its runs, among those of all experiments
+        if trial is not None and not trial.startswith(label):
+            continue
         seeds = options.seeds or (1 if options.quick else experiment.seeds)
         own = given
         sample = given.get("--data.name", "sample") == "sample" and not options.list
@@ -101,22 +117,57 @@ def run(
         out = Path(options.out or ("runs/quick" if options.quick else "results"))
         if options.out is None or len(experiments) > 1:
             out /= experiment.name
+        work: Callable[..., bool] = (
+            partial(reproduce, search=nni_search(experiment.name, out, options, argv))
+            if trial is None
+            else partial(reproduce_one, name=trial.removeprefix(label), report=report)
+        )
         try:
-            complete &= reproduce(
+            complete &= work(
                 experiment,
                 made,
                 seeds=seeds,
                 out=out,
                 runs=Path(options.runs),
                 command=shlex.join(["eat", "reproduce", *argv]),
-                say=partial(print, flush=True),
+                say=say,
             )
         except Interrupted as stop:
             by = signal.Signals(stop.exit_code - 128).name
             sys.stderr.write(f"{prog}: stopped by {by}; the same command goes on from here\n")
             return stop.exit_code
-        print(*(out / f"{experiment.name}.{kind}" for kind in ("csv", "md", "png")), sep="\n")
+        made_files = (out / f"{experiment.name}.{kind}" for kind in ("csv", "md", "png"))
+        print(*(path for path in made_files if path.exists()), sep="\n")
     return 0 if complete and left_out < len(experiments) else FAILED
+
+
+def nni_search(
+    name: str, out: Path, options: ReproduceOptions, argv: Sequence[str]
+) -> "Search | None":
+    """Runs of an experiment as trials of nni, each of which is this same command; None without."""
+    if options.engine == "local":
+        return None
+
+    def search(runs: list[str], each: Callable[[], object]) -> None:
+        from eat.tuning.grid import search
+
+        search(
+            name,
+            [f"{name}: {run}" for run in runs],
+            ["reproduce", *argv],
+            out / "nni",
+            machines=options.nni,
+            port=options.port,
+            each=each,
+            say=say,
+        )
+
+    return search
+
+
+def report(metrics: dict[str, float], final: bool) -> None:
+    """Report to nni, of which this process is a trial."""
+    tuning.report(metrics, "srcc", final=final)
 
 
 def check_sample(config: TrainConfig, task: str) -> None:

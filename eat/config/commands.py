@@ -277,6 +277,11 @@ class ReproduceOptions:
         quick: two epochs of one seed, on a small sample that is made if no labels are given: to see
             that all works.
         list: list the experiments, the data that each needs, and what it would cost.
+        engine: local carries out one run after the other; nni makes each a trial of a grid search,
+            so that GPUs and machines share them.
+        nni: config of nni such as config_gpu.yml, of which it is taken where trials run, how many
+            at a time, and on how many GPUs each; null takes one at a time on this machine.
+        port: of nni's page; null takes a free one.
     """
 
     seeds: int | None = None
@@ -284,3 +289,6 @@ class ReproduceOptions:
     runs: str = "runs/experiments"
     quick: bool = False
     list: bool = False
+    engine: Literal["local", "nni"] = "local"
+    nni: str | None = None
+    port: int | None = None

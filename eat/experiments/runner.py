@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from eat.config import DataConfig, TrainConfig
@@ -20,9 +21,11 @@ from eat.experiments.table import Configure, Experiment, Row, configs_of
 from eat.system.stops import TrainingError
 from eat.training.folder import FREE, FolderLock
 from eat.training.setup import read_run_splits
-from eat.training.trainer import train
+from eat.training.trainer import Report, train
 
 Say = Callable[[str], object]
+# Has named runs carried out elsewhere, and calls a function from time to time until they are.
+Search = Callable[[list[str], Callable[[], object]], object]
 PAUSE = 5.0  # seconds until it is seen again whether other processes have finished a run
 
 
@@ -38,6 +41,11 @@ class Job:
     def key(self) -> tuple[str, int, str]:
         """The run's key in ``Results``."""
         return self.row.name, self.config.run.seed, self.digest
+
+    @property
+    def name(self) -> str:
+        """The run's name among those of the experiment."""
+        return f"{self.row.name}, seed {self.config.run.seed}"
 
 
 def data_digest(data: DataConfig) -> str:
@@ -106,6 +114,7 @@ def reproduce(
     runs: Path,
     command: str,
     say: Say,
+    search: Search | None = None,
 ) -> bool:
     """Train, measure and record all rows and seeds of an experiment that are not recorded yet.
 
@@ -117,6 +126,8 @@ def reproduce(
         runs: folder of the run folders, which experiments share.
         command: that repeats this, for the records.
         say: told what happens.
+        search: has ``reproduce_one`` called for each run, by name; None carries out one after the
+            other here.
 
     Returns:
         Whether all rows have results.
@@ -130,31 +141,86 @@ def reproduce(
     if torn := results.drop_torn_line():
         say(f"{results.path}: an unfinished last line is dropped: {torn[:60]!r}")
     recorded = results.read()
-    waiting = deque(job for job in jobs if not is_done(recorded.get(job.key)))
+    waiting = [job for job in jobs if not is_done(recorded.get(job.key))]
     say(f"{experiment.where}: {len(jobs)} runs, {len(jobs) - len(waiting)} of them recorded")
     if waiting and experiment.slice_by:  # before anything is trained
         slice_column(read_run_splits(jobs[0].config).train, experiment.slice_by)
-    busy = 0  # jobs in a row that other processes are at
-    while waiting:
-        job = waiting.popleft()
-        try:
-            carry_out(experiment, job, results, command, say)
-        except FileExistsError:  # back to it after the others
-            waiting.append(job)
-            busy += 1
-            if busy == len(waiting):
-                time.sleep(PAUSE)
-                busy = 0
-            continue
-        busy = 0
-        recorded = results.read()
-        write_report(experiment, select(recorded, jobs), out, command)
+    if search is None:
+        work = partial(carry_out, experiment, results, command, say)
+        for _ in one_by_one(waiting, work):
+            write_report(experiment, select(results.read(), jobs), out, command)
+    elif waiting:
+        await_search(search, waiting, results, say)
+    recorded = results.read()
     write_report(experiment, select(recorded, jobs), out, command)
     first = [j for j in jobs[: len(jobs) // seeds] if is_done(recorded.get(j.key))]
     folders = {job.row.name: Path(str(job.config.run.folder)) for job in first}
     images = Path(str(jobs[0].config.data.images))
     draw_photographs(experiment, folders, images, out / f"{experiment.name}.png")
     return all(is_done(recorded.get(job.key)) for job in jobs)
+
+
+def reproduce_one(
+    experiment: Experiment,
+    configure: Configure,
+    name: str,
+    *,
+    seeds: int,
+    out: Path,
+    runs: Path,
+    command: str,
+    say: Say,
+    report: Report,
+) -> bool:
+    """Carry out one run of an experiment as a trial of a search, with the arguments of the whole.
+
+    Args:
+        name: that ``reproduce`` gave the run.
+        report: called with the metrics of each epoch, and with those of the record at the end.
+
+    Returns:
+        Whether it has results.
+
+    Raises:
+        ValueError: options, data or the CSV are wrong, or there is no such run.
+        Interrupted: a signal stopped the run.
+    """
+    jobs = make_jobs(experiment, configure, seeds, runs)
+    job = next((job for job in jobs if job.name == name), None)
+    if job is None:
+        raise ValueError(f"{experiment.name} has no run {name!r}")
+    results = Results(out / f"{experiment.name}.csv")
+
+    def report_epoch(metrics: dict[str, float], final: bool) -> None:
+        if not final:
+            report(metrics, False)
+
+    work = partial(carry_out, experiment, results, command, say, report=report_epoch)
+    for _ in one_by_one([job], work):
+        write_report(experiment, select(results.read(), jobs), out, command)
+    record = results.read().get(job.key)
+    if record is None or not is_done(record):
+        return False
+    found = {metric: record[metric] for metric in ("srcc", "plcc", "accuracy", "mse", "emd")}
+    report({metric: value for metric, value in found.items() if value is not None}, True)
+    return True
+
+
+def await_search(search: Search, jobs: list[Job], results: Results, say: Say) -> None:
+    """Have runs carried out by a search, and tell what came of each."""
+    left = {job.key: job for job in jobs}
+
+    def tell() -> None:
+        for key, record in results.read().items():
+            if key in left and is_done(record):
+                say(f"{left.pop(key).name}: SRCC {record['srcc'] or math.nan:.4f}")
+
+    search([job.name for job in jobs], tell)
+    tell()
+    recorded = results.read()
+    for key, job in left.items():
+        reason = recorded[key]["failed"] if key in recorded else "no result, see its trial's log"
+        say(f"{job.name}: failed: {reason}")
 
 
 def is_done(record: Record | None) -> bool:
@@ -167,7 +233,33 @@ def select(recorded: Mapping[tuple[str, int, str], Record], jobs: list[Job]) -> 
     return [recorded[job.key] for job in jobs if job.key in recorded]
 
 
-def carry_out(experiment: Experiment, job: Job, results: Results, command: str, say: Say) -> None:
+def one_by_one(jobs: Iterable[Job], carry_out: Callable[[Job], None]) -> Iterator[Job]:
+    """Carry out runs, and yield each one when it is recorded, by this process or by another."""
+    waiting = deque(jobs)
+    busy = 0  # jobs in a row that other processes are at
+    while waiting:
+        job = waiting.popleft()
+        try:
+            carry_out(job)
+        except FileExistsError:  # back to it after the others
+            waiting.append(job)
+            busy += 1
+            if busy == len(waiting):
+                time.sleep(PAUSE)
+                busy = 0
+            continue
+        busy = 0
+        yield job
+
+
+def carry_out(
+    experiment: Experiment,
+    results: Results,
+    command: str,
+    say: Say,
+    job: Job,
+    report: Report | None = None,
+) -> None:
     """Train a run as far as it is not trained, measure it, and record it.
 
     Raises:
@@ -180,14 +272,14 @@ def carry_out(experiment: Experiment, job: Job, results: Results, command: str, 
         known = results.read().get(job.key)
         if is_done(known):  # by another process
             return
-        say(f"{experiment.where}: {row.name}, seed {config.run.seed}, in {folder}")
+        say(f"{experiment.where}: {job.name}, in {folder}")
         record = describe_run(experiment, row, config, job.digest) | {"command": command}
         try:
             if not (folder / "result.json").is_file():
-                train(config)
+                train(config, report)
             record |= measure(experiment, row, config, folder)
         except TrainingError as error:
-            say(f"{row.name}, seed {config.run.seed}: failed: {error}")
+            say(f"{job.name}: failed: {error}")
             record["failed"] = " ".join(str(error).split())  # as in the CSV
         if known is None or known["failed"] != record.get("failed"):
             results.add(record)

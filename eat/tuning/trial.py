@@ -11,6 +11,8 @@ from typing import Any
 # The names in the authors' search space, and the options that they stand for.
 ALIASES = {"batch_size": "optim.batch_size", "init_lr": "optim.lr"}
 
+JOB = "job"  # the one parameter of a grid of jobs
+
 
 def in_experiment() -> bool:
     """Whether this process is a trial of an nni experiment."""
@@ -43,6 +45,20 @@ def options(found: Any) -> dict[str, Any]:
     integral = {n: int(v) for n, v in found.items() if isinstance(v, float) and v.is_integer()}
     drawn: dict[str, Any] = found | integral
     return {ALIASES.get(name, name): value for name, value in drawn.items()}
+
+
+def job() -> str | None:
+    """The name of the job that this trial carries out; None outside an experiment.
+
+    Raises:
+        ValueError: the search is over something else.
+    """
+    if not in_experiment():
+        return None
+    found = parameters()
+    if found.keys() != {JOB}:
+        raise ValueError(f"nni's parameters are {reprlib.repr(found)}: expected a {JOB} alone")
+    return str(found[JOB])
 
 
 def trial_folder() -> str | None:

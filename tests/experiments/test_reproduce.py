@@ -49,6 +49,8 @@ def test_the_list_says_what_an_experiment_needs_and_costs(
     [
         ([], "no experiment is named: give one, or all, or --list true"),
         (["tabel5"], "did you mean table5?"),
+        (["table5", "--port", "8999"], "--nni and --port belong to --engine nni"),
+        (["table5", "--engine", "ray"], "--engine: found 'ray', expected local or nni"),
         (["table5", "--seeds", "0"], "--seeds is 0: expected at least 1"),
         (["table5", "--run.folder", "x"], "runs have folders of their own here"),
         (["table5"], "data.labels is not set: give a path, as in --data.labels PATH"),

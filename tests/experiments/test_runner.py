@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from eat.evaluation.metrics import srcc
 from eat.experiments import measures, runner
 from eat.experiments.measures import measure_run
 from eat.experiments.results import COLUMNS, Results
-from eat.experiments.runner import reproduce, run_digest
+from eat.experiments.runner import reproduce, reproduce_one, run_digest
 from eat.experiments.table import Configure, Experiment, Published, Row
 from eat.system.stops import Interrupted, TrainingError
 from eat.training.folder import FolderLock
@@ -138,7 +138,7 @@ def test_a_stopped_experiment_keeps_what_is_finished_and_goes_on(
 ) -> None:
     bench, real = Bench(sample, tmp_path), runner.train
 
-    def second_stops(config: TrainConfig) -> Any:
+    def second_stops(config: TrainConfig, *rest: Any) -> Any:
         if "interest" in config.model.settings:
             raise Interrupted(15, "epoch 0")
         return real(config)
@@ -156,7 +156,7 @@ def test_a_row_that_fails_is_recorded_and_the_others_go_on_and_it_is_tried_again
 ) -> None:
     bench, real = Bench(sample, tmp_path), runner.train
 
-    def first_fails(config: TrainConfig) -> Any:
+    def first_fails(config: TrainConfig, *rest: Any) -> Any:
         if "interest" not in config.model.settings:
             raise TrainingError("the loss became\nnan")
         return real(config)
@@ -193,6 +193,36 @@ def test_a_run_that_another_process_is_at_is_awaited(
     monkeypatch.setattr(runner.time, "sleep", other_ends)
     assert bench() and bench.trained() == ["grid"]
     assert len(bench.records()) == 4
+
+
+def test_a_search_gets_the_runs_that_are_left_and_what_came_of_them_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bench.folder / "small" / "small.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-2]))  # of seed 1 nothing is recorded
+    monkeypatch.setattr(runner, "train", pytest.fail)
+    given: list[list[str]] = []
+    place = {"out": path.parent, "runs": bench.folder / "runs"}
+    more = place | {"seeds": 2, "command": "", "say": bench.said.append}
+
+    def search(names: list[str], each: Callable[[], object]) -> None:
+        given.append(names)
+        told: list[Any] = []
+        one = reproduce_one(
+            TABLE, bench.configure, names[0], report=lambda *what: told.append(what), **more
+        )
+        assert one and len(told) == 1 and told[0][1]
+        assert told[0][0]["srcc"] == float(bench.records()[-1]["srcc"])
+        each()
+
+    assert not reproduce(TABLE, bench.configure, search=search, **more)
+    assert given == [["full, seed 1", "grid, seed 1"]]
+    assert [record["row"] for record in bench.records()] == ["full", "grid", "full"]
+    assert bench.said[-2] == f"full, seed 1: SRCC {float(bench.records()[-1]['srcc']):.4f}"
+    assert bench.said[-1] == "grid, seed 1: failed: no result, see its trial's log"
+    path.write_text("".join(lines))
+    assert reproduce(TABLE, bench.configure, search=pytest.fail, **more)  # nothing is left
 
 
 def test_a_run_has_converged_where_it_comes_within_a_500th_of_its_best(bench: Bench) -> None:
