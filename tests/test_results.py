@@ -1,7 +1,7 @@
 """Results that documents state: each number of a table marked as a result stands in a CSV.
 
-A mark is a line ``<!-- results/NAME/NAME.csv -->`` before a table. Its rows are named as in the CSV,
-and its numbers are those that ``eat reproduce`` makes of the CSV for that row.
+A mark is a line ``<!-- results/NAME/NAME.csv -->`` before a table. Its rows are named as in the
+CSV, and its numbers are those that ``eat reproduce`` makes of the CSV for that row.
 """
 
 import re

@@ -46,7 +46,8 @@ def measure_background(folder: Path) -> dict[str, Any]:
             "background_area": masks.mean().item(),
         }
     )
-    if isinstance(model.eval(), EAT):
+    model.eval()
+    if isinstance(model, EAT):
         pixels = [info.preprocessing.evaluation(Path(data["images"]) / name) for name in names]
         batches = normalise(torch.stack(pixels)).split(BATCH)
         score = partial(mean_scores, source=info.scale, target=info.scale)
