@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -318,7 +319,9 @@ def _make_image(
     image_id = FIRST_ID[split] + index
     task, rng, factors = _begin(image_id, settings)
     image = draw_scene(factors, rng, settings["size"], task.paint)
-    image.save(images / f"{image_id}.jpg", quality=92)
+    content = BytesIO()  # PIL does not notice that the disk is full
+    image.save(content, "JPEG", quality=92)
+    (images / f"{image_id}.jpg").write_bytes(content.getvalue())
     score = task.score(factors)
     votes = _simulate_votes(score, rng)
     tag = TAGS[factors.scene] if rng.uniform() < 0.85 else 0  # AVA has untagged images too

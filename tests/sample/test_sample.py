@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import full_disk
 from PIL import Image
 
 from eat.cli import main
@@ -179,6 +180,12 @@ def test_existing_folder(tmp_path, monkeypatch):
         make_sample(folder, **settings)
     make_sample(folder, **settings, overwrite=True)
     assert (folder / "images" / "500001.jpg").is_file()
+
+
+def test_a_full_disk_leaves_no_sample_of_cut_images(tmp_path):
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        make_sample(tmp_path / "data", train=2, test=1, size=64)
+    assert not list(tmp_path.iterdir())
 
 
 def test_overwrite_never_deletes_what_is_no_sample(tmp_path):
