@@ -1,7 +1,6 @@
 """Pictures of the points that a model attends to in a photograph."""
 
 import math
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from eat.checkpoint import CheckpointInfo
 from eat.data.transforms import normalise, read_image
 from eat.models.base import AestheticModel, Record
 from eat.pictures.saving import panel_height, save_figure
-from eat.system.files import refuse_foreign, write_atomically
+from eat.system.files import appearing_whole, refuse_foreign
 
 MOST = 4  # blocks in a row, and in a picture that shows a choice
 
@@ -123,7 +122,8 @@ def draw_block(axis: Axes, image: Image, record: dict[str, torch.Tensor], tokens
     axis.imshow(image)
     axis.scatter(px, py, marker="+", s=40, color="black", linewidths=2.4)
     axis.scatter(px, py, marker="+", s=30, color="white", linewidths=1.0)
-    size = 12 + 400 * weights.ravel() / weights.max()  # those of no weight can be seen too
+    # Even attention gives circles of one size in all blocks; those of no weight can be seen too.
+    size = 12 + 60 * weights.ravel() * weights.shape[1]
     axis.scatter(x, y, s=size, facecolors="none", edgecolors="tab:red", linewidths=0.8)
     axis.set(xlim=(0, width), ylim=(height, 0))
     axis.axis("off")
@@ -142,6 +142,5 @@ def animate(folder: str | Path, picture: str | Path) -> None:
     if not frames:
         return
     first, *rest = frames
-    content = BytesIO()  # PIL does not notice that the disk is full
-    first.save(content, "GIF", save_all=True, append_images=rest, duration=500, loop=0)
-    write_atomically(picture, content.getvalue())
+    with appearing_whole(picture) as file:
+        first.save(file, "GIF", save_all=True, append_images=rest, duration=500, loop=0)
