@@ -135,9 +135,9 @@ def animate(folder: str | Path, picture: str | Path) -> None:
     Each frame bears its file's name.
     """
     frames = []
-    for file in sorted(Path(folder).glob("*.png")):
-        frame = open_image(file).convert("RGB")
-        Draw(frame).text((4, 2), file.stem, fill="black")
+    for png in sorted(Path(folder).glob("*.png")):
+        frame = open_image(png).convert("RGB")
+        Draw(frame).text((4, 2), png.stem, fill="black")
         frames.append(frame.quantize())
     if not frames:
         return

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from eat.cli import main
 from eat.data.labels.table import LabelError
 from eat.evaluation.slices import slice_metrics, slices
 
@@ -40,3 +41,9 @@ def test_a_column_without_two_equal_values_gives_no_slices_and_says_so() -> None
     table = pd.DataFrame({"image": ["a.jpg", "b.jpg", "c.jpg"]})
     with pytest.raises(LabelError, match="column 'image' has no value twice"):
         slice_metrics(table, "image", lambda rows: {"srcc": 1.0})
+
+
+def test_a_list_is_asked_for_as_one_writes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "best.safetensors", "--slice_by", "tag"])
+    assert "found 'tag', expected a list such as [a,b] or null" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 import ast
 import dataclasses
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -293,3 +294,11 @@ def test_drawing_imports_no_torch(module):
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     assert "numpy" in names
     assert not {name for name in names if name.split(".")[0] in ("torch", "torchvision")}
+
+
+def test_the_script_of_statistics_says_what_it_expects(tmp_path, monkeypatch):
+    script = Path(__file__).parents[2] / "scripts" / "sample_statistics.py"
+    for argv in ([], [str(tmp_path)]):
+        monkeypatch.setattr(sys, "argv", [str(script), *argv])
+        with pytest.raises(SystemExit, match="expected the folder of a sample, with factors.csv"):
+            runpy.run_path(str(script), run_name="__main__")
