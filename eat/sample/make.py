@@ -102,6 +102,8 @@ def make_sample(
     _check_replaceable(folder, overwrite)
     with _appear(folder) as partial_folder:
         _write_sample(partial_folder, settings)
+        if not _is_complete(folder, settings):  # another process may have made one meanwhile
+            _check_replaceable(folder, overwrite)
     return folder
 
 

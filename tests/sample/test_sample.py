@@ -183,6 +183,21 @@ def test_existing_folder(tmp_path, monkeypatch):
     assert (folder / "images" / "500001.jpg").is_file()
 
 
+def test_a_sample_that_another_process_made_meanwhile_is_not_replaced(tmp_path, monkeypatch):
+    write = sample._write_sample
+
+    def slowly(*given):
+        monkeypatch.setattr(sample, "_write_sample", write)
+        make_sample(tmp_path / "data", train=1, test=1, size=32, task="background")
+        write(*given)
+
+    monkeypatch.setattr(sample, "_write_sample", slowly)
+    with pytest.raises(FileExistsError, match="holds a sample with other settings"):
+        make_sample(tmp_path / "data", train=1, test=1, size=32)
+    assert sample.task_of(tmp_path / "data") == "background"
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 def test_a_full_disk_leaves_no_sample_of_cut_images(tmp_path):
     with full_disk(), pytest.raises(OSError, match="File too large"):
         make_sample(tmp_path / "data", train=2, test=1, size=64)
