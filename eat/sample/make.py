@@ -151,11 +151,7 @@ def make_workers(
         if _read_json(target / "workers.json") == settings:
             return target
         raise FileExistsError(f"{target} exists with other settings: delete it or use those")
-    factors = pd.read_csv(folder / "factors.csv")
-    if missing := {"image", "split", *TASTES} - set(factors):
-        raise ValueError(
-            f"{folder / 'factors.csv'}: no column {min(missing)}; make the sample anew"
-        )
+    factors = _read_factors(folder / "factors.csv")
     split_ratings = {"train": ratings, "test": max(ratings, TEST_RATINGS)}
     for split, count in split_ratings.items():
         present = int((factors["split"] == split).sum())
@@ -164,6 +160,20 @@ def make_workers(
     with _appear(target) as partial_folder:
         _write_workers(partial_folder, factors, settings, split_ratings)
     return target
+
+
+def _read_factors(path: Path) -> pd.DataFrame:
+    """The factors of a sample's images, of which workers' tastes make ratings."""
+    columns = ["image", "split", *TASTES]
+    try:
+        factors = pd.read_csv(path, dtype=dict.fromkeys(TASTES, float))
+        if missing := {*columns} - {*factors}:
+            raise ValueError(f"no column {min(missing)}")
+        if factors[columns].isna().any(axis=None):
+            raise ValueError("not all values are there")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; make the sample anew") from error
+    return factors
 
 
 def _read_json(path: Path) -> object:

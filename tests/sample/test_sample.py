@@ -278,9 +278,11 @@ def test_ratings_follow_the_taste_of_their_worker(rated):
 
 def test_a_damaged_sample_gets_no_workers(tmp_path):
     folder = make_sample(tmp_path / "sample", train=1, test=1, size=32)
-    (folder / "factors.csv").write_text("image\n")
-    with pytest.raises(ValueError, match="factors.csv: no column"):
-        make_workers(folder, workers=1, test_workers=1, ratings=1)
+    sound = (folder / "factors.csv").read_text()
+    for damaged in ("", "image\n", sound[:-300], sound.replace("train", '"', 1), sound + "x\n"):
+        (folder / "factors.csv").write_text(damaged)
+        with pytest.raises(ValueError, match="factors.csv: .*; make the sample anew"):
+            make_workers(folder, workers=1, test_workers=1, ratings=1)
 
 
 def test_a_wrong_number_of_workers_makes_no_sample(tmp_path, capsys):
