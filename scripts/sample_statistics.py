@@ -59,4 +59,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1], "factors.csv").is_file():
+        sys.exit(f"expected the folder of a sample, with factors.csv\n\n{__doc__}")
     main(Path(sys.argv[1]))

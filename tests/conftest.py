@@ -1,7 +1,10 @@
 """Shared by all tests: a small sample data set, and one short run on it."""
 
 import os
+import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         count = size - len(own)
         items += short[:count]
         del short[:count]
+
+
+@contextmanager
+def full_disk(room: int = 1000) -> Iterator[None]:
+    """A disk on which no file can grow beyond ``room`` bytes."""
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="session")

@@ -58,9 +58,7 @@ def test_documents_have_tables_of_results() -> None:
 
 
 @pytest.mark.parametrize(("document", "csv", "table"), marked_tables(), ids=str)
-def test_a_result_that_a_document_states_is_in_its_csv(
-    document: str, csv: str, table: str
-) -> None:
+def test_a_result_that_a_document_states_is_in_its_csv(document: str, csv: str, table: str) -> None:
     assert missing(table, made_of(ROOT / csv)) == []
 
 

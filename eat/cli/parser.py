@@ -23,7 +23,8 @@ UNKNOWN_OPTION = re.compile(
 WRONG_VALUE = re.compile(r'Parser key "([\w.]+)":.* value: (.*)', re.DOTALL)
 EXPECTED = re.compile(r"Expected an? (?:typing\.Literal\[(.*)\]|<class '(\w+)'>)")
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text",
-         "dict": "a mapping", "list": "a list", "NoneType": "null"}  # fmt: skip
+         "dict": "a mapping", "NoneType": "null",
+         "list": "a list such as [a,b]"}  # fmt: skip
 # The field's other names of our options.
 SYNONYMS = {
     "learning_rate": "lr",

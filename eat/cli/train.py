@@ -117,7 +117,10 @@ def run_train(config: TrainConfig) -> int:
     if (folder / "metrics.jsonl").read_text():  # of a finished run, it may be lost
         draw_curves(folder, folder / "curves.png")
         print(f"curves       {folder / 'curves.png'}, or tensorboard --logdir {folder / 'curves'}")
-    animate(folder / "points", folder / "points.gif")
+    film = folder / "points.gif"
+    animate(folder / "points", film)
+    if film.exists():
+        print(f"points       {film}")
     draw_predictions(pd.read_csv(folder / "predictions.csv"), folder / "predictions.png")
     print("SRCC {srcc:.4f}  PLCC {plcc:.4f}  accuracy {accuracy:.4f}".format(**metrics))
     print(f"checkpoint   {folder / 'checkpoints' / 'best.safetensors'}")

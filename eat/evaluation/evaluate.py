@@ -23,7 +23,9 @@ from eat.evaluation.report import Evaluation, seen_note, with_bounds
 from eat.evaluation.slices import slice_metrics
 from eat.models import AestheticModel, WeightsError
 from eat.system.device import pick_device
-from eat.system.schema import typed
+from eat.system.schema import check_range, typed
+
+MOST_EXAMPLES = 400  # photographs of a kind in a picture
 
 
 def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions) -> Evaluation:
@@ -45,10 +47,10 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         ("batch_size", options.batch_size, 1),
         ("workers", options.workers, 0),
         ("samples", options.samples, 0),
-        ("examples", options.examples, 0),
     ):
         if value < low:
             raise ValueError(f"{option} is {value}: expected at least {low}")
+    check_range("examples", options.examples, 0, MOST_EXAMPLES)
     path = Path(checkpoint or options.released or "")
     model, info = load_checkpoint(path)
     if options.released and not info.released:
@@ -57,6 +59,9 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         )
     splits, images = _splits(path, info, options)
     split, table = _chosen(splits, options)
+    columns = dict.fromkeys(options.slice_by or [])
+    for column in columns:  # before any image is read
+        slice_metrics(table, column, lambda rows: {})
     notes = []
     if split != "train":
         trained_on = _trained_on(path, info, options)
@@ -69,7 +74,7 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         part = outputs[rows], table.iloc[rows], *scales
         return with_bounds(measure(*part), intervals(*part, samples=options.samples))
 
-    slices = [slice_metrics(table, column, measured) for column in options.slice_by or []]
+    slices = [slice_metrics(table, column, measured) for column in columns]
     return Evaluation(
         checkpoint=str(path),
         model=info.model.name,

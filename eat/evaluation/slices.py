@@ -71,9 +71,14 @@ def slice_metrics(
 
     Returns:
         A row a slice: column, slice, images, and the named numbers.
+
+    Raises:
+        LabelError: there is no such slice.
     """
+    found = {value: rows for value, rows in slices(table, column).items() if len(rows) >= 2}
+    if not found:
+        raise LabelError(f"column {column!r} has no value twice: there is nothing to slice by")
     return pd.DataFrame(
         {"column": column, "slice": value, "images": len(rows), **measured(rows)}
-        for value, rows in slices(table, column).items()
-        if len(rows) >= 2
+        for value, rows in found.items()
     )

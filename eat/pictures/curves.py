@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from eat.pictures.saving import save_figure
 
@@ -29,6 +30,8 @@ def draw_curves(run: str | Path, picture: str | Path) -> None:
             axis.plot(table["epoch"], spread, marker="o", label=block)
         axis.set(xlabel="epoch", title="interest points: deviation in an image", ylim=(0, 0.7))
         axis.legend()
+    for axis in figure.axes:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half epoch
     save_figure(figure, picture)
 
 

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -42,10 +43,10 @@ def draw_examples(
     lines = math.ceil(min(count, len(predictions)) / columns)  # a group has
     rows = lines * len(groups)
     figure = Figure(figsize=(1.5 * columns, 1.75 * rows))
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = np.array(figure.subplots(rows, columns)).reshape(rows, columns)
     for axis in axes.flat:
         axis.axis("off")
-        axis.set_anchor("N")
+        axis.set_anchor("NW")
     for group, (title, table) in enumerate(groups.items()):
         for place, row in enumerate(table.itertuples()):
             axis = axes[group * lines + place // columns, place % columns]

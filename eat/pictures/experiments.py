@@ -4,13 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from eat.pictures.saving import save_figure
 
 MOST_SLICES = 24  # in a picture
 PANELS = 3  # beside each other
+NAME_WIDTH = 36  # characters of a row's name in a line
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,15 @@ def draw_rows(lines: Sequence[Line], title: str, notes: Sequence[str], path: Pat
             if line.published is not None:
                 axis.scatter(line.published, y, marker="D", color="tab:orange")
     for place, axis in enumerate(places):
-        names = [line.name if place % wide == 0 else "" for line in lines]
+        names = [fill(line.name, NAME_WIDTH) if place % wide == 0 else "" for line in lines]
         axis.set_yticks(range(len(lines)), names)
         axis.set_ylim(len(lines) - 0.5, -0.5)
         axis.grid(axis="x", linewidth=0.3)
     own.set(xlabel="SRCC: seeds, mean (bar), 95% over images (grey)")
     for axis, name in zip(rest, [*others, "SRCC in the paper"], strict=False):
         axis.set(xlabel=name)
+    for axis in (own, *rest):
+        axis.locator_params(axis="x", nbins=6)
     finish(figure, title, notes, path)
 
 
@@ -80,7 +85,7 @@ def draw_over_points(lines: Sequence[Line], title: str, notes: Sequence[str], pa
     points = [line.points or 0 for line in lines]
     names = list(lines[0].costs) if lines else []
     figure = Figure(figsize=(4.5 * (1 + len(names)), 4 + 0.2 * len(notes)))
-    quality, *rest = figure.subplots(1, 1 + len(names), squeeze=False)[0]
+    quality, *rest = np.atleast_1d(figure.subplots(1, 1 + len(names)))
     for line, x in zip(lines, points, strict=True):
         if line.low is not None and line.high is not None:
             quality.plot([x, x], [line.low, line.high], color="lightgrey", linewidth=5, zorder=0)
@@ -127,5 +132,5 @@ def finish(figure: Figure, title: str, notes: Sequence[str], path: Path) -> None
     """Add the title, and the notes below, and write the picture."""
     figure.suptitle(title, fontsize=10)
     if notes:
-        figure.supxlabel("reduced: " + "\n".join(notes), fontsize=7)
+        figure.supxlabel("\n".join(["reduced:", *notes]), fontsize=7)
     save_figure(figure, path)

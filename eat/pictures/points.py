@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL.Image import Image
 from PIL.Image import open as open_image
+from PIL.ImageDraw import Draw
 
 from eat.checkpoint import CheckpointInfo
 from eat.data.transforms import normalise, read_image
 from eat.models.base import AestheticModel, Record
-from eat.pictures.saving import save_figure
+from eat.pictures.saving import panel_height, save_figure
 from eat.system.files import appearing_whole, refuse_foreign
 
 MOST = 4  # blocks in a row, and in a picture that shows a choice
@@ -96,7 +97,7 @@ def draw_points(
         model.forward(normalise(pixels), record)
     columns = min(len(blocks), MOST)
     rows = math.ceil(len(blocks) / columns)
-    figure = Figure(figsize=(4 * columns, 4 * rows))
+    figure = Figure(figsize=(4 * columns, (0.4 + panel_height(4, image)) * rows))
     for place, name in enumerate(blocks, start=1):
         axis = figure.add_subplot(rows, columns, place)
         tokens = math.ceil(info.preprocessing.size / 4 / 2 ** int(name.split(".")[1]))
@@ -119,16 +120,25 @@ def draw_block(axis: Axes, image: Image, record: dict[str, torch.Tensor], tokens
     positions, weights = attended_positions(record)
     y, x = on_photo(positions.reshape(-1, 2), tokens, height, width)
     axis.imshow(image)
-    axis.scatter(px, py, marker="+", s=20, color="white", linewidths=0.8)
-    size = 12 + 400 * weights.ravel() / weights.max()  # those of no weight can be seen too
+    axis.scatter(px, py, marker="+", s=40, color="black", linewidths=2.4)
+    axis.scatter(px, py, marker="+", s=30, color="white", linewidths=1.0)
+    # Even attention gives circles of one size in all blocks; those of no weight can be seen too.
+    size = 12 + 60 * weights.ravel() * weights.shape[1]
     axis.scatter(x, y, s=size, facecolors="none", edgecolors="tab:red", linewidths=0.8)
     axis.set(xlim=(0, width), ylim=(height, 0))
     axis.axis("off")
 
 
 def animate(folder: str | Path, picture: str | Path) -> None:
-    """Join a folder's PNGs, in the order of their names, into an animated GIF of two a second."""
-    frames = [open_image(file).convert("P") for file in sorted(Path(folder).glob("*.png"))]
+    """Join a folder's PNGs, in the order of their names, into an animated GIF of two a second.
+
+    Each frame bears its file's name.
+    """
+    frames = []
+    for png in sorted(Path(folder).glob("*.png")):
+        frame = open_image(png).convert("RGB")
+        Draw(frame).text((4, 2), png.stem, fill="black")
+        frames.append(frame.quantize())
     if not frames:
         return
     first, *rest = frames

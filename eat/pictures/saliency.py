@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL.Image import Image
+from PIL.Image import open as open_image
 from torch import Tensor
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint
@@ -16,7 +17,7 @@ from eat.data.transforms import normalise, read_image, to_tensor
 from eat.evaluation.saliency import check_block, gradcam, rollout, score_gradient, share_on_mask
 from eat.models.base import AestheticModel
 from eat.personal.adaptation import mean_scores
-from eat.pictures.saving import save_figure
+from eat.pictures.saving import panel_height, save_figure
 from eat.system.files import refuse_foreign
 
 Method = Literal["rollout", "gradcam", "gradient"]
@@ -54,7 +55,7 @@ def draw_saliency(
     refuse_foreign(picture, b"Matplotlib")  # as it signs its files
     image = read_image(photo, upright=info.preprocessing.upright)
     weights, predicted, place = look(model, info, photo, method, block, layer)
-    figure = Figure(figsize=(8, 0.5 + 4 * image.height / image.width))
+    figure = Figure(figsize=(8, 0.5 + panel_height(4, image)))
     plain, overlay = figure.subplots(1, 2)
     show(plain, image, f"predicted {predicted:.2f}")
     show(overlay, image, f"{method}, {place}", weights)
@@ -137,13 +138,25 @@ def read_mask(path: str | Path, photo: str | Path, *, upright: bool) -> Tensor:
 
     Raises:
         ImageError: one of the two cannot be read.
-        ValueError: they differ in size.
+        ValueError: they differ in size, or the mask is not white and black: class numbers, a
+            cut-out or a photograph would give a share of something else.
     """
     mask, image = (read_image(file, upright=upright) for file in (path, photo))
     if mask.size != image.size:
         found, expected = (" x ".join(map(str, size)) for size in (mask.size, image.size))
         raise ValueError(f"{path}: {found} pixels: expected those of the photograph, {expected}")
-    return to_tensor(mask).float().mean(dim=0) / 255
+    colours = to_tensor(mask).float() / 255
+    grey = colours.mean(dim=0)
+    with open_image(path) as file:
+        clear = file.has_transparency_data and file.convert("RGBA").getchannel("A").getextrema()
+    for wrong, found in (
+        (clear and clear[0] < 255, "partly transparent"),
+        ((colours - grey).abs().max() > 0.1, "in colours"),
+        (grey.max() < 0.5, f"at most {255 * grey.max():.0f} of 255 bright"),
+    ):
+        if wrong:
+            raise ValueError(f"{path}: {found}: expected grey, white where the foreground is")
+    return grey
 
 
 def describe_share(weights: Tensor, mask: Tensor) -> str:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,8 @@ def make_sample(
     _check_replaceable(folder, overwrite)
     with _appear(folder) as partial_folder:
         _write_sample(partial_folder, settings)
+        if not _is_complete(folder, settings):  # another process may have made one meanwhile
+            _check_replaceable(folder, overwrite)
     return folder
 
 
@@ -148,11 +151,7 @@ def make_workers(
         if _read_json(target / "workers.json") == settings:
             return target
         raise FileExistsError(f"{target} exists with other settings: delete it or use those")
-    factors = pd.read_csv(folder / "factors.csv")
-    if missing := {"image", "split", *TASTES} - set(factors):
-        raise ValueError(
-            f"{folder / 'factors.csv'}: no column {min(missing)}; make the sample anew"
-        )
+    factors = _read_factors(folder / "factors.csv")
     split_ratings = {"train": ratings, "test": max(ratings, TEST_RATINGS)}
     for split, count in split_ratings.items():
         present = int((factors["split"] == split).sum())
@@ -161,6 +160,20 @@ def make_workers(
     with _appear(target) as partial_folder:
         _write_workers(partial_folder, factors, settings, split_ratings)
     return target
+
+
+def _read_factors(path: Path) -> pd.DataFrame:
+    """The factors of a sample's images, of which workers' tastes make ratings."""
+    columns = ["image", "split", *TASTES]
+    try:
+        factors = pd.read_csv(path, dtype=dict.fromkeys(TASTES, float))
+        if missing := {*columns} - {*factors}:
+            raise ValueError(f"no column {min(missing)}")
+        if factors[columns].isna().any(axis=None):
+            raise ValueError("not all values are there")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; make the sample anew") from error
+    return factors
 
 
 def _read_json(path: Path) -> object:
@@ -318,7 +331,9 @@ def _make_image(
     image_id = FIRST_ID[split] + index
     task, rng, factors = _begin(image_id, settings)
     image = draw_scene(factors, rng, settings["size"], task.paint)
-    image.save(images / f"{image_id}.jpg", quality=92)
+    content = BytesIO()  # PIL does not notice that the disk is full
+    image.save(content, "JPEG", quality=92)
+    (images / f"{image_id}.jpg").write_bytes(content.getvalue())
     score = task.score(factors)
     votes = _simulate_votes(score, rng)
     tag = TAGS[factors.scene] if rng.uniform() < 0.85 else 0  # AVA has untagged images too

@@ -63,7 +63,7 @@ class MLflow(MLflowTracker):
             mlflow.end_run("FINISHED" if code == 0 else "KILLED" if code > 128 else "FAILED")
         finally:
             if self.is_default:  # the next run of this process has a folder of its own
-                mlflow.set_tracking_uri("")
+                mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # forgets it
 
 
 class WandB(WandBTracker):

@@ -25,7 +25,6 @@ from eat.evaluation.evaluate import evaluate_checkpoint
 from eat.evaluation.measure import intervals, measure
 from eat.evaluation.metrics import bootstrap_interval, srcc
 from eat.evaluation.report import Evaluation, seen_note
-from eat.evaluation.slices import slices
 from eat.models import AestheticModel, WeightsError
 from eat.training.trainer import train
 
@@ -194,21 +193,18 @@ def test_intervals_hold_the_metric_and_narrow_with_more_images() -> None:
     assert width(1000) < width(100) / 2
 
 
-def test_slices_follow_a_column_and_tags_count_in_both_columns() -> None:
-    table = pd.DataFrame({"tag1": ["Sky", "Sea", ""], "tag2": ["", "Sky", "Sea"]})
-    table["theme"], table["light"] = ["a", "b", "a"], np.arange(3.0)
-    assert {k: v.tolist() for k, v in slices(table, "tag").items()} == {
-        "Sea": [1, 2],
-        "Sky": [0, 1],
-    }
-    assert {k: v.tolist() for k, v in slices(table, "theme").items()} == {"a": [0, 2], "b": [1]}
-    with pytest.raises(LabelError, match="no column 'colour' to slice by; the labels have tag1"):
-        slices(table, "colour")
+def test_columns_to_slice_by_are_checked_before_an_image_is_read(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eat.evaluation.evaluate.predict", lambda *_: pytest.fail("too late"))
+    with pytest.raises(LabelError, match="no column 'colour' to slice by"):
+        evaluate(checkpoint, slice_by=["colour"])
 
 
-def test_a_numeric_column_is_cut_into_quarters() -> None:
-    table = pd.DataFrame({"light": np.arange(100.0)})
-    assert sorted(map(len, slices(table, "light").values())) == [25, 25, 25, 25]
+def test_more_examples_than_a_picture_holds_are_refused(checkpoint: Path) -> None:
+    for count in (-1, 100_000):
+        with pytest.raises(ValueError, match=f"examples is {count}: expected 0 to 400"):
+            evaluate(checkpoint, examples=count)
 
 
 def test_slices_of_an_evaluation_have_their_own_metrics(checkpoint: Path) -> None:
@@ -388,17 +384,6 @@ def test_a_split_that_is_not_there_is_an_error(
     )
     with pytest.raises(LabelError, match="no image of the test split, only of train; give --test"):
         evaluate(checkpoint, name="table", labels=str(tmp_path / "own.csv"))
-
-
-def test_rows_without_a_value_are_in_no_slice() -> None:
-    table = pd.DataFrame({"light": [np.nan, 1.0, 1.0, 2.0], "place": [None, "a", "", "a"]})
-    table["nothing"] = np.nan
-    assert {k: v.tolist() for k, v in slices(table, "light").items()} == {"1.0": [1, 2], "2.0": [3]}
-    assert {k: v.tolist() for k, v in slices(table, "place").items()} == {"a": [1, 3]}
-    many = pd.DataFrame({"light": [*range(100), np.nan]})
-    assert sorted(map(len, slices(many, "light").values())) == [25, 25, 25, 25]
-    with pytest.raises(LabelError, match="column 'nothing' is empty"):
-        slices(table, "nothing")
 
 
 def test_every_nan_of_an_evaluation_is_null_in_json(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL
+from conftest import SMALL, full_disk
 from PIL import Image
 
 import eat
@@ -98,5 +98,11 @@ def test_points_are_drawn_over_the_epochs(config: TrainConfig, tmp_path: Path) -
     files = sorted((folder / "points").iterdir())
     assert [file.name for file in files] == ["epoch-0001.png", "epoch-0002.png"]
     animate(folder / "points", tmp_path / "points.gif")
+    with Image.open(tmp_path / "points.gif") as film:
+        assert film.n_frames == 2
+        corner = np.asarray(film.convert("L"))[:16, :80]
+    assert corner.min() < 100  # the epoch's name
+    with full_disk(), pytest.raises(OSError, match="not written, and is as it was before"):
+        animate(folder / "points", tmp_path / "points.gif")
     with Image.open(tmp_path / "points.gif") as film:
         assert film.n_frames == 2

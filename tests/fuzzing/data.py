@@ -19,14 +19,7 @@ from eat.data.photos import SUFFIXES
 from eat.data.prepare import PrepareOptions, prepare
 from eat.data.registry import DATASETS
 from eat.data.transforms import Preprocessing
-from fuzzing.damage import (
-    NUMBERS,
-    Files,
-    spoilt_bytes,
-    spoilt_files,
-    spoilt_json,
-    spoilt_values,
-)
+from fuzzing.damage import NUMBERS, Files, spoilt_bytes, spoilt_files, spoilt_json, spoilt_values
 from fuzzing.samples import PIXELS, Kind, content_of, picture
 from fuzzing.trial import write
 

@@ -23,14 +23,7 @@ from eat.data.labels.identity import ImageHashes
 from eat.data.scales import ScoreScale
 from eat.models import load_weights
 from eat.training.trainer import train
-from fuzzing.damage import (
-    VALUES,
-    Files,
-    spoilt_bytes,
-    spoilt_files,
-    spoilt_json,
-    spoilt_values,
-)
+from fuzzing.damage import VALUES, Files, spoilt_bytes, spoilt_files, spoilt_json, spoilt_values
 from fuzzing.samples import PIXELS, TINY, Kind, content_of, picture
 
 

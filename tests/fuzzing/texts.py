@@ -15,14 +15,7 @@ from eat.config.commands import BestOptions
 from eat.personal.journal import Journal
 from eat.scoring import PartialScores
 from eat.tuning.results import best
-from fuzzing.damage import (
-    NUMBERS,
-    Files,
-    spoilt_bytes,
-    spoilt_files,
-    spoilt_json,
-    spoilt_values,
-)
+from fuzzing.damage import NUMBERS, Files, spoilt_bytes, spoilt_files, spoilt_json, spoilt_values
 from fuzzing.models import run_config
 from fuzzing.samples import Kind
 

@@ -16,26 +16,13 @@ def test_examples_are_the_ends_of_the_predictions_and_of_the_errors() -> None:
     found = choose_examples(table.assign(predicted=predicted), 2)
     images = {title: "".join(rows["image"]) for title, rows in found.items()}
     assert images == {"predicted best": "bd", "predicted worst": "ca", "most wrong": "dc"}
-    assert [
-        len(rows) for rows in choose_examples(table.assign(predicted=predicted), 9).values()
-    ] == [
-        4,
-        4,
-        4,
-    ]
+    whole = choose_examples(table.assign(predicted=predicted), 9)
+    assert [len(rows) for rows in whole.values()] == [4, 4, 4]
 
 
 def test_an_evaluation_draws_them(checkpoint: Path, sample: Path, tmp_path: Path) -> None:
-    argv = [
-        "evaluate",
-        str(checkpoint),
-        "--labels",
-        str(sample),
-        "--samples",
-        "0",
-        "--workers",
-        "0",
-    ]
-    argv += ["--images", str(sample / "images"), "--out", str(tmp_path), "--examples", "2"]
-    assert main(argv) == 0
+    given = {"labels": sample, "images": sample / "images", "out": tmp_path, "examples": 2}
+    given |= {"samples": 0, "workers": 0}
+    argv = [f"--{name}={value}" for name, value in given.items()]
+    assert main(["evaluate", str(checkpoint), *argv]) == 0
     assert np.asarray(Image.open(tmp_path / "examples.png")).std() > 10

@@ -1,16 +1,25 @@
 """Pictures say what the model did."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 import eat
 from eat.checkpoint import load_checkpoint
 from eat.cli import main
-from eat.pictures.points import attended_positions, deformable_blocks, draw_points, on_photo
+from eat.pictures.curves import draw_curves
+from eat.pictures.points import (
+    attended_positions,
+    deformable_blocks,
+    draw_block,
+    draw_points,
+    on_photo,
+)
 
 
 def test_every_deformable_block_is_found_in_order() -> None:
@@ -35,6 +44,28 @@ def test_positions_fall_on_token_centres() -> None:
     rows, cols = on_photo(np.array([[-1.0, -1.0], [1.0, 0.0]]), tokens=4, height=80, width=40)
     np.testing.assert_allclose(rows, [10, 70])
     np.testing.assert_allclose(cols, [5, 20])
+
+
+def test_even_attention_gives_circles_of_one_size_whatever_the_number_of_points() -> None:
+    def sizes(n: int) -> set[float]:
+        axis = Figure().subplots()
+        places = torch.rand(1, 1, n, n, 2)
+        attention = torch.full((1, 1, 3, n * n), 1 / n**2)
+        record = {"points": places, "positions": places, "attention": attention}
+        draw_block(axis, Image.new("RGB", (9, 9)), record, tokens=4)
+        circles: Any = axis.collections[-1]
+        return set(np.round(circles.get_sizes(), 3).tolist())
+
+    assert sizes(2) == sizes(7) and len(sizes(2)) == 1
+
+
+def test_curves_have_whole_epochs(run: Path, tmp_path: Path) -> None:
+    drawn: list[Figure] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eat.pictures.curves.save_figure", lambda figure, _: drawn.append(figure))
+        draw_curves(run, tmp_path / "curves.png")
+    for axis in drawn[0].axes:
+        assert all(tick == int(tick) for tick in axis.get_xticks())
 
 
 def test_the_command_draws_a_picture(checkpoint: Path, sample: Path, tmp_path: Path) -> None:

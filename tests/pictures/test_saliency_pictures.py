@@ -54,3 +54,34 @@ def test_what_cannot_be_drawn_is_one_message(
         assert main([*argv, *more]) == 2
         assert message in capsys.readouterr().err
     assert not Path(argv[-1]).exists()
+
+
+def test_a_mask_is_white_and_black(
+    argv: list[str], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size, mask = Image.open(photo).size, tmp_path / "mask.png"
+    cut_out = Image.new("RGBA", size, "white")
+    cut_out.paste((255, 255, 255, 0), (0, 0, 9, 9))
+    for wrong, message in (
+        (cut_out, "partly transparent"),
+        (Image.open(photo), "in colours"),
+        (Image.new("L", size, 1), "at most 1 of 255 bright"),  # class numbers, or nothing
+    ):
+        wrong.save(mask)
+        assert main([*argv, "--mask", str(mask)]) == 2
+        assert f"{mask}: {message}: expected grey, white where" in capsys.readouterr().err
+    assert not Path(argv[-1]).exists()
+    Image.new("RGBA", size, "white").save(mask)
+    assert main([*argv, "--mask", str(mask)]) == 0
+    assert "foreground 1.000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["saliency", "points"])
+@pytest.mark.parametrize("size", [(10, 20_000), (20_000, 10), (1, 1)])
+def test_a_photograph_of_any_shape_gives_a_picture_of_bounded_size(
+    command: str, size: tuple[int, int], argv: list[str], tmp_path: Path
+) -> None:
+    strip = tmp_path / "strip.png"
+    Image.new("RGB", size, "green").save(strip)
+    assert main([command, str(strip), *argv[2:]]) == 0
+    assert max(Image.open(argv[-1]).size) < 2000

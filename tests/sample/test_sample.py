@@ -1,6 +1,7 @@
 import ast
 import dataclasses
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import full_disk
 from PIL import Image
 
 from eat.cli import main
@@ -181,6 +183,27 @@ def test_existing_folder(tmp_path, monkeypatch):
     assert (folder / "images" / "500001.jpg").is_file()
 
 
+def test_a_sample_that_another_process_made_meanwhile_is_not_replaced(tmp_path, monkeypatch):
+    write = sample._write_sample
+
+    def slowly(*given):
+        monkeypatch.setattr(sample, "_write_sample", write)
+        make_sample(tmp_path / "data", train=1, test=1, size=32, task="background")
+        write(*given)
+
+    monkeypatch.setattr(sample, "_write_sample", slowly)
+    with pytest.raises(FileExistsError, match="holds a sample with other settings"):
+        make_sample(tmp_path / "data", train=1, test=1, size=32)
+    assert sample.task_of(tmp_path / "data") == "background"
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_full_disk_leaves_no_sample_of_cut_images(tmp_path):
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        make_sample(tmp_path / "data", train=2, test=1, size=64)
+    assert not list(tmp_path.iterdir())
+
+
 def test_overwrite_never_deletes_what_is_no_sample(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError, match="is no sample"):
@@ -255,9 +278,11 @@ def test_ratings_follow_the_taste_of_their_worker(rated):
 
 def test_a_damaged_sample_gets_no_workers(tmp_path):
     folder = make_sample(tmp_path / "sample", train=1, test=1, size=32)
-    (folder / "factors.csv").write_text("image\n")
-    with pytest.raises(ValueError, match="factors.csv: no column"):
-        make_workers(folder, workers=1, test_workers=1, ratings=1)
+    sound = (folder / "factors.csv").read_text()
+    for damaged in ("", "image\n", sound[:-300], sound.replace("train", '"', 1), sound + "x\n"):
+        (folder / "factors.csv").write_text(damaged)
+        with pytest.raises(ValueError, match="factors.csv: .*; make the sample anew"):
+            make_workers(folder, workers=1, test_workers=1, ratings=1)
 
 
 def test_a_wrong_number_of_workers_makes_no_sample(tmp_path, capsys):
@@ -286,3 +311,11 @@ def test_drawing_imports_no_torch(module):
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     assert "numpy" in names
     assert not {name for name in names if name.split(".")[0] in ("torch", "torchvision")}
+
+
+def test_the_script_of_statistics_says_what_it_expects(tmp_path, monkeypatch):
+    script = Path(__file__).parents[2] / "scripts" / "sample_statistics.py"
+    for argv in ([], [str(tmp_path)]):
+        monkeypatch.setattr(sys, "argv", [str(script), *argv])
+        with pytest.raises(SystemExit, match="expected the folder of a sample, with factors.csv"):
+            runpy.run_path(str(script), run_name="__main__")
