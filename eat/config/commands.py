@@ -239,6 +239,8 @@ class SampleOptions:
         seed: 0 or more; the two splits are independent streams of it.
         task: what the votes depend on. photos: colour, sharpness and more of the whole; background:
             half the subject, half how things stand behind it, for eat reproduce background.
+        taste: the subject's share in the votes, 0..1; the background has the rest. Two samples of
+            different taste stand for two data sets.
         overwrite: replace a sample with other settings, and the workers in it.
         workers: raters with tastes of their own, in FLICKR-AES's layout; 0 for none.
     """
@@ -248,6 +250,7 @@ class SampleOptions:
     size: int = 160
     seed: int = 0
     task: str = "photos"
+    taste: float = 0.5
     overwrite: bool = False
     workers: int = 0
 

@@ -128,6 +128,7 @@ def reproduce(
     results = Results(out / f"{experiment.name}.csv")
     if torn := results.drop_torn_line():
         say(f"{results.path}: an unfinished last line is dropped: {torn[:60]!r}")
+    results.renew()
     recorded = results.read()
     waiting = deque(job for job in jobs if not is_done(recorded.get(job.key)))
     say(f"{experiment.where}: {len(jobs)} runs, {len(jobs) - len(waiting)} of them recorded")
