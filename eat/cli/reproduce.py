@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING
 
 from eat.cli.errors import FAILED, guarded
 from eat.cli.train import as_options, parse_train, run_parser
+from eat.cli.workers import (
+    GROUPS,
+    Given,
+    add_workers,
+    given_options,
+    is_workers_option,
+    quick_options,
+)
 from eat.config import TrainConfig
 from eat.config.commands import ReproduceOptions
 from eat.config.files import shipped_configs
@@ -28,7 +36,7 @@ def reproduce_main(argv: Sequence[str], prog: str = "eat reproduce") -> int:
     return guarded(lambda: run(*parse(argv, prog), run_options(argv), argv, prog), prog)
 
 
-def parse(argv: Sequence[str], prog: str) -> tuple[str | None, ReproduceOptions]:
+def parse(argv: Sequence[str], prog: str) -> tuple[str | None, ReproduceOptions, Given]:
     """Read the command's own options, and check those of a run beside them.
 
     Raises:
@@ -39,9 +47,11 @@ def parse(argv: Sequence[str], prog: str) -> tuple[str | None, ReproduceOptions]
     help = "such as table5, all, or a file as those in configs/experiments"
     parser.add_argument("name", type=str | None, nargs="?", help=help)
     parser.add_class_arguments(ReproduceOptions)
+    for group, options in GROUPS.items():
+        parser.add_class_arguments(options, group)
     found = parser.parse_args(list(argv))
     own = {field.name: found[field.name] for field in fields(ReproduceOptions)}
-    return found["name"], ReproduceOptions(**own)
+    return found["name"], ReproduceOptions(**own), given_options(found)
 
 
 def run_options(argv: Sequence[str]) -> dict[str, str]:
@@ -51,12 +61,13 @@ def run_options(argv: Sequence[str]) -> dict[str, str]:
         name, given, value = word.partition("=")
         if name.startswith("--") and ("." in name or name == "--config"):
             found[name] = value if given else next(words, "")
-    return found
+    return {name: value for name, value in found.items() if not is_workers_option(name)}
 
 
 def run(
     name: str | None,
     options: ReproduceOptions,
+    workers: Given,
     given: dict[str, str],
     argv: Sequence[str],
     prog: str,
@@ -83,15 +94,19 @@ def run(
         own = given
         sample = given.get("--data.name", "sample") == "sample" and not options.list
         if options.quick and sample and not {"--data.labels", "--config"} & given.keys():
-            own = quick_sample(Path(options.runs), experiment.task) | given
+            runs = Path(options.runs)
+            rated = experiment.personalised
+            own = (quick_options(runs) if rated else quick_sample(runs, experiment.task)) | given
         made = configure(experiment, options, own, prog)
         if options.list:
             print(describe(experiment, made, seeds, rows=name is not None), flush=True)
             continue
         try:
             check_sample(made({}), experiment.task)
+            if experiment.personalised:
+                experiment = add_workers(experiment, made, workers, options)
         except ValueError as error:
-            if name != "all" or experiment.task == "photos":
+            if name != "all" or (experiment.task == "photos" and not experiment.personalised):
                 raise
             print(f"{experiment.name} is left out: {error}", flush=True)
             continue

@@ -16,6 +16,7 @@ from eat.experiments.measures import describe_run, measure
 from eat.experiments.report import write_report
 from eat.experiments.results import Record, Results
 from eat.experiments.table import Configure, Experiment, Row, configs_of
+from eat.experiments.workers import workers_digest
 from eat.system.stops import TrainingError
 from eat.training.folder import FREE, FolderLock
 from eat.training.setup import read_run_splits
@@ -92,6 +93,8 @@ def make_jobs(experiment: Experiment, configure: Configure, seeds: int, runs: Pa
                 digests[str(data)] = data_digest(data)
             digest = run_digest(config, digests[str(data)])
             run.folder = str(runs / f"{config.data.name}-{config.model.name}-{digest}")
+            if row.shots is not None:  # rows that differ in their workers alone share the run
+                digest = f"{digest}-{workers_digest(experiment, row, config)}"
             jobs.append(Job(row, config, digest))
     return jobs
 
