@@ -60,8 +60,8 @@ def second_sample(first: "DataConfig", paper: str, runs: Path, *, quick: bool) -
     """Data options of the second sample, which a quick run makes."""
     if first.name != "sample":
         raise ValueError(
-            f"two data sets are needed, in the paper {first.name} and {paper}: give "
-            "--second.data.name, --second.data.labels and --second.data.images"
+            f"a second data set is needed, in the paper {paper}: give --second.data.name, "
+            "--second.data.labels and --second.data.images"
         )
     folder = rated_sample(runs / "second", **OTHER_TASTE) if quick else Path("data/second")
     return {"name": "sample", "labels": str(folder), "images": str(folder / "images")}

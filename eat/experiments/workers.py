@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Any
 
 from eat.config import DataConfig, TrainConfig
 from eat.config.commands import PersonalizeOptions
+from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
 from eat.experiments.results import Record
 from eat.experiments.table import Configure, Experiment, Row, Which, Workers
@@ -21,6 +23,7 @@ from eat.system.stops import TrainingError
 from eat.training.setup import read_run_splits
 
 PAPER_WORKERS = {"flickr_aes": 37, "aadb": 22}
+GROUPS: dict[Which, str] = {"first": "personal", "second": "second.personal"}  # of options
 # What a second data set does not take over from the first.
 OWN = {f"data.{name}": None for name in ("low", "high", "test", "val", "cache")}
 
@@ -56,7 +59,7 @@ def with_workers(
         config.check()
         data = config.data
         found = Workers(data.name, ratings_of(data) | given.get(which, {}))
-        panel = _panel(json.dumps(found.options | {"shots": shots}))
+        panel = named_panel(found.options | {"shots": shots}, GROUPS[which])
         chosen = {"test_workers", "num_test_workers"} & found.options.keys()
         if chosen and data.test is None and found.options["labels"] == data.labels:
             options["data.test"] = listed(panel.workers, runs)
@@ -89,6 +92,15 @@ def listed(workers: list[str], runs: Path) -> str:
 @lru_cache(maxsize=8)
 def _panel(options: str) -> Panel:
     return read_panel(PersonalizeOptions(**json.loads(options)))
+
+
+def named_panel(options: Mapping[str, Any], group: str) -> Panel:
+    """The test workers; errors name options as ``eat reproduce`` has them."""
+    try:
+        return _panel(json.dumps(options))
+    except LabelError as error:
+        own = re.sub("--(?=test_workers|num_test|skip_small)", f"--{group}.", str(error))
+        raise LabelError(own) from error
 
 
 def protocol_options(experiment: Experiment, row: Row, config: TrainConfig) -> PersonalizeOptions:
