@@ -135,7 +135,7 @@ class Experiment:
     @property
     def personalised(self) -> bool:
         """Whether models are adapted to single workers."""
-        return any(row.shots for row in self.rows)
+        return any(row.shots is not None for row in self.rows)
 
     def paper_data(self, which: Which) -> str:
         """The paper's data set."""

@@ -13,6 +13,7 @@ def test_the_options_of_a_run_are_told_from_the_commands_own() -> None:
     argv = ["--out", "x", "--data.name", "sample", "table5", "--optim.lr=1", "--config", "c.yaml"]
     found = {"--data.name": "sample", "--optim.lr": "1", "--config": "c.yaml"}
     assert run_options(argv) == found
+    assert run_options(["--personal.repeats", "2", "--second.data.name=x", *argv]) == found
 
 
 def test_a_table_is_made_from_the_command_line(
@@ -44,6 +45,22 @@ def test_the_list_says_what_an_experiment_needs_and_costs(
     assert re.search(r"DAT with EAT blocks +0\.073 G +2\.29 M   paper: 264 G, 87 M\n", text)
 
 
+def test_the_list_counts_a_shared_model_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "table7", "--list", "true"]) == 0
+    text = capsys.readouterr().out
+    assert "needs single workers' ratings" in text and "in the paper AADB" in text
+    assert "2 models x 3 seeds = 6 trainings of eat_base" in text
+    assert "adaptation to 37 and 22 workers, 10 draws of 20 steps" in text
+
+
+def test_a_sample_without_workers_is_refused_and_says_how_they_are_made(
+    sample: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["reproduce", "table3", "--data.name", "sample", "--data.labels", str(sample)]
+    assert main(argv) == 2
+    assert f"eat sample {sample} --workers 30" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -59,6 +76,9 @@ def test_the_list_says_what_an_experiment_needs_and_costs(
         ),
         (["table5", "--list", "true", "--data.name", "avva"], "unknown data set 'avva'"),
         (["table5", "--optim.lrr", "1"], "Did you mean --optim.lr?"),
+        (["table7", "--data.labels", "x", "--data.images", "x"], "a second data set is needed"),
+        (["table7", "--second.data.nam", "x"], "Did you mean --second.data.name?"),
+        (["table6", "--personal.epochs", "x"], "--personal.epochs: found 'x', expected a whole"),
         (["table5", "--optim.lr", "fast"], "--optim.lr: found 'fast', expected a number"),
     ],
 )
