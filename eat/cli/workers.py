@@ -44,16 +44,17 @@ def add_workers(
     """
     from eat.experiments.workers import with_workers
 
-    first, second, runs = configure({}).data, given["second.data"], Path(options.runs)
-    if experiment.second and "labels" not in second:
-        second = second_sample(first, experiment.second, runs, quick=options.quick) | second
-    second.setdefault("name", "sample" if first.name == "sample" else experiment.second)
+    first, second, runs = configure({}).data, dict(given["second.data"]), Path(options.runs)
     check_workers(first.name, first.labels, "")
-    check_workers(second["name"], second.get("labels"), " --seed 1 --taste 0.1")
+    if experiment.second:
+        if "labels" not in second:
+            second = second_sample(first, experiment.second, runs, quick=options.quick) | second
+        second.setdefault("name", experiment.second)
+        check_workers(second["name"], second["labels"], " --seed 1 --taste 0.1")
     own = (QUICK if options.quick else {}) | given["personal"]
     shared = {name: value for name, value in own.items() if name not in OF_ONE}
-    workers = {"first": own, "second": shared | given["second.personal"]}
-    return with_workers(experiment, configure, second, workers, runs)
+    of_second = shared | given["second.personal"]
+    return with_workers(experiment, configure, second, {"first": own, "second": of_second}, runs)
 
 
 def second_sample(first: "DataConfig", paper: str, runs: Path, *, quick: bool) -> dict[str, str]:

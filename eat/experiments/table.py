@@ -130,7 +130,7 @@ class Experiment:
     seeds: int = 3
     task: Literal["photos", "background"] = "photos"
     second: str = ""
-    workers: dict[str, Workers] = field(default_factory=dict)
+    workers: dict[Which, Workers] = field(default_factory=dict)
 
     @property
     def personalised(self) -> bool:

@@ -53,12 +53,12 @@ def with_workers(
     differing: dict[Which, dict[str, Any]] = {"first": {}}
     if experiment.second:
         differing["second"] = OWN | {f"data.{name}": value for name, value in second.items()}
-    workers = {}
+    workers: dict[Which, Workers] = {}
     for which, options in differing.items():
         config = configure(options)
         config.check()
         data = config.data
-        found = Workers(data.name, ratings_of(data) | given.get(which, {}))
+        found = Workers(data.name, {**ratings_of(data), **given.get(which, {})})
         panel = named_panel(found.options | {"shots": shots}, GROUPS[which])
         chosen = {"test_workers", "num_test_workers"} & found.options.keys()
         if chosen and data.test is None and found.options["labels"] == data.labels:
@@ -107,7 +107,7 @@ def protocol_options(experiment: Experiment, row: Row, config: TrainConfig) -> P
     """Options of the protocol for a row. Steps are as long as those of the model's training."""
     usual = {"lr": config.optim.lr, "device": config.run.device}
     given = usual | experiment.workers[row.test_on].options
-    return PersonalizeOptions(**given, shots=row.shots)
+    return PersonalizeOptions(**given, shots=row.shots or 0)
 
 
 def workers_digest(experiment: Experiment, row: Row, config: TrainConfig) -> str:

@@ -38,7 +38,7 @@ NO_SETTINGS = ("num_test_workers", "out", "processes", "device", "missing", "pro
 def personalize(checkpoint: str, options: PersonalizeOptions) -> Personalization:
     """Adapt a general model to each test worker and measure both on the worker's other images.
 
-    The protocol of Tables 3 and 6: each repeat draws exactly k images of a worker. Adam adapts a
+    The protocol of Tables 3, 6 and 7: each repeat draws exactly k images of a worker. Adam adapts a
     copy of the model to their ratings by the squared error of score over target scale, all k in
     each step. SRCC is taken over all the worker's remaining images. Training images are resized to
     256/224 of the model's side, flipped every other time and cropped. Interest points are each

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from eat.cli import main
-from eat.cli.reproduce import run_options
+from eat.cli import main, workers
+from eat.cli.reproduce import configure, run_options
+from eat.config.commands import ReproduceOptions
+from eat.experiments.table import find_experiments
 
 
 def test_the_options_of_a_run_are_told_from_the_commands_own() -> None:
@@ -43,6 +45,30 @@ def test_the_list_says_what_an_experiment_needs_and_costs(
     assert "table8    Table 8: DAT with and without EAT blocks" in text
     assert "3 rows x 3 seeds = 9 trainings of eat_nano" in text
     assert re.search(r"DAT with EAT blocks +0\.073 G +2\.29 M   paper: 264 G, 87 M\n", text)
+
+
+def test_a_quick_run_makes_two_samples_of_different_taste(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, dict[str, object]] = {}
+
+    def make(folder: Path, **settings: object) -> Path:
+        made[folder.name] = settings
+        (folder / "flickr_aes").mkdir(parents=True)
+        return folder
+
+    monkeypatch.setattr(workers, "rated_sample", make)
+    monkeypatch.setattr("eat.experiments.workers.with_workers", lambda *given: given)
+    (experiment,) = find_experiments("table7")
+    options = ReproduceOptions(quick=True, runs=str(tmp_path))
+    first = workers.quick_options(tmp_path)
+    configured = configure(experiment, options, first, "eat reproduce")
+    given = {"second.data": {}, "personal": {"lr": 0.1, "name": "para"}, "second.personal": {}}
+    _, _, second, protocols, _ = workers.add_workers(experiment, configured, given, options)  # type: ignore[misc]
+    assert made == {"rated": {}, "second": {"seed": 1, "taste": 0.1}}
+    assert (second["name"], second["labels"]) == ("sample", str(tmp_path / "second"))
+    assert protocols["first"] == {"repeats": 2, "epochs": 1, "lr": 0.1, "name": "para"}
+    assert protocols["second"] == {"repeats": 2, "epochs": 1, "lr": 0.1}  # no name of the first
 
 
 def test_the_list_counts_a_shared_model_once(capsys: pytest.CaptureFixture[str]) -> None:
