@@ -49,7 +49,7 @@ def add_workers(
     if experiment.second:
         if "labels" not in second:
             second = second_sample(first, experiment.second, runs, quick=options.quick) | second
-        second.setdefault("name", experiment.second)
+        second.setdefault("name", "sample" if first.name == "sample" else experiment.second)
         check_workers(second["name"], second["labels"], " --seed 1 --taste 0.1")
     own = (QUICK if options.quick else {}) | given["personal"]
     shared = {name: value for name, value in own.items() if name not in OF_ONE}
