@@ -256,7 +256,7 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(capsys.readouterr().out.split())
     for group, options in parse_train([]).to_dict().items():
         for key in options:
-            entry = re.search(rf" --{group}\.{key} (\S+) (?!--)(?!\(type)\w", text)
+            entry = re.search(rf" --{group}\.{key} (\S+)(?:, \S+ \1)? (?!--)(?!\(type)\w", text)
             assert entry, f"{group}.{key} is not explained"
 
 

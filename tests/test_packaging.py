@@ -70,7 +70,7 @@ def test_every_package_that_is_imported_is_a_dependency(site: Path) -> None:
         (name, path.relative_to(EAT).as_posix())
         for path in EAT.rglob("*.py")
         for name in {module.partition(".")[0] for module in imports(path)}
-        if name not in {*sys.stdlib_module_names, "eat", "nni", "pytorch_grad_cam"}
+        if name not in {*sys.stdlib_module_names, "eat", "mlflow", "nni", "pytorch_grad_cam"}
         and not {home.lower().replace("_", "-") for home in homes[name]} & dependencies(site)
     }
     assert missing == set()

@@ -18,9 +18,11 @@ HEAVY = (
     "pandas",
     "scipy",
     "matplotlib",
+    "mlflow",
     "accelerate",
     "nni",
     "tensorboardX",
+    "wandb",
 )
 
 

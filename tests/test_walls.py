@@ -24,6 +24,7 @@ HEAVY = {
     "accelerate",
     "gradio",
     "matplotlib",
+    "mlflow",
     "nni",
     "pandas",
     "ray",
@@ -31,6 +32,7 @@ HEAVY = {
     "tensorboardX",
     "timm",
     "torchvision",
+    "wandb",
 }
 
 

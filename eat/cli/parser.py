@@ -23,7 +23,7 @@ UNKNOWN_OPTION = re.compile(
 WRONG_VALUE = re.compile(r'Parser key "([\w.]+)":.* value: (.*)', re.DOTALL)
 EXPECTED = re.compile(r"Expected an? (?:typing\.Literal\[(.*)\]|<class '(\w+)'>)")
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text",
-         "dict": "a mapping", "NoneType": "null"}  # fmt: skip
+         "dict": "a mapping", "list": "a list", "NoneType": "null"}  # fmt: skip
 # The field's other names of our options.
 SYNONYMS = {
     "learning_rate": "lr",
@@ -67,6 +67,7 @@ class Parser(ArgumentParser):
         kinds = EXPECTED.findall(message)
         if wrong and kinds:
             words = [choices.replace("'", "") or KINDS.get(kind, kind) for choices, kind in kinds]
+            words = list(dict.fromkeys(", ".join(words).split(", ")))  # a list's are an item's too
             expected = re.sub(r", ([^,]*)$", r" or \1", ", ".join(words))
             return f"--{wrong[1]}: found {wrong[2].strip()[:200]!r}, expected {expected}"
         required = message.partition("arguments are required: ")[2].split(", ")

@@ -74,6 +74,7 @@ def run(
 ) -> int:
     """Reproduce the experiments of a name, one after the other."""
     from eat.experiments.listing import describe
+    from eat.experiments.photographs import check_photographs
     from eat.experiments.runner import reproduce
     from eat.experiments.table import find_experiments
 
@@ -88,7 +89,7 @@ def run(
     if world_size() > 1:
         raise ValueError("runs in one process: start it several times instead of by torchrun")
     experiments = find_experiments(name or "all")
-    complete = True
+    complete, left_out = True, 0
     for experiment in experiments:
         seeds = options.seeds or (1 if options.quick else experiment.seeds)
         own = given
@@ -103,12 +104,14 @@ def run(
             continue
         try:
             check_sample(made({}), experiment.task)
+            check_photographs(experiment)
             if experiment.personalised:
                 experiment = add_workers(experiment, made, workers, options)
         except ValueError as error:
-            if name != "all" or (experiment.task == "photos" and not experiment.personalised):
+            if name != "all":
                 raise
             print(f"{experiment.name} is left out: {error}", flush=True)
+            left_out += 1
             continue
         out = Path(options.out or ("runs/quick" if options.quick else "results"))
         if options.out is None or len(experiments) > 1:
@@ -128,7 +131,7 @@ def run(
             sys.stderr.write(f"{prog}: stopped by {by}; the same command goes on from here\n")
             return stop.exit_code
         print(*(out / f"{experiment.name}.{kind}" for kind in ("csv", "md", "png")), sep="\n")
-    return 0 if complete else FAILED
+    return 0 if complete and left_out < len(experiments) else FAILED
 
 
 def check_sample(config: TrainConfig, task: str) -> None:

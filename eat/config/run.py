@@ -4,6 +4,7 @@ import reprlib
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+Tracker = Literal["mlflow", "wandb"]
 MIN_SIZE, MAX_SIZE = 64, 4096  # pixels of a side, that models take
 
 
@@ -139,6 +140,10 @@ class RunConfig:
         draw_every: draw the model's points in the first evaluated image after every so many epochs,
             into `points/`, and at the end as a film, `points.gif`; null for never.
         keep: states kept, so that a damaged one can be replaced by the one before it.
+        trackers: mlflow, wandb (Weights & Biases) or a list of both, which get the options, each
+            epoch's metrics and the result, beside TensorBoard; needs pip install
+            'eat-iaa[trackers]'. Their own environment variables say where to; the run's folder
+            if none does.
     """
 
     folder: str | None = None
@@ -154,6 +159,7 @@ class RunConfig:
     save_minutes: float | None = 30.0
     draw_every: int | None = None
     keep: int = 2
+    trackers: Tracker | list[Tracker] = field(default_factory=list)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -171,6 +172,22 @@ def score_gradient(model: AestheticModel, pixels: Tensor, layer: str, score: Sco
     return gradient.norm(dim=-1)
 
 
+def load_gradcam() -> Any:
+    """The class of the grad-cam package.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        from pytorch_grad_cam import GradCAM
+    except ImportError as error:
+        raise ValueError(
+            f"GradCAM needs grad-cam ({error}): pip install 'eat-iaa[saliency]', or take eat "
+            "saliency --method rollout"
+        ) from error
+    return GradCAM
+
+
 def gradcam(model: AestheticModel, pixels: Tensor, layer: str, score: Score) -> Tensor:
     """GradCAM of the score: where a layer's features raise it. Arguments as ``score_gradient``.
 
@@ -180,13 +197,7 @@ def gradcam(model: AestheticModel, pixels: Tensor, layer: str, score: Score) -> 
     Raises:
         ValueError: grad-cam is not installed.
     """
-    try:
-        from pytorch_grad_cam import GradCAM
-    except ImportError as error:
-        raise ValueError(
-            f"GradCAM needs grad-cam ({error}): pip install 'eat-iaa[saliency]', or take --method "
-            "rollout"
-        ) from error
+    cam_class = load_gradcam()
 
     def channels_first(features: Tensor) -> Tensor:
         return features.permute(0, 3, 1, 2)  # our maps are (B, H, W, C)
@@ -195,7 +206,7 @@ def gradcam(model: AestheticModel, pixels: Tensor, layer: str, score: Score) -> 
         return score(output[None])[0]
 
     layers = [model.get_submodule(layer)]
-    with torch.enable_grad(), GradCAM(model, layers, reshape_transform=channels_first) as cam:
+    with torch.enable_grad(), cam_class(model, layers, reshape_transform=channels_first) as cam:
         found = torch.from_numpy(cam(pixels, [score_of_one] * len(pixels)))
     model.zero_grad(set_to_none=True)
     return found

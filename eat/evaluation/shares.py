@@ -1,4 +1,4 @@
-"""Where attention goes: the share of it that a mask covers."""
+"""Where attention and gradients go: the share of them that a mask covers."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from eat.evaluation.saliency import Score, score_gradient, share_on_mask
 from eat.models import EAT
 from eat.models.attention import WindowAttention
 from eat.models.base import Record
@@ -53,33 +54,38 @@ def share_in_windows(attention: Tensor, mask: Tensor, layer: WindowAttention) ->
     return (mass * covered).sum((1, 2)) / (mass * inside).sum((1, 2))
 
 
-@torch.inference_mode()
-def shares_on_masks(model: EAT, batches: Iterable[Tensor], masks: Tensor) -> dict[str, float]:
-    """Share of attention that falls on masks, the mean over images, by block.
+def looking_blocks(model: EAT) -> dict[str, int]:
+    """Blocks of the last two stages in which models of other letters differ, with their stage.
 
-    The blocks are those of the last two stages in which models of other letters differ: all but
-    plain window attention.
+    They are all but those of plain window attention.
+    """
+    found = {}
+    for stage, names in enumerate(model.block_names[2:], start=2):
+        for name in names:
+            layer = model.get_submodule(f"{name}.attn")
+            if not isinstance(layer, WindowAttention) or layer.shift:
+                found[name] = stage
+    return found
+
+
+@torch.inference_mode()
+def attention_on_masks(model: EAT, batches: Iterable[Tensor], masks: Tensor) -> dict[str, float]:
+    """Share of attention that falls on masks, the mean over images, by ``looking_blocks``.
 
     Args:
         model: in evaluation mode.
         batches: (B, 3, S, S) normalised pixels, of N images in all.
         masks: (N, S, S) in 0..1, in the order of the images.
     """
-    layers = {
-        name: (s, layer)
-        for s, names in enumerate(model.block_names)
-        for name in names
-        if s >= 2
-        for layer in [model.get_submodule(f"{name}.attn")]
-        if not isinstance(layer, WindowAttention) or layer.shift
-    }
+    layers = looking_blocks(model)
     shares: dict[str, list[Tensor]] = {name: [] for name in layers}
     for pixels in batches:
         record: Record = {name: {} for name in layers}
         model.forward(pixels, record)
         own, masks = masks[: len(pixels)], masks[len(pixels) :]
-        for name, (s, layer) in layers.items():
-            side = -(-own.shape[-1] // (4 * 2**s))
+        for name, stage in layers.items():
+            layer = model.get_submodule(f"{name}.attn")
+            side = -(-own.shape[-1] // (4 * 2**stage))
             tokens = F.adaptive_avg_pool2d(own[:, None], side)[:, 0]
             attention = record[name]["attention"]
             if isinstance(layer, WindowAttention):
@@ -88,3 +94,23 @@ def shares_on_masks(model: EAT, batches: Iterable[Tensor], masks: Tensor) -> dic
                 positions = record[name]["positions"]
                 shares[name].append(share_at_positions(attention, positions, tokens))
     return {name: torch.cat(parts).mean().item() for name, parts in shares.items()}
+
+
+def gradient_on_masks(
+    model: EAT, batches: Iterable[Tensor], masks: Tensor, score: Score
+) -> dict[str, float]:
+    """Share of the score's gradient that falls on masks, the mean over images, by block.
+
+    Its size is taken at each token that a block of ``looking_blocks`` attends to, after ``norm1``.
+
+    Args:
+        model: as ``batches`` and ``masks`` those of ``attention_on_masks``.
+        score: of the model's outputs.
+    """
+    shares: dict[str, list[Tensor]] = {name: [] for name in looking_blocks(model)}
+    for pixels in batches:
+        own, masks = masks[: len(pixels)], masks[len(pixels) :]
+        for name, parts in shares.items():
+            sizes = score_gradient(model, pixels, f"{name}.norm1", score)
+            parts.append(share_on_mask(sizes, own))
+    return {name: torch.cat(parts).nanmean().item() for name, parts in shares.items()}

@@ -23,7 +23,8 @@ has 0.57)."""
 STUDY = """\
 Foreground and background: Spearman's partial correlation of predictions with that term of the
 votes, the other given. Attention on background: its share, the mean over the blocks of the last two
-stages but plain window attention, less the share of the images' area."""
+stages but plain window attention, less the share of the images' area. Gradient on background: the
+same of the size of the expected score's gradient at the tokens that these blocks attend to."""
 PERSONAL = """\
 Personalised: SRCC of adapted models on each test worker's other images, the mean over draws, then
 over workers; general: the same of the model before. Over workers: 95% bootstrap interval, the mean
@@ -35,6 +36,10 @@ COMPARED = {
     "foreground_srcc": "foreground",
     "background_srcc": "background",
     "personal_srcc": "personalised",
+}
+ON_BACKGROUND = {
+    "background_attention": "attention on background",
+    "background_gradient": "gradient on background",
 }
 # Metrics that tables of the paper print, by their columns; the first two are always shown.
 MEASURED = {"srcc": "SRCC", "plcc": "PLCC", "ratio": "ratio", "mse": "MSE"}
@@ -120,12 +125,12 @@ class RowSummary:
                 found.setdefault(name, []).append(value - record["srcc"])
         return {name: estimate(values) for name, values in found.items()}
 
-    def attention(self) -> list[float]:
-        """Each seed's share of attention on the background, less the share of the area."""
+    def on_background(self, column: str) -> list[float]:
+        """Each seed's share of a column on the background, less the share of the area."""
         found = []
         for record in self.records:
-            if record["background_attention"]:
-                shares = json.loads(record["background_attention"]).values()
+            if record[column]:
+                shares = json.loads(record[column]).values()
                 found.append(math.fsum(shares) / len(shares) - record["background_area"])
         return found
 
@@ -208,10 +213,9 @@ def columns(rows: Sequence[RowSummary]) -> dict[str, list[str]]:
         found[COMPARED[name]] = [show_estimate(row.estimate(name)) for row in rows]
         differences = [show_difference(row.difference(name)) for row in rows]
         found[f"{COMPARED[name]} minus {first}"] = differences
-    attention = [row.attention() for row in rows]
-    found["attention on background"] = [
-        show_estimate(estimate(values) if values else None, "+.3f") for values in attention
-    ]
+    for name, title in ON_BACKGROUND.items():
+        shares = [row.on_background(name) for row in rows]
+        found[title] = [show_estimate(estimate(v) if v else None, "+.3f") for v in shares]
     counted: list[tuple[str, str, str, float]] = [
         ("pixels", "side", ".0f", 1),
         ("params, M", "params", ".2f", 1e6),
@@ -317,7 +321,7 @@ def power(rows: Sequence[RowSummary]) -> list[str]:
 def picture(experiment: Experiment, records: Sequence[Record], path: Path) -> None:
     """Draw the results of an experiment."""
     rows = [row for row in summarise(records) if row.records]
-    if not rows:
+    if not rows or experiment.plot in ("saliency", "examples"):  # see eat.experiments.photographs
         return
     marks = footnotes(rows)
     notes = [f"{mark} {text}" for text, mark in marks.items()]
@@ -340,7 +344,7 @@ def picture(experiment: Experiment, records: Sequence[Record], path: Path) -> No
                     ("before adaptation", row.values("general_srcc")),
                     ("foreground, background given", row.values("foreground_srcc")),
                     ("background, foreground given", row.values("background_srcc")),
-                    ("attention on background, less area", row.attention()),
+                    *((f"{t}, less area", row.on_background(c)) for c, t in ON_BACKGROUND.items()),
                 )
                 if values
             },

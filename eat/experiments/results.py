@@ -27,7 +27,7 @@ COLUMNS: dict[str, type] = {
     "point_spread": str,
     # of the study of the background
     **dict.fromkeys(("foreground_srcc", "background_srcc", "background_area"), float),
-    "background_attention": str,
+    **dict.fromkeys(("background_attention", "background_gradient"), str),
     # of personalised rows: over test workers, before and after adaptation, and the difference
     "ratings": str,
     **dict.fromkeys(("shots", "repeats", "workers"), int),

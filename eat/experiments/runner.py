@@ -13,6 +13,7 @@ from eat.config import DataConfig, TrainConfig
 from eat.data.labels.table import vote_columns
 from eat.evaluation.slices import slice_column
 from eat.experiments.measures import describe_run, measure
+from eat.experiments.photographs import draw_photographs
 from eat.experiments.report import write_report
 from eat.experiments.results import Record, Results
 from eat.experiments.table import Configure, Experiment, Row, configs_of
@@ -153,6 +154,10 @@ def reproduce(
         recorded = results.read()
         write_report(experiment, select(recorded, jobs), out, command)
     write_report(experiment, select(recorded, jobs), out, command)
+    first = [j for j in jobs[: len(jobs) // seeds] if is_done(recorded.get(j.key))]
+    folders = {job.row.name: Path(str(job.config.run.folder)) for job in first}
+    images = Path(str(jobs[0].config.data.images))
+    draw_photographs(experiment, folders, images, out / f"{experiment.name}.png")
     return all(is_done(recorded.get(job.key)) for job in jobs)
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from scipy import optimize, stats
 from eat.checkpoint import load_checkpoint
 from eat.data.transforms import normalise
 from eat.evaluation.metrics import partial_srcc
-from eat.evaluation.shares import shares_on_masks
+from eat.evaluation.shares import attention_on_masks, gradient_on_masks
 from eat.models import EAT
+from eat.personal.adaptation import mean_scores
 from eat.sample.make import background_masks
 from eat.system.files import finite
 
@@ -26,8 +28,8 @@ def measure_background(folder: Path) -> dict[str, Any]:
 
     Returns:
         ``foreground_srcc`` and ``background_srcc``, how predictions follow either term where the
-        other is given; ``background_attention``, a JSON object of each block's share of attention
-        on the background; ``background_area``, its share of the images.
+        other is given; ``background_attention`` and ``background_gradient``, JSON objects of each
+        block's share of the two on the background; ``background_area``, its share of the images.
     """
     model, info = load_checkpoint(folder / "checkpoints" / "best.safetensors")
     data = info.config["data"]
@@ -37,20 +39,24 @@ def measure_background(folder: Path) -> dict[str, Any]:
     front, back = terms["foreground"].to_numpy(), terms["background"].to_numpy()
     predicted = predictions["predicted"].to_numpy()
     masks = torch.from_numpy(background_masks(data["labels"], names, info.preprocessing.size))
-    photos = [Path(data["images"]) / name for name in names]
-    batches = (
-        normalise(torch.stack([info.preprocessing.evaluation(p) for p in photos[i : i + BATCH]]))
-        for i in range(0, len(photos), BATCH)
-    )
-    shares = shares_on_masks(model.eval(), batches, masks) if isinstance(model, EAT) else {}
-    rounded = {name: round(share, 4) for name, share in shares.items()}
-    return finite(
+    found: dict[str, Any] = finite(
         {
             "foreground_srcc": partial_srcc(predicted, front, back),
             "background_srcc": partial_srcc(predicted, back, front),
             "background_area": masks.mean().item(),
         }
-    ) | {"background_attention": json.dumps(rounded) if rounded else None}
+    )
+    if isinstance(model.eval(), EAT):
+        pixels = [info.preprocessing.evaluation(Path(data["images"]) / name) for name in names]
+        batches = normalise(torch.stack(pixels)).split(BATCH)
+        score = partial(mean_scores, source=info.scale, target=info.scale)
+        shares = {
+            "background_attention": attention_on_masks(model, batches, masks),
+            "background_gradient": gradient_on_masks(model, batches, masks, score),
+        }
+        for name, blocks in shares.items():
+            found[name] = json.dumps({block: round(share, 4) for block, share in blocks.items()})
+    return found
 
 
 def detectable(deviation: float, count: int, power: float = 0.8, level: float = 0.05) -> float:

@@ -109,7 +109,8 @@ class Experiment:
         data: the paper's data set.
         epochs: for which the paper trains, where a row does not say otherwise.
         options: of a run, by dotted name, common to all rows.
-        plot: values by row, or over the number of interest points.
+        plot: values by row, or over the number of interest points; or, of the first seed's models,
+            saliency maps, or best, worst and most wrong predictions.
         slice_by: columns of the labels; SRCC is measured in each slice by the first that is there.
         seeds: runs of each row, unless told otherwise.
         task: of the sample (``eat sample``). On ``background``, which no other data can replace,
@@ -125,7 +126,7 @@ class Experiment:
     epochs: int
     rows: tuple[Row, ...]
     options: dict[str, Any] = field(default_factory=dict)
-    plot: Literal["rows", "points"] = "rows"
+    plot: Literal["rows", "points", "saliency", "examples"] = "rows"
     slice_by: tuple[str, ...] = ()
     seeds: int = 3
     task: Literal["photos", "background"] = "photos"

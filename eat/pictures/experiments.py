@@ -1,5 +1,6 @@
 """Results of an experiment's rows as a picture, beside those that the paper prints."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from eat.pictures.saving import save_figure
 
 MOST_SLICES = 24  # in a picture
+PANELS = 3  # beside each other
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,12 @@ def draw_rows(
     others = list(dict.fromkeys(name for line in lines for name in line.others))
     shown = any(line.published is not None for line in lines)
     panels = 1 + len(others) + shown
-    height = 1.4 + 0.4 * len(lines) + 0.2 * len(notes)
-    figure = Figure(figsize=(3 + 4 * panels, height))
-    own, *rest = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+    wide = min(panels, PANELS)
+    high = math.ceil(panels / wide)
+    height = (1.2 + 0.3 * len(lines)) * high + 0.2 * len(notes)
+    figure = Figure(figsize=(3 + 4 * wide, height))
+    places = [figure.add_subplot(high, wide, place + 1) for place in range(panels)]
+    own, *rest = places
     paper = rest[len(others) :]
     for y, line in enumerate(lines):
         if line.low is not None and line.high is not None:
@@ -60,8 +65,11 @@ def draw_rows(
         for axis in paper:
             if line.published is not None:
                 axis.scatter(line.published, y, marker="D", color="tab:orange")
-    own.set_yticks(range(len(lines)), [line.name for line in lines])
-    own.set_ylim(len(lines) - 0.5, -0.5)
+    for place, axis in enumerate(places):
+        names = [line.name if place % wide == 0 else "" for line in lines]
+        axis.set_yticks(range(len(lines)), names)
+        axis.set_ylim(len(lines) - 0.5, -0.5)
+        axis.grid(axis="x", linewidth=0.3)
     own.set(xlabel=f"SRCC: seeds, mean (bar), 95% over {over} (grey)")
     for axis, name in zip(rest, [*others, "SRCC in the paper"], strict=False):
         axis.set(xlabel=name)

@@ -1,14 +1,17 @@
 """Where a model looks in a photograph, as colours over it (the paper's Figures 3 and 9)."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL.Image import Image
 from torch import Tensor
 
-from eat.checkpoint import CheckpointInfo
+from eat.checkpoint import CheckpointInfo, load_checkpoint
 from eat.data.transforms import normalise, read_image, to_tensor
 from eat.evaluation.saliency import check_block, gradcam, rollout, score_gradient, share_on_mask
 from eat.models.base import AestheticModel
@@ -50,6 +53,24 @@ def draw_saliency(
     """
     refuse_foreign(picture, b"Matplotlib")  # as it signs its files
     image = read_image(photo, upright=info.preprocessing.upright)
+    weights, predicted, place = look(model, info, photo, method, block, layer)
+    figure = Figure(figsize=(8, 0.5 + 4 * image.height / image.width))
+    plain, overlay = figure.subplots(1, 2)
+    show(plain, image, f"predicted {predicted:.2f}")
+    show(overlay, image, f"{method}, {place}", weights)
+    save_figure(figure, picture)
+    return weights
+
+
+def look(
+    model: AestheticModel,
+    info: CheckpointInfo,
+    photo: str | Path,
+    method: Method,
+    block: str | None,
+    layer: str,
+) -> tuple[Tensor, float, str]:
+    """Where a model looks, the score that it predicts, and the name of the place it is taken at."""
     pixels = info.preprocessing.evaluation(photo)[None].to(next(model.parameters()).device)
     pixels = normalise(pixels)
     score = partial(mean_scores, source=info.scale, target=info.scale)
@@ -61,20 +82,54 @@ def draw_saliency(
     else:
         find = gradcam if method == "gradcam" else score_gradient
         weights = find(model, pixels, place, score)
-    weights = weights[0].cpu()
     with torch.inference_mode():
         predicted = score(model(pixels)).item()
-    figure = Figure(figsize=(8, 0.5 + 4 * image.height / image.width))
-    plain, overlay = figure.subplots(1, 2)
+    return weights[0].cpu(), predicted, place
+
+
+def show(axis: Axes, image: Image, title: str, weights: Tensor | None = None) -> None:
+    """Show a photograph, with weights as colours over it."""
     whole = (0, image.width, image.height, 0)
-    for axis in (plain, overlay):
-        axis.imshow(image, extent=whole)
-        axis.axis("off")
-    overlay.imshow(weights, extent=whole, cmap="turbo", alpha=0.5, interpolation="bilinear")
-    plain.set_title(f"predicted {predicted:.2f}", fontsize=9)
-    overlay.set_title(f"{method}, {place}", fontsize=9)
+    axis.imshow(image, extent=whole)
+    if weights is not None:
+        axis.imshow(weights, extent=whole, cmap="turbo", alpha=0.5, interpolation="bilinear")
+    axis.set_title(title, fontsize=9)
+    axis.axis("off")
+
+
+def draw_saliency_of_models(
+    checkpoints: Mapping[str, Path], photos: Mapping[Path, float], heading: str, picture: Path
+) -> None:
+    """Draw GradCAM of several models at norm1 and norm2 of their last blocks (Figure 3).
+
+    Args:
+        checkpoints: by the names of the models.
+        photos: image files with their rated scores, a line each.
+        picture: the PNG to write.
+
+    Raises:
+        WeightsError: a checkpoint cannot be read.
+        ImageError: a photograph cannot be read.
+        ValueError: grad-cam is not installed.
+    """
+    figure = Figure(figsize=(2.2 * (1 + 2 * len(checkpoints)), 2.4 * len(photos)))
+    grid = figure.add_gridspec(len(photos), 1 + 2 * len(checkpoints))
+    for y, (photo, rated) in enumerate(photos.items()):
+        show(figure.add_subplot(grid[y, 0]), read_image(photo, upright=True), f"rated {rated:.2f}")
+    for x, (name, checkpoint) in enumerate(checkpoints.items()):
+        model, info = load_checkpoint(checkpoint)
+        for y, photo in enumerate(photos):
+            image = read_image(photo, upright=info.preprocessing.upright)
+            for side, layer in enumerate(("norm1", "norm2")):
+                weights, predicted, _ = look(model.eval(), info, photo, "gradcam", None, layer)
+                axis = figure.add_subplot(grid[y, 1 + 2 * x + side])
+                title = f"{name}, {layer}: {predicted:.2f}"
+                if weights.any():
+                    show(axis, image, title, weights)
+                else:
+                    show(axis, image, f"{title}\n(nothing raises it)")
+    figure.suptitle(heading, fontsize=10)
     save_figure(figure, picture)
-    return weights
 
 
 def read_mask(path: str | Path, photo: str | Path, *, upright: bool) -> Tensor:

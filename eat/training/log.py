@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from eat.system.files import append_line, finite, json_object, write_atomically
 from eat.system.processes import is_main
 from eat.system.schema import typed
 from eat.training.folder import SPLITS
+from eat.training.trackers import Trackers
 
 log = logging.getLogger("eat")
 
@@ -85,13 +87,28 @@ def describe_model(
 NEEDED = ("epoch", "train_loss", "srcc", "plcc", "accuracy")
 
 
+def scalars(line: dict[str, Any]) -> dict[str, float]:
+    """The values of a line of metrics.jsonl, under the names of TensorBoard and the trackers."""
+    named: dict[str, float | None] = {}
+    group = "train"
+    for name, value in line.items():
+        if name == "split":
+            group = value
+        elif name == "points":
+            for block, health in value.items():
+                named |= {f"points/{statistic}/{block}": health[statistic] for statistic in health}
+        else:
+            named[f"{group}/{name}"] = value
+    return {name: math.nan if value is None else value for name, value in named.items()}
+
+
 class EpochLog:
-    """The epochs of a run, in ``metrics.jsonl``, ``curves/`` and the log.
+    """The epochs of a run, in ``metrics.jsonl``, ``curves/``, the log and the run's trackers.
 
     What is recorded after the finished ``epochs`` is removed: those epochs run again.
     """
 
-    def __init__(self, folder: Path, split: str, epochs: int) -> None:
+    def __init__(self, config: TrainConfig, folder: Path, split: str, epochs: int) -> None:
         self.file = folder / "metrics.jsonl"
         self.split = split
         lines, self.earlier = self._read(epochs) if self.file.exists() else ([], [])
@@ -100,6 +117,8 @@ class EpochLog:
             log.warning("%s: lacks %d of %d epochs", self.file, epochs - len(lines), epochs)
         purge = epochs + 1 if lines else None
         self.curves = SummaryWriter(str(folder / "curves"), purge_step=purge)
+        finished = {int(line["epoch"]): scalars(line) for line in self.earlier}
+        self.trackers = Trackers(config, folder, finished)
 
     def _read(self, epochs: int) -> tuple[list[str], list[dict[str, Any]]]:
         """Lines of the first epochs, and what they hold; one that a power cut tore is left out."""
@@ -127,16 +146,12 @@ class EpochLog:
 
     def write(self, record: dict[str, float], metrics: dict[str, float], health: Health) -> None:
         """Add an epoch: its number, learning rate, loss and speed, its metrics and points."""
-        for name, value in record.items():
-            self.curves.add_scalar(f"train/{name}", value, record["epoch"])
-        for name, value in metrics.items():
-            self.curves.add_scalar(f"{self.split}/{name}", value, record["epoch"])
-        for block, statistics in health.items():
-            for name, value in statistics.items():
-                self.curves.add_scalar(f"points/{name}/{block}", value, record["epoch"])
-        points = {"points": finite(health)} if health else {}
-        line = finite(record) | points | {"split": self.split} | finite(metrics)
+        points = {"points": health} if health else {}
+        line = finite(record | points | {"split": self.split} | metrics)
         append_line(self.file, json.dumps(line))
+        for name, value in scalars(line).items():
+            self.curves.add_scalar(name, value, record["epoch"])
+        self.trackers.log(scalars(line), int(record["epoch"]))
         log.info(
             "epoch %d: loss %.4f, %s: %s (%.0f images/s)",
             record["epoch"],
@@ -152,6 +167,11 @@ class EpochLog:
                 ", ".join(f"{health[name]['points']:.3f}" for name in blocks),
             )
 
-    def close(self) -> None:
-        """Write what the curves still hold back."""
+    def __enter__(self) -> "EpochLog":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        """Write what the curves still hold back, and tell the trackers how the run ended."""
         self.curves.close()
+        stopped = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+        self.trackers.finish(getattr(error, "exit_code", stopped) if error else 0)

@@ -43,6 +43,7 @@ from eat.training.losses import choose_loss
 from eat.training.setup import RunData, make_model, read_run_splits, resolve_model
 from eat.training.state import Progress, load_state, save_state
 from eat.training.step import MicroBatch, TrainStep
+from eat.training.trackers import check_trackers
 
 log = logging.getLogger("eat")
 Report = Callable[[dict[str, float], bool], None]  # metrics, and whether they are the last
@@ -85,6 +86,7 @@ class Trainer:
         self, config: TrainConfig, report: Report | None = None, draw: Draw | None = None
     ) -> None:
         config.check()
+        check_trackers(config)
         self.config = config = resolve_model(keep_old_defaults(config))
         self.report: Report = report or (lambda metrics, final: None)
         self.draw = draw
@@ -108,6 +110,7 @@ class Trainer:
         self.stop = StopSignals()
         self.saved_at = time.monotonic()
         self.lock: FolderLock | None = None
+        self.epoch_log: EpochLog | None = None  # of the main process
         self.folder = from_main(self._open_folder)
         self.faults = Faults(config.faults, self.folder, self.progress)
 
@@ -134,22 +137,23 @@ class Trainer:
         """
         self._announce()
         self._resume()
-        with self.stop, self._epoch_log() as written, watching_others(self._tell_of_end):
-            self._train_epochs(written)
+        from_main(self._open_epoch_log)
+        with self.epoch_log or nullcontext(), self.stop, watching_others(self._tell_of_end):
+            self._train_epochs()
             try:
                 self.stop.raise_at_once()  # all is saved
                 return self._finish()
             except KeyboardInterrupt:
                 raise self._interrupted(self.stop.received or signal.SIGINT) from None
 
-    def _train_epochs(self, written: EpochLog | None) -> None:
+    def _train_epochs(self) -> None:
         """Train the epochs that are left, each with its evaluation, checkpoints and state."""
         epochs, done = self.config.optim.epochs, self.progress
         while done.epoch < epochs:
             record = self._train_epoch()
             metrics, health = self._evaluate()
-            if written is not None:
-                written.write(record, metrics, health)
+            if self.epoch_log is not None:
+                self.epoch_log.write(record, metrics, health)
             self._end_epoch(metrics)
             if self.is_main:
                 self._draw_points()
@@ -341,6 +345,9 @@ class Trainer:
             write_atomically(self.folder / "result.json", json.dumps(result, indent=2).encode())
             values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
             log.info("%s split, best epoch: %s", SPLITS[split], values)
+            if self.epoch_log is not None:
+                best = {"best_epoch": self.progress.best_epoch}
+                self.epoch_log.trackers.log_result(best | metrics)
             self.report(self.progress.best, True)  # a search must not choose by the test split
 
         from_main(write)
@@ -383,14 +390,12 @@ class Trainer:
             self.step.load(state)
         log.info("continuing after epoch %d, batch %d", progress.epoch, progress.batch)
 
-    def _epoch_log(self) -> Any:
-        """The main process's log of epochs, those of earlier starts reported once more."""
-        if not self.is_main:
-            return nullcontext()
-        written = EpochLog(self.folder, self.data.eval_split, self.progress.epoch)
-        for metrics in written.earlier_metrics():  # whoever listens then has them all
+    def _open_epoch_log(self) -> None:
+        """Open the log of epochs, and report those of earlier starts once more."""
+        done, split = self.progress.epoch, self.data.eval_split
+        self.epoch_log = EpochLog(self.config, self.folder, split, done)
+        for metrics in self.epoch_log.earlier_metrics():  # whoever listens then has them all
             self.report(metrics, False)
-        return closing(written)
 
 
 def train(

@@ -205,7 +205,9 @@ def test_gradcam_is_the_features_weighted_by_their_mean_gradient(settings: dict[
 
 def test_gradcam_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pytorch_grad_cam", None)
-    with pytest.raises(ValueError, match=r"pip install 'eat-iaa\[saliency\]', or take --method"):
+    with pytest.raises(
+        ValueError, match=r"pip install 'eat-iaa\[saliency\]', or take eat saliency --method"
+    ):
         gradcam(mini(), images(), NORM1, first_output)
 
 

@@ -5,7 +5,13 @@ import torch
 from conftest import SMALL
 
 import eat
-from eat.evaluation.shares import share_at_positions, share_in_windows, shares_on_masks
+from eat.evaluation.shares import (
+    attention_on_masks,
+    gradient_on_masks,
+    looking_blocks,
+    share_at_positions,
+    share_in_windows,
+)
 from eat.models.attention import WindowAttention
 from eat.models.deformable import uniform_grid
 
@@ -68,5 +74,21 @@ def test_the_blocks_in_which_models_differ_are_looked_at_in_all_batches() -> Non
     masks[3:] = 0
     batches = [torch.randn(count, 3, 64, 64) for count in (2, 2, 1)]
     names = ("stages.2.blocks.1", "stages.2.blocks.2", "stages.3.blocks.1")
-    shares = shares_on_masks(model, batches, masks)
+    shares = attention_on_masks(model, batches, masks)
     assert shares == pytest.approx(dict.fromkeys(names, 0.6))
+
+
+def test_gradients_on_a_mask_and_on_its_rest_are_all() -> None:
+    torch.manual_seed(0)
+    model = eat.create_model("eat_nano", img_size=64, **SMALL).eval()
+    pixels = torch.randn(3, 3, *model.img_size)
+    masks = torch.zeros(3, *pixels.shape[2:])
+    masks[:, :, : pixels.shape[3] // 2] = 1
+
+    def shares(masks: torch.Tensor) -> dict[str, float]:
+        return gradient_on_masks(model, pixels.split(2), masks, lambda outputs: outputs[:, 0])
+
+    left, right = shares(masks), shares(1 - masks)
+    assert left.keys() == looking_blocks(model).keys() and len(left) >= 2
+    for name, share in left.items():
+        assert 0 < share < 1 and share + right[name] == pytest.approx(1)

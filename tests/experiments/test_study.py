@@ -88,7 +88,7 @@ def test_the_report_compares_the_terms_and_tells_what_it_could_see() -> None:
     records = [record("full", seed, 0.5 + seed / 100, 0.7) for seed in range(3)]
     records += [record("grid", seed, 0.6 + seed / 50, 0.8) for seed in range(3)]
     grid = summarise(records)[1]
-    assert grid.attention() == pytest.approx([0.1] * 3)
+    assert grid.on_background("background_attention") == pytest.approx([0.1] * 3)
     text = markdown(STUDY, records, "eat reproduce study")
     assert "| background | background minus full | attention on background |" in text
     assert "| +0.110 [+0.085, +0.135] | +0.100 ± 0.000 |" in text  # 4.3027 * 0.01 / sqrt(3)
