@@ -302,7 +302,7 @@ def markdown(experiment: Experiment, records: Sequence[Record], command: str) ->
 
 def power(rows: Sequence[RowSummary]) -> list[str]:
     """What true differences to the first row as many seeds would have found."""
-    found = []
+    found, seeds = [], []
     for column, title in COMPARED.items():
         differences = [row.difference(column) for row in rows]
         counts = [d.count for d in differences if d is not None and d.half_width is not None]
@@ -310,10 +310,11 @@ def power(rows: Sequence[RowSummary]) -> list[str]:
         deviation = pooled_deviation([d for d in spread if d is not None], counts) if counts else 0
         if deviation:
             least = detectable(deviation, min(counts))
+            seeds.append(min(counts))
             found.append(f"{title} {least:.3f} (deviation {deviation:.3f})")
     if not found:
         return []
-    return ["", f"Power: with {min(counts)} seeds, a two-sided paired t test at 5% finds a true "
+    return ["", f"Power: with {min(seeds)} seeds, a two-sided paired t test at 5% finds a true "
             f"difference with 80% probability from this size on: {', '.join(found)}. The deviation "
             "is that of the differences to the first row, pooled over rows."]  # fmt: skip
 
