@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING
 
 from eat.cli.errors import FAILED, guarded
 from eat.cli.train import as_options, parse_train, run_parser
+from eat.cli.workers import (
+    GROUPS,
+    Given,
+    add_workers,
+    given_options,
+    is_workers_option,
+    quick_options,
+)
 from eat.config import TrainConfig
 from eat.config.commands import ReproduceOptions
 from eat.config.files import shipped_configs
@@ -38,7 +46,7 @@ def reproduce_main(argv: Sequence[str], prog: str = "eat reproduce") -> int:
     return code
 
 
-def parse(argv: Sequence[str], prog: str) -> tuple[str | None, ReproduceOptions]:
+def parse(argv: Sequence[str], prog: str) -> tuple[str | None, ReproduceOptions, Given]:
     """Read the command's own options, and check those of a run beside them.
 
     Raises:
@@ -49,9 +57,11 @@ def parse(argv: Sequence[str], prog: str) -> tuple[str | None, ReproduceOptions]
     help = "such as table5, all, or a file as those in configs/experiments"
     parser.add_argument("name", type=str | None, nargs="?", help=help)
     parser.add_class_arguments(ReproduceOptions)
+    for group, options in GROUPS.items():
+        parser.add_class_arguments(options, group)
     found = parser.parse_args(list(argv))
     own = {field.name: found[field.name] for field in fields(ReproduceOptions)}
-    return found["name"], ReproduceOptions(**own)
+    return found["name"], ReproduceOptions(**own), given_options(found)
 
 
 def run_options(argv: Sequence[str]) -> dict[str, str]:
@@ -61,12 +71,13 @@ def run_options(argv: Sequence[str]) -> dict[str, str]:
         name, given, value = word.partition("=")
         if name.startswith("--") and ("." in name or name == "--config"):
             found[name] = value if given else next(words, "")
-    return found
+    return {name: value for name, value in found.items() if not is_workers_option(name)}
 
 
 def run(
     name: str | None,
     options: ReproduceOptions,
+    workers: Given,
     given: dict[str, str],
     argv: Sequence[str],
     prog: str,
@@ -100,7 +111,9 @@ def run(
         own = given
         sample = given.get("--data.name", "sample") == "sample" and not options.list
         if options.quick and sample and not {"--data.labels", "--config"} & given.keys():
-            own = quick_sample(Path(options.runs), experiment.task) | given
+            runs = Path(options.runs)
+            rated = experiment.personalised
+            own = (quick_options(runs) if rated else quick_sample(runs, experiment.task)) | given
         made = configure(experiment, options, own, prog)
         if options.list:
             print(describe(experiment, made, seeds, rows=name is not None), flush=True)
@@ -108,6 +121,8 @@ def run(
         try:
             check_sample(made({}), experiment.task)
             check_photographs(experiment)
+            if experiment.personalised:
+                experiment = add_workers(experiment, made, workers, options)
         except ValueError as error:
             if name != "all":
                 raise

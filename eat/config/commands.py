@@ -189,6 +189,64 @@ class PersonalizeOptions:
 
 
 @dataclass
+class WorkersOptions:
+    """Test workers of a data set, for experiments that adapt models to them (eat personalize).
+
+    Attributes:
+        name: data set of the ratings, such as table; null takes that of the model's labels.
+        labels: file of single ratings, or the folder with the published one; null takes the model's
+            labels, of the sample the workers in it.
+        low: lowest score of the data set `table`.
+        high: highest score of it.
+        test_workers: list of ids, or a file with one; null takes the workers marked as test. If the
+            model's labels are these ratings, it is trained on other workers' images.
+        num_test_workers: draw so many by the seed instead.
+        repeats: draws for each worker; null takes 10, in a quick run 2.
+        epochs: steps of an adaptation; null takes 20, in a quick run 1.
+        lr: its learning rate; null takes optim.lr, the model's own.
+        batch_size: images a forward pass.
+        processes: processes that share the workers, of one thread each.
+        skip_small: leave out workers with too few images.
+    """
+
+    name: str | None = None
+    labels: str | None = None
+    low: float | None = None
+    high: float | None = None
+    test_workers: list[str] | str | None = None
+    num_test_workers: int | None = None
+    repeats: int | None = None
+    epochs: int | None = None
+    lr: float | None = None
+    batch_size: int | None = None
+    processes: int | None = None
+    skip_small: bool | None = None
+
+
+@dataclass
+class SecondDataOptions:
+    """The second data set of an experiment that needs two. All else is as for the first.
+
+    Attributes:
+        name: data set; null takes the paper's, beside the sample another sample.
+        labels: label file, or the folder that holds the published files.
+        images: image folder.
+        low: lowest score of the data set `table`.
+        high: highest score of it.
+        test: label file or list of images or workers of the test split.
+        val: the same for the validation split.
+    """
+
+    name: str | None = None
+    labels: str | None = None
+    images: str | None = None
+    low: float | None = None
+    high: float | None = None
+    test: str | None = None
+    val: str | None = None
+
+
+@dataclass
 class PointsOptions:
     """A picture of where a model looks in a photograph.
 
@@ -239,6 +297,8 @@ class SampleOptions:
         seed: 0 or more; the two splits are independent streams of it.
         task: what the votes depend on. photos: colour, sharpness and more of the whole; background:
             half the subject, half how things stand behind it, for eat reproduce background.
+        taste: the subject's share in the votes, 0..1; the background has the rest. Two samples of
+            different taste stand for two data sets.
         overwrite: replace a sample with other settings, and the workers in it.
         workers: raters with tastes of their own, in FLICKR-AES's layout; 0 for none.
     """
@@ -248,6 +308,7 @@ class SampleOptions:
     size: int = 160
     seed: int = 0
     task: str = "photos"
+    taste: float = 0.5
     overwrite: bool = False
     workers: int = 0
 

@@ -13,6 +13,7 @@ from eat.evaluation.slices import Rows, slice_column, slice_metrics
 from eat.experiments.results import Record
 from eat.experiments.study import measure_background
 from eat.experiments.table import Experiment, Row, image_side
+from eat.experiments.workers import measure_workers
 from eat.models.cost import model_cost
 from eat.system.files import finite
 from eat.training.setup import read_run_splits
@@ -47,7 +48,11 @@ def measure(experiment: Experiment, row: Row, config: TrainConfig, folder: Path)
     if experiment.task == "background":
         record |= measure_background(folder)
     images = record["images_seen"] // config.optim.epochs
-    record["reduced"] = "; ".join(experiment.reduced(row, config, images)) or None
+    reduced = experiment.reduced(row, config, images)
+    if row.shots is not None:
+        found, more = measure_workers(experiment, row, config, folder)
+        record, reduced = record | found, reduced + more
+    record["reduced"] = "; ".join(reduced) or None
     return record
 
 

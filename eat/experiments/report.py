@@ -25,8 +25,18 @@ Foreground and background: Spearman's partial correlation of predictions with th
 votes, the other given. Attention on background: its share, the mean over the blocks of the last two
 stages but plain window attention, less the share of the images' area. Gradient on background: the
 same of the size of the expected score's gradient at the tokens that these blocks attend to."""
+PERSONAL = """\
+Personalised: SRCC of adapted models on each test worker's other images, the mean over draws, then
+over workers; general: the same of the model before. Over workers: 95% bootstrap interval, the mean
+of the seeds' ends. Over draws, as in the paper: standard deviation of the mean over workers. SRCC
+itself is that of the general model on its own test split."""
 # Columns of which differences to the first row are taken, by what they are called.
-COMPARED = {"srcc": "SRCC", "foreground_srcc": "foreground", "background_srcc": "background"}
+COMPARED = {
+    "srcc": "SRCC",
+    "foreground_srcc": "foreground",
+    "background_srcc": "background",
+    "personal_srcc": "personalised",
+}
 ON_BACKGROUND = {
     "background_attention": "attention on background",
     "background_gradient": "gradient on background",
@@ -167,6 +177,12 @@ def show_difference(found: Estimate | None) -> str:
     return f"{found.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
+def show_interval(row: RowSummary, column: str, form: str = ".3f") -> str:
+    """The mean, over seeds, of an interval's ends."""
+    low, high = row.mean(f"{column}_low"), row.mean(f"{column}_high")
+    return "-" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
+
+
 def footnotes(rows: Sequence[RowSummary]) -> dict[str, str]:
     """A mark for each way in which rows are less than the paper's."""
     texts = dict.fromkeys(r["reduced"] for row in rows for r in row.records if r["reduced"])
@@ -185,18 +201,14 @@ def columns(rows: Sequence[RowSummary]) -> dict[str, list[str]]:
     printed = [m for m in MEASURED if any(row.one[f"published_{m}"] is not None for row in rows)]
     measured = [m for m in MEASURED if m in ("srcc", "plcc") or m in printed]
     first = rows[0].name
-
-    def image_interval(row: RowSummary) -> str:
-        low, high = row.mean("srcc_low"), row.mean("srcc_high")
-        return "-" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
-
-    found = {"seeds": [str(len(row.records)) for row in rows]}
+    found = {"seeds": [str(len(row.records)) for row in rows]} | personal_columns(rows)
     for name in measured:
         form = ".4f" if name == "mse" else ".3f"
         found[MEASURED[name]] = [show_estimate(row.estimate(name), form) for row in rows]
         if name == "srcc":
-            found["95% over images"] = [image_interval(row) for row in rows]
-            found[f"SRCC minus {first}"] = [show_difference(row.difference()) for row in rows]
+            found["95% over images"] = [show_interval(row, "srcc") for row in rows]
+            if rows[0].one["shots"] is None:  # rows of test workers may share their model
+                found[f"SRCC minus {first}"] = [show_difference(row.difference()) for row in rows]
     for name in ("foreground_srcc", "background_srcc"):
         found[COMPARED[name]] = [show_estimate(row.estimate(name)) for row in rows]
         differences = [show_difference(row.difference(name)) for row in rows]
@@ -221,6 +233,26 @@ def columns(rows: Sequence[RowSummary]) -> dict[str, list[str]]:
     for name, title, form in paper:
         found[f"paper: {title}"] = [show(row.one[f"published_{name}"], form) for row in rows]
     return {header: cells for header, cells in found.items() if {*cells} != {"-"}}
+
+
+def personal_columns(rows: Sequence[RowSummary]) -> dict[str, list[str]]:
+    """The cells of what test workers give, by header, beside the paper's."""
+    paper = [(row.one["published_personal"], row.one["published_deviation"]) for row in rows]
+    return {
+        "workers": [show(row.mean("workers"), ".0f") for row in rows],
+        "personalised": [show_estimate(row.estimate("personal_srcc")) for row in rows],
+        "95% over workers": [show_interval(row, "personal") for row in rows],
+        "over draws": [show(row.mean("personal_deviation")) for row in rows],
+        "paper: personalised": [
+            show(mean) + (f" ± {deviation:.3f}" if deviation else "") for mean, deviation in paper
+        ],
+        "general": [show_estimate(row.estimate("general_srcc")) for row in rows],
+        "personalised minus general": [show(row.mean("gain"), "+.3f") for row in rows],
+        "its 95% over workers": [show_interval(row, "gain", "+.3f") for row in rows],
+        f"personalised minus {rows[0].name}": [
+            show_difference(row.difference("personal_srcc")) for row in rows
+        ],
+    }
 
 
 def table_lines(cells: Mapping[str, Sequence[str]]) -> list[str]:
@@ -256,6 +288,7 @@ def markdown(experiment: Experiment, records: Sequence[Record], command: str) ->
             ]
             lines += table_lines(parts)
         lines += [STUDY] if experiment.task == "background" else []
+        lines += [PERSONAL] if experiment.personalised else []
         lines += power(rows)
     if marks:
         lines += ["", "Reduced against the paper:", ""]
@@ -269,7 +302,7 @@ def markdown(experiment: Experiment, records: Sequence[Record], command: str) ->
 
 def power(rows: Sequence[RowSummary]) -> list[str]:
     """What true differences to the first row as many seeds would have found."""
-    found = []
+    found, seeds = [], []
     for column, title in COMPARED.items():
         differences = [row.difference(column) for row in rows]
         counts = [d.count for d in differences if d is not None and d.half_width is not None]
@@ -277,10 +310,11 @@ def power(rows: Sequence[RowSummary]) -> list[str]:
         deviation = pooled_deviation([d for d in spread if d is not None], counts) if counts else 0
         if deviation:
             least = detectable(deviation, min(counts))
+            seeds.append(min(counts))
             found.append(f"{title} {least:.3f} (deviation {deviation:.3f})")
     if not found:
         return []
-    return ["", f"Power: with {min(counts)} seeds, a two-sided paired t test at 5% finds a true "
+    return ["", f"Power: with {min(seeds)} seeds, a two-sided paired t test at 5% finds a true "
             f"difference with 80% probability from this size on: {', '.join(found)}. The deviation "
             "is that of the differences to the first row, pooled over rows."]  # fmt: skip
 
@@ -296,17 +330,19 @@ def picture(experiment: Experiment, records: Sequence[Record], path: Path) -> No
     if experiment.slice_by:
         draw_slices({row_name(row, marks): bars(row) for row in rows}, title, notes, path)
         return
+    shown = "personal" if experiment.personalised else "srcc"
     lines = [
         Line(
             name=row_name(row, marks),
-            values=row.values("srcc"),
-            low=row.mean("srcc_low"),
-            high=row.mean("srcc_high"),
-            published=row.one["published_srcc"],
+            values=row.values("personal_srcc" if experiment.personalised else "srcc"),
+            low=row.mean(f"{shown}_low"),
+            high=row.mean(f"{shown}_high"),
+            published=row.one[f"published_{shown}"],
             points=row.one["points"],
             others={
                 title: values
                 for title, values in (
+                    ("before adaptation", row.values("general_srcc")),
                     ("foreground, background given", row.values("foreground_srcc")),
                     ("background, foreground given", row.values("background_srcc")),
                     *((f"{t}, less area", row.on_background(c)) for c, t in ON_BACKGROUND.items()),
@@ -320,8 +356,10 @@ def picture(experiment: Experiment, records: Sequence[Record], path: Path) -> No
         )
         for row in rows
     ]
-    draw = draw_over_points if experiment.plot == "points" else draw_rows
-    draw(lines, title, notes, path)
+    if experiment.plot == "points":
+        draw_over_points(lines, title, notes, path)
+    else:
+        draw_rows(lines, title, notes, path, "workers" if experiment.personalised else "images")
 
 
 def bars(row: RowSummary) -> dict[str, tuple[float, float]]:

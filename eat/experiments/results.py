@@ -2,11 +2,12 @@
 
 import csv
 import io
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from eat.system.files import append_line
+from eat.system.files import append_line, write_atomically
 
 Record = dict[str, Any]  # by the names of COLUMNS; None where there is no value
 
@@ -27,13 +28,20 @@ COLUMNS: dict[str, type] = {
     # of the study of the background
     **dict.fromkeys(("foreground_srcc", "background_srcc", "background_area"), float),
     **dict.fromkeys(("background_attention", "background_gradient"), str),
+    # of personalised rows: over test workers, before and after adaptation, and the difference
+    "ratings": str,
+    **dict.fromkeys(("shots", "repeats", "workers"), int),
+    **dict.fromkeys(("personal_srcc", "personal_deviation", "personal_low"), float),
+    **dict.fromkeys(("personal_high", "general_srcc", "gain", "gain_low", "gain_high"), float),
     **{
         f"published_{name}": float for name in ("srcc", "plcc", "ratio", "mse", "gflops", "mparams")
     },
+    **dict.fromkeys(("published_personal", "published_deviation"), float),
     "published_epochs": int,
     "source": str,
     "slices": str,
 }
+KEYS = ("row", "seed", "digest")
 
 
 class Results:
@@ -63,32 +71,56 @@ class Results:
             return {}
         # An unfinished last line is one that another process is writing.
         text = self.path.read_text(errors="replace")
-        lines = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
-        if lines and lines[0] != list(COLUMNS):
+        header, *lines = [*csv.reader(text[: text.rfind("\n") + 1].splitlines())] or [[*COLUMNS]]
+        if not {*KEYS} <= {*header} <= {*COLUMNS} or len({*header}) < len(header):
             raise ValueError(
-                f"{self.path}: its columns are {', '.join(lines[0])[:200]}: expected those of eat "
+                f"{self.path}: its columns are {', '.join(header)[:200]}: expected those of eat "
                 "reproduce; move the file away, or choose another --out"
             )
-        records = [self._record(cells, number) for number, cells in enumerate(lines[1:], start=2)]
-        return {(record["row"], record["seed"], record["digest"]): record for record in records}
+        records = [self._record(header, cells, n) for n, cells in enumerate(lines, start=2)]
+        return {tuple(record[name] for name in KEYS): record for record in records}
 
-    def _record(self, cells: list[str], number: int) -> Record:
+    def _record(self, header: list[str], cells: list[str], number: int) -> Record:
         try:
-            pairs = zip(COLUMNS.items(), cells, strict=True)
-            return {name: kind(cell) if cell else None for (name, kind), cell in pairs}
+            pairs = zip(header, cells, strict=True)
+            given = {name: COLUMNS[name](cell) if cell else None for name, cell in pairs}
         except ValueError as error:
             raise ValueError(
                 f"{self.path}: line {number} is damaged ({error}): remove it; its run is then "
                 "measured again, or trained again if its folder is gone"
             ) from error
+        return dict.fromkeys(COLUMNS) | given
+
+    def renew(self) -> None:
+        """Give a file of another version, whose columns are fewer or in another order, these.
+
+        Raises:
+            ValueError: as ``read``.
+        """
+        if self.path.exists() and self._header() != list(COLUMNS):
+            lines = [csv_line(COLUMNS), *map(record_line, self.read().values())]
+            write_atomically(self.path, "".join(f"{line}\n" for line in lines).encode())
+
+    def _header(self) -> list[str]:
+        with self.path.open(errors="replace", newline="") as file:
+            return next(csv.reader(file), [])
 
     def add(self, record: Record) -> None:
         """Append a record; values that it lacks are left empty."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError), self.path.open("x") as file:  # one process's header
-            file.write(",".join(COLUMNS) + "\n")
-        cells = [record.get(name) for name in COLUMNS]
-        words = ["" if cell is None else str(cell) for cell in cells]
-        line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(words)
-        append_line(self.path, line.getvalue())
+            file.write(csv_line(COLUMNS) + "\n")
+        append_line(self.path, record_line(record))
+
+
+def record_line(record: Record) -> str:
+    """A record's line, without its end."""
+    cells = [record.get(name) for name in COLUMNS]
+    return csv_line("" if cell is None else str(cell) for cell in cells)
+
+
+def csv_line(cells: Iterable[str]) -> str:
+    """Cells as a line of a CSV, without its end."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()

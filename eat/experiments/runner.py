@@ -18,6 +18,7 @@ from eat.experiments.photographs import draw_photographs
 from eat.experiments.report import write_report
 from eat.experiments.results import Record, Results
 from eat.experiments.table import Configure, Experiment, Row, configs_of
+from eat.experiments.workers import workers_digest
 from eat.system.stops import TrainingError
 from eat.training.folder import FREE, FolderLock
 from eat.training.setup import read_run_splits
@@ -101,6 +102,8 @@ def make_jobs(experiment: Experiment, configure: Configure, seeds: int, runs: Pa
                 digests[str(data)] = data_digest(data)
             digest = run_digest(config, digests[str(data)])
             run.folder = str(runs / f"{config.data.name}-{config.model.name}-{digest}")
+            if row.shots is not None:  # rows that differ in their workers alone share the run
+                digest = f"{digest}-{workers_digest(experiment, row, config)}"
             jobs.append(Job(row, config, digest))
     return jobs
 
@@ -140,6 +143,7 @@ def reproduce(
     results = Results(out / f"{experiment.name}.csv")
     if torn := results.drop_torn_line():
         say(f"{results.path}: an unfinished last line is dropped: {torn[:60]!r}")
+    results.renew()
     recorded = results.read()
     waiting = [job for job in jobs if not is_done(recorded.get(job.key))]
     say(f"{experiment.where}: {len(jobs)} runs, {len(jobs) - len(waiting)} of them recorded")

@@ -18,12 +18,16 @@ from eat.training.setup import resolve_model
 
 # Options of a run, given those, by dotted name, that win over all others.
 Configure = Callable[[Mapping[str, Any]], TrainConfig]
+Which = Literal["first", "second"]  # of an experiment's data sets
 PAPER_MODEL, PAPER_SIZE = "eat_base", 224  # what the paper trains, unless a row says otherwise
 
 
 @dataclass(frozen=True)
 class Published:
-    """Numbers that the paper prints for a row; epochs as at least so many ("25+")."""
+    """Numbers that the paper prints for a row; epochs as at least so many ("25+").
+
+    ``personal`` is SRCC of the adapted models, and ``deviation`` what follows its ±.
+    """
 
     srcc: float | None = None
     plcc: float | None = None
@@ -32,6 +36,21 @@ class Published:
     gflops: float | None = None
     mparams: float | None = None
     epochs: int | None = None
+    personal: float | None = None
+    deviation: float | None = None
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Test workers of a data set.
+
+    Attributes:
+        data: the data set's name.
+        options: by their names, of the protocol that adapts a model to them.
+    """
+
+    data: str
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,6 +64,9 @@ class Row:
         kernel: k_in of stage 3.
         size: side of the images where the base takes 224; in proportion where it takes another.
         source: where the paper prints the numbers; "" for the experiment's ``where``.
+        shots: ratings of a test worker that adapt the model; None for a row without workers.
+        train_on: which of the experiment's data sets the model is trained on.
+        test_on: whose workers it is adapted to.
     """
 
     name: str
@@ -54,6 +76,9 @@ class Row:
     size: int = PAPER_SIZE
     published: Published = Published()
     source: str = ""
+    shots: int | None = None
+    train_on: Which = "first"
+    test_on: Which = "first"
 
     def differences(self, base: TrainConfig) -> dict[str, Any] | None:
         """Options of the row, by dotted name; None if the base's maps are too small for it."""
@@ -90,6 +115,8 @@ class Experiment:
         seeds: runs of each row, unless told otherwise.
         task: of the sample (``eat sample``). On ``background``, which no other data can replace,
             it is measured too how well predictions follow either term, and what is attended to.
+        second: the paper's second data set; "" where there is one.
+        workers: of the data sets, for rows with ``shots``; no file says them.
     """
 
     name: str
@@ -103,6 +130,17 @@ class Experiment:
     slice_by: tuple[str, ...] = ()
     seeds: int = 3
     task: Literal["photos", "background"] = "photos"
+    second: str = ""
+    workers: dict[Which, Workers] = field(default_factory=dict)
+
+    @property
+    def personalised(self) -> bool:
+        """Whether models are adapted to single workers."""
+        return any(row.shots is not None for row in self.rows)
+
+    def paper_data(self, which: Which) -> str:
+        """The paper's data set."""
+        return self.data if which == "first" else self.second
 
     def check(self) -> None:
         """Refuse what cannot be run.
@@ -110,8 +148,10 @@ class Experiment:
         Raises:
             ValueError: naming what is wrong, and what is expected.
         """
-        if self.data not in DATASETS:
-            raise ValueError(f"data is {self.data!r}: expected one of {', '.join(DATASETS)}")
+        needs_second = any("second" in (row.train_on, row.test_on) for row in self.rows)
+        for name in ("data", "second") if needs_second else ("data",):
+            if (found := getattr(self, name)) not in DATASETS:
+                raise ValueError(f"{name} is {found!r}: expected one of {', '.join(DATASETS)}")
         names = [row.name for row in self.rows]
         if not names or len({*names}) < len(names):
             raise ValueError(f"rows are {names}: expected at least one, each with its own name")
@@ -123,10 +163,11 @@ class Experiment:
 
     def reduced(self, row: Row, config: TrainConfig, train_images: int) -> list[str]:
         """What makes a run less than the paper's."""
-        spec, optim = DATASETS[self.data], config.optim
+        paper, optim = self.paper_data(row.train_on), config.optim
+        spec = DATASETS[paper]
         epochs = row.published.epochs or self.epochs
         official = spec.counts.get("train", 0)
-        other_data = config.data.name != self.data
+        other_data = config.data.name != paper
         pairs = [
             (other_data, f"{config.data.name} ({train_images} training images), not {spec.title}"),
             (

@@ -1,6 +1,6 @@
 """Personalised assessment: a general model adapted to single raters by k of their ratings.
 
-``protocol`` measures adaptation over all test workers (Tables 3 and 6), ``adaptation`` holds the
+``protocol`` measures adaptation over all test workers (Tables 3, 6 and 7), ``adaptation`` holds the
 draws and steps for one of them, ``report`` the statistics, ``journal`` the finished workers on
 disk. Read ``protocol`` first. Only the command line and experiments may import this room; it
 imports evaluation, the checkpoint, data and models.

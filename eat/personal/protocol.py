@@ -1,12 +1,13 @@
-"""The k-shot protocol of personalised assessment (Tables 3 and 6)."""
+"""The k-shot protocol of personalised assessment (Tables 3, 6 and 7)."""
 
 import hashlib
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,7 @@ NO_SETTINGS = ("num_test_workers", "out", "processes", "device", "missing", "pro
 def personalize(checkpoint: str, options: PersonalizeOptions) -> Personalization:
     """Adapt a general model to each test worker and measure both on the worker's other images.
 
-    The protocol of Tables 3 and 6: each repeat draws exactly k images of a worker. Adam adapts a
+    The protocol of Tables 3, 6 and 7: each repeat draws exactly k images of a worker. Adam adapts a
     copy of the model to their ratings by the squared error of score over target scale, all k in
     each step. SRCC is taken over all the worker's remaining images. Training images are resized to
     256/224 of the model's side, flipped every other time and cropped. Interest points are each
@@ -60,20 +61,11 @@ def personalize(checkpoint: str, options: PersonalizeOptions) -> Personalization
     Warns:
         UndefinedMetricWarning: ratings or predictions are constant, so that SRCC is undefined.
     """
-    check(options)
-    dataset = find_dataset(options.name, options.low, options.high)
-    ratings = read_ratings(options.name, options.labels, low=options.low, high=options.high)
-    workers = choose_workers(ratings, options)
-    table, left_out = with_images(
-        ratings[ratings["worker"].isin(workers)], options.images, options.missing
-    )
-    raters, skipped = make_raters(table, workers, options)
-    settings = {name: v for name, v in asdict(options).items() if name not in NO_SETTINGS} | {
+    panel = read_panel(options)
+    raters = panel.raters
+    settings = settings_of(options, panel) | {
         "checkpoint": str(checkpoint),
         "weights": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
-        "ratings": hashlib.sha256(repr(raters).encode()).hexdigest(),
-        "test_workers": workers,
-        "left_out": sorted(set(left_out)),
     }
     journal = Journal(options.out, settings)
     todo = [rater for rater in raters if rater.worker not in journal.done]
@@ -85,15 +77,59 @@ def personalize(checkpoint: str, options: PersonalizeOptions) -> Personalization
             _warn_of_undefined(result)
             bar.update()
     found = Personalization(
-        title=_title(dataset.title, options),
+        title=_title(find_dataset(options.name, options.low, options.high).title, options),
         settings=settings,
         results=[journal.done[rater.worker] for rater in raters],
-        skipped=skipped,
-        notes=_notes(checkpoint, options, table, len(settings["left_out"])),
+        skipped=panel.skipped,
+        notes=_notes(checkpoint, options, panel),
     )
     if options.out:
         found.write(options.out)
     return found
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The test workers of a data set, and what they rated.
+
+    Attributes:
+        workers: ids of all, sorted.
+        raters: those of them with enough images.
+        skipped: number of images of the others.
+        table: their ratings, of images that are there.
+        left_out: rated images that are not there.
+    """
+
+    workers: list[str]
+    raters: list[Rater]
+    skipped: dict[str, int]
+    table: pd.DataFrame
+    left_out: list[str]
+
+
+def read_panel(options: PersonalizeOptions) -> Panel:
+    """Read the ratings and choose the test workers.
+
+    Raises:
+        LabelError, ValueError: as ``personalize``.
+    """
+    check(options)
+    ratings = read_ratings(options.name, options.labels, low=options.low, high=options.high)
+    workers = choose_workers(ratings, options)
+    table, left_out = with_images(
+        ratings[ratings["worker"].isin(workers)], options.images, options.missing
+    )
+    raters, skipped = make_raters(table, workers, options)
+    return Panel(workers, raters, skipped, table, sorted(set(left_out)))
+
+
+def settings_of(options: PersonalizeOptions, panel: Panel) -> dict[str, Any]:
+    """Everything but the general model that the results depend on."""
+    return {name: v for name, v in asdict(options).items() if name not in NO_SETTINGS} | {
+        "ratings": hashlib.sha256(repr(panel.raters).encode()).hexdigest(),
+        "test_workers": panel.workers,
+        "left_out": panel.left_out,
+    }
 
 
 def check(options: PersonalizeOptions) -> None:
@@ -218,15 +254,14 @@ def _title(dataset: str, options: PersonalizeOptions) -> str:
     return title
 
 
-def _notes(
-    checkpoint: str, options: PersonalizeOptions, table: pd.DataFrame, left_out: int
-) -> list[str]:
+def _notes(checkpoint: str, options: PersonalizeOptions, panel: Panel) -> list[str]:
     """Remarks on the test workers' images."""
+    left_out = len(panel.left_out)
     notes = [f"{left_out} rated images left out: no file"] if left_out else []
     if options.num_test_workers is not None:
         notes.append("test workers drawn by the seed; the settings list them")
     trained_on = read_trained_on(checkpoint)
     if trained_on is None:
         return [*notes, "the checkpoint lists no training images"]
-    seen = seen_note(table, options.images, trained_on, "images of the test workers")
+    seen = seen_note(panel.table, options.images, trained_on, "images of the test workers")
     return [*notes, seen]

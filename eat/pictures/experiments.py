@@ -22,7 +22,7 @@ class Line:
 
     Attributes:
         values: SRCC of each seed.
-        low: of its interval over images, as ``high``.
+        low: of its interval, as ``high``.
         published: SRCC in the paper.
         points: interest points of an image.
         others: of each seed, by their names: what is drawn beside SRCC.
@@ -39,10 +39,12 @@ class Line:
     costs: dict[str, float]
 
 
-def draw_rows(lines: Sequence[Line], title: str, notes: Sequence[str], path: Path) -> None:
+def draw_rows(
+    lines: Sequence[Line], title: str, notes: Sequence[str], path: Path, over: str = "images"
+) -> None:
     """Draw each row's SRCC, its seeds and its interval; beside it the paper's, on its own scale.
 
-    What else was measured stands between the two.
+    What else was measured stands between the two. ``over`` says what the interval is taken over.
     """
     others = list(dict.fromkeys(name for line in lines for name in line.others))
     shown = any(line.published is not None for line in lines)
@@ -71,7 +73,7 @@ def draw_rows(lines: Sequence[Line], title: str, notes: Sequence[str], path: Pat
         axis.set_yticks(range(len(lines)), names)
         axis.set_ylim(len(lines) - 0.5, -0.5)
         axis.grid(axis="x", linewidth=0.3)
-    own.set(xlabel="SRCC: seeds, mean (bar), 95% over images (grey)")
+    own.set(xlabel=f"SRCC: seeds, mean (bar), 95% over {over} (grey)")
     for axis, name in zip(rest, [*others, "SRCC in the paper"], strict=False):
         axis.set(xlabel=name)
     for axis in (own, *rest):

@@ -46,6 +46,7 @@ FILES = ("AVA.txt", "tags.txt", "challenges.txt", "generic_test.jpgl", "factors.
 TAGS = {name: number for number, name in enumerate(SCENES, start=1)}
 CHALLENGES = {name: number for number, name in enumerate(MOODS, start=1)}
 RATER_SD = 1.4
+EVEN_TASTE = 0.5  # the subject's share in a sample's votes; the background has the rest
 TEST_RATINGS = 150  # images rated by a test worker: 100 to learn from and 50 to test on
 # mean and standard deviation, over images, of the factors that workers have tastes for
 TASTES = {
@@ -67,6 +68,7 @@ def make_sample(
     size: int = 160,
     seed: int = 0,
     task: str = "photos",
+    taste: float = EVEN_TASTE,
     overwrite: bool = False,
 ) -> Path:
     """Write a sample data set in AVA's layout and return its folder.
@@ -92,11 +94,14 @@ def make_sample(
         raise ValueError(f"train and test must be 1..{MOST_IMAGES}, got {train} and {test}")
     if not 32 <= size <= 4096 or seed < 0:
         raise ValueError(f"size must be 32..4096 and seed at least 0, got {size} and {seed}")
+    if not 0 <= taste <= 1:
+        raise ValueError(f"taste is {taste}: expected 0 to 1")
     if task not in TASKS:
         raise ValueError(f"task is {task!r}: expected one of {', '.join(TASKS)}")
     folder = Path(folder)
     settings: Settings = {"version": VERSION, "train": train, "test": test}
     settings |= {"size": size, "seed": seed} | ({} if task == "photos" else {"task": task})
+    settings |= {} if taste == EVEN_TASTE else {"taste": taste}
     if _is_complete(folder, settings):
         return folder
     _check_replaceable(folder, overwrite)
@@ -118,7 +123,8 @@ def make_workers(
     """Add personal ratings in FLICKR-AES's layout to a sample and return their folder.
 
     Every worker weighs foreground, background, colourfulness and brightness in an own way, some
-    negatively, so that one model for all cannot please each of them.
+    negatively, so that one model for all cannot please each of them. Their mean has the taste of
+    the sample.
 
     Args:
         folder: a sample made by :func:`make_sample`.
@@ -158,7 +164,8 @@ def make_workers(
         if present < count:
             raise ValueError(f"a {split} worker rates {count} images, the sample has {present}")
     with _appear(target) as partial_folder:
-        _write_workers(partial_folder, factors, settings, split_ratings)
+        taste = json_object((folder / "sample.json").read_text()).get("taste", EVEN_TASTE)
+        _write_workers(partial_folder, factors, settings, split_ratings, taste)
     return target
 
 
@@ -245,19 +252,21 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def expected_score(factors: Factors) -> float:
+def expected_score(factors: Factors, taste: float = EVEN_TASTE) -> float:
     """Mean score in 2.5..8.5 that raters of an image tend to.
 
-    Foreground and background weigh the same; a good subject gains more on a good background.
+    At a taste of 0.5 foreground and background weigh the same; a good subject gains more on a good
+    background.
     """
     front, back = factors.foreground - 0.5, factors.background - 0.5
-    quality = 0.42 * front + 0.42 * back + 0.16 * (factors.technical - 0.5) + 0.3 * front * back
+    merits = 0.84 * taste * front + 0.84 * (1 - taste) * back
+    quality = merits + 0.16 * (factors.technical - 0.5) + 0.3 * front * back
     return float(np.clip(5.5 + 7.5 * quality, 2.5, 8.5))
 
 
-def expected_score_of_both(factors: Factors) -> float:
-    """Mean score in 2.5..8.5: half the foreground's merit, half the background's."""
-    return 2.5 + 3 * factors.foreground + 3 * factors.background
+def expected_score_of_both(factors: Factors, taste: float = EVEN_TASTE) -> float:
+    """Mean score in 2.5..8.5: the foreground's merit, by its taste, and the background's."""
+    return 2.5 + 6 * taste * factors.foreground + 6 * (1 - taste) * factors.background
 
 
 @dataclass(frozen=True)
@@ -266,7 +275,7 @@ class Task:
 
     draw: Callable[[np.random.Generator], Factors]
     paint: Paint
-    score: Callable[[Factors], float]
+    score: Callable[[Factors, float], float]
 
 
 TASKS = {
@@ -334,7 +343,7 @@ def _make_image(
     content = BytesIO()  # PIL does not notice that the disk is full
     image.save(content, "JPEG", quality=92)
     (images / f"{image_id}.jpg").write_bytes(content.getvalue())
-    score = task.score(factors)
+    score = task.score(factors, settings.get("taste", EVEN_TASTE))
     votes = _simulate_votes(score, rng)
     tag = TAGS[factors.scene] if rng.uniform() < 0.85 else 0  # AVA has untagged images too
     second = TAGS["Sky"] if tag and factors.scene == "Landscape" and rng.uniform() < 0.5 else 0
@@ -383,8 +392,13 @@ def _rate(table: pd.DataFrame, weights: np.ndarray, rng: np.random.Generator) ->
 
 
 def _write_workers(
-    folder: Path, factors: pd.DataFrame, settings: Settings, ratings: dict[str, int]
+    folder: Path,
+    factors: pd.DataFrame,
+    settings: Settings,
+    ratings: dict[str, int],
+    taste: float,
 ) -> None:
+    usual = 0.9 * taste, 0.9 * (1 - taste), 0.0, 0.0
     labels, scores, tastes, test_ids = [], [], [], []
     for split, people in (("train", settings["workers"]), ("test", settings["test_workers"])):
         table = factors[factors["split"] == split].reset_index(drop=True)
@@ -393,7 +407,7 @@ def _write_workers(
             rng = np.random.default_rng([settings["seed"], 2 + SPLITS[split], person])
             worker = f"{'B' if split == 'test' else 'A'}{person + 1:03d}"
             # quality counts on average, and taste varies
-            weights = rng.normal((0.45, 0.45, 0.0, 0.0), 0.6)
+            weights = rng.normal(usual, 0.6)
             weights /= np.linalg.norm(weights)
             given = _rate(table, weights, rng)
             panel += given

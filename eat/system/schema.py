@@ -28,10 +28,12 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         for one in kinds:
             with suppress(ValueError):
                 return typed(one, value, name)
-    elif origin in (tuple, Sequence) and isinstance(value, list | tuple):
-        each = kinds[:1] * len(value) if origin is Sequence or kinds[-1] is Ellipsis else kinds
+    elif origin in (tuple, list, Sequence) and isinstance(value, list | tuple):
+        fixed = origin is tuple and kinds[-1] is not Ellipsis
+        each = kinds if fixed else kinds[:1] * len(value)
         if len(each) == len(value):
-            return tuple(typed(one, v, name) for one, v in zip(each, value, strict=True))
+            found = (typed(one, v, name) for one, v in zip(each, value, strict=True))
+            return list(found) if origin is list else tuple(found)
     elif origin is dict and isinstance(value, dict):
         return {key: typed(kinds[1], v, f"{name}.{key}") for key, v in value.items()}
     elif origin is Literal and isinstance(value, str) and value in kinds:
@@ -41,9 +43,23 @@ def typed(kind: Any, value: Any, name: str) -> Any:
             return float(value)
     elif type(value) is kind:
         return value
-    expected = kind.__name__ if isinstance(kind, type) and not kinds else str(kind)
-    expected = expected.replace("collections.abc.", "").replace("typing.", "")
-    raise ValueError(f"{name} is {reprlib.repr(value)}: expected {expected}")
+    raise ValueError(f"{name} is {reprlib.repr(value)}: expected {in_words(kind)}")
+
+
+def in_words(kind: Any) -> str:
+    """What an annotation of plain types allows."""
+    origin, kinds = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return ", ".join(kinds[:-1]) + f" or {kinds[-1]}" if len(kinds) > 1 else kinds[0]
+    if origin in (UnionType, Union):
+        return " or ".join(map(in_words, kinds))
+    if origin in (tuple, list, Sequence):
+        if origin is tuple and kinds[-1] is not Ellipsis:
+            return f"a list of {len(kinds)}: {', '.join(map(in_words, kinds))}"
+        return f"a list of {in_words(kinds[0])}"
+    if origin is dict or is_dataclass(kind):
+        return "a mapping"
+    return {None: "null", type(None): "null"}.get(kind, kind.__name__)
 
 
 def _from_object(kind: Any, content: dict[str, Any], prefix: str) -> Any:

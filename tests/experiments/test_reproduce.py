@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from eat.cli import main
-from eat.cli.reproduce import run_options
+from eat.cli import main, workers
+from eat.cli.reproduce import configure, run_options
+from eat.config.commands import ReproduceOptions
+from eat.experiments.table import find_experiments
 
 
 def test_the_options_of_a_run_are_told_from_the_commands_own() -> None:
     argv = ["--out", "x", "--data.name", "sample", "table5", "--optim.lr=1", "--config", "c.yaml"]
     found = {"--data.name": "sample", "--optim.lr": "1", "--config": "c.yaml"}
     assert run_options(argv) == found
+    assert run_options(["--personal.repeats", "2", "--second.data.name=x", *argv]) == found
 
 
 def test_a_table_is_made_from_the_command_line(
@@ -44,6 +47,46 @@ def test_the_list_says_what_an_experiment_needs_and_costs(
     assert re.search(r"DAT with EAT blocks +0\.073 G +2\.29 M   paper: 264 G, 87 M\n", text)
 
 
+def test_a_quick_run_makes_two_samples_of_different_taste(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, dict[str, object]] = {}
+
+    def make(folder: Path, **settings: object) -> Path:
+        made[folder.name] = settings
+        (folder / "flickr_aes").mkdir(parents=True)
+        return folder
+
+    monkeypatch.setattr(workers, "rated_sample", make)
+    monkeypatch.setattr("eat.experiments.workers.with_workers", lambda *given: given)
+    (experiment,) = find_experiments("table7")
+    options = ReproduceOptions(quick=True, runs=str(tmp_path))
+    first = workers.quick_options(tmp_path)
+    configured = configure(experiment, options, first, "eat reproduce")
+    given = {"second.data": {}, "personal": {"lr": 0.1, "name": "para"}, "second.personal": {}}
+    _, _, second, protocols, _ = workers.add_workers(experiment, configured, given, options)  # type: ignore[misc]
+    assert made == {"rated": {}, "second": {"seed": 1, "taste": 0.1}}
+    assert (second["name"], second["labels"]) == ("sample", str(tmp_path / "second"))
+    assert protocols["first"] == {"repeats": 2, "epochs": 1, "lr": 0.1, "name": "para"}
+    assert protocols["second"] == {"repeats": 2, "epochs": 1, "lr": 0.1}  # no name of the first
+
+
+def test_the_list_counts_a_shared_model_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "table7", "--list", "true"]) == 0
+    text = capsys.readouterr().out
+    assert "needs single workers' ratings" in text and "in the paper AADB" in text
+    assert "2 models x 3 seeds = 6 trainings of eat_base" in text
+    assert "adaptation to 37 and 22 workers, 10 draws of 20 steps" in text
+
+
+def test_a_sample_without_workers_is_refused_and_says_how_they_are_made(
+    sample: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["reproduce", "table3", "--data.name", "sample", "--data.labels", str(sample)]
+    assert main(argv) == 2
+    assert f"eat sample {sample} --workers 30" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -61,6 +104,9 @@ def test_the_list_says_what_an_experiment_needs_and_costs(
         ),
         (["table5", "--list", "true", "--data.name", "avva"], "unknown data set 'avva'"),
         (["table5", "--optim.lrr", "1"], "Did you mean --optim.lr?"),
+        (["table7", "--data.labels", "x", "--data.images", "x"], "a second data set is needed"),
+        (["table7", "--second.data.nam", "x"], "Did you mean --second.data.name?"),
+        (["table6", "--personal.epochs", "x"], "--personal.epochs: found 'x', expected a whole"),
         (["table5", "--optim.lr", "fast"], "--optim.lr: found 'fast', expected a number"),
     ],
 )

@@ -279,6 +279,18 @@ def test_a_foreign_or_damaged_csv_is_refused(tmp_path: Path, text: str, message:
         Results(tmp_path / "a.csv").read()
 
 
+def test_a_csv_of_another_version_gets_todays_columns(tmp_path: Path) -> None:
+    results = Results(tmp_path / "a.csv")
+    results.path.write_text('digest,srcc,seed,row\nd,0.5,3,"a, b"\n')
+    before = results.read()
+    results.renew()
+    assert results.path.read_text().startswith(",".join(COLUMNS) + "\n")
+    assert results.read() == before
+    results.add({"row": "c", "seed": 0, "digest": "e"})
+    found = {key: record["srcc"] for key, record in results.read().items()}
+    assert found == {("a, b", 3, "d"): 0.5, ("c", 0, "e"): None}
+
+
 def test_slices_are_measured_on_runs_that_another_table_has_trained(
     bench: Bench, sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

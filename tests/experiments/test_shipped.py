@@ -41,6 +41,8 @@ def test_every_row_builds_its_model(name: str) -> None:
 def test_a_file_says_its_command_and_rows_have_published_numbers() -> None:
     for name, path in shipped_configs("experiments").items():
         assert path.read_text().startswith(f"# eat reproduce {name} --data.labels ")
+    for name in ("table3", "table6", "table7"):
+        assert all(row.published.personal and row.shots for row in SHIPPED[name].rows)
     assert len(SHIPPED["table4"].rows) == 12 and len(SHIPPED["table5"].rows) == 5
     for name in ("table1", "table2", "table4", "table5"):
         assert all(row.published.srcc and row.published.gflops for row in SHIPPED[name].rows)
@@ -52,6 +54,11 @@ def test_the_same_model_is_the_same_run_in_every_table() -> None:
     assert full.model == ModelConfig(name="eat_nano")
     assert found["table1"]["EAT, 224 pixels"] == found["table4"]["SSEE"] == full
     assert found["figure8"]["k_in = 3"] == found["table8"]["DAT with EAT blocks"] == full
+    assert found["table3"]["10-shot, 224 pixels"] == found["table6"]["100-shot"]
+    assert (
+        found["table3"]["10-shot, 224 pixels"].model
+        == configs(SHIPPED["table2"], SAMPLE)["EAT"].model
+    )
     assert found["table1"]["DAT"] == found["table8"]["DAT"] != found["table4"]["DDDD"]
 
 
@@ -105,6 +112,10 @@ def test_what_is_reduced_is_named() -> None:
             "{title: a, where: b, data: ava, epochs: 1, rows: [{name: a, published: {srcc: x}}]}",
             "published.srcc is 'x': expected float",
         ),
+        (
+            "{title: a, where: b, data: ava, epochs: 1, rows: [{name: a, test_on: second}]}",
+            "second is '': expected one of ava",
+        ),
         ("a: [", "line 1, column 5"),
     ],
 )
@@ -116,7 +127,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_misspelt_name_gets_the_nearest() -> None:
-    names = "background, equation3, figure2, figure3, figure8, figure9, table1"
+    names = "background, equation3, figure2, figure3, figure8, figure9, points, table1"
     with pytest.raises(ValueError, match=f"did you mean table5.*there are {names}"):
         find_experiments("tabel5")
 

@@ -109,6 +109,22 @@ def test_score_rises_with_each_term_and_neither_is_enough():
     assert 0.8 < scores.std() < 1.4 and scores.min() >= 2.5 and scores.max() <= 8.5
 
 
+def test_a_taste_moves_votes_and_workers_and_leaves_the_images(tmp_path):
+    folders = [tmp_path / "even", tmp_path / "front"]
+    tastes = []
+    for folder, taste in zip(folders, (0.5, 1.0), strict=True):
+        make_sample(folder, train=2, test=150, size=32, taste=taste)
+        make_workers(folder, workers=1, test_workers=40, ratings=2)
+        tastes.append(pd.read_csv(folder / "flickr_aes" / "tastes.csv").mean(numeric_only=True))
+    even, front = (contents(folder) for folder in folders)
+    assert all(front[name] == image for name, image in even.items() if name.endswith(".jpg"))
+    factors = pd.read_csv(folders[1] / "factors.csv")
+    fits = [factors["expected_score"].corr(factors[name]) for name in ("foreground", "background")]
+    assert fits[0] > 0.9 and abs(fits[1]) < 0.3
+    assert tastes[1]["foreground"] > 2 * tastes[1]["background"]
+    assert abs(tastes[0]["foreground"] - tastes[0]["background"]) < 0.2
+
+
 @pytest.mark.parametrize("name", [*scenes.FOREGROUND, *scenes.BACKGROUND, *scenes.TECHNICAL])
 def test_every_factor_is_seen_in_the_image_and_in_the_score(name):
     values = dict.fromkeys([*scenes.FOREGROUND, *scenes.BACKGROUND, *scenes.TECHNICAL], 0.5)
@@ -220,7 +236,15 @@ def test_overwrite_never_deletes_what_lies_in_a_sample(tmp_path, name):
     assert (folder / name).read_text() == "years of work"
 
 
-WRONG = [{"train": 0}, {"test": 0}, {"test": 400_001}, {"size": 8}, {"size": 4097}, {"seed": -1}]
+WRONG = [
+    {"taste": 1.5},
+    {"train": 0},
+    {"test": 0},
+    {"test": 400_001},
+    {"size": 8},
+    {"size": 4097},
+    {"seed": -1},
+]
 
 
 @pytest.mark.parametrize("wrong", WRONG)

@@ -181,7 +181,8 @@ def read_ratings(
     Returns:
         One row per image and worker: image, split, worker, score. ``split`` is "test" for the
         workers of FLICKR-AES's test_workers_ID.csv and "train" for others, if that list lies beside
-        the ratings, else "".
+        the ratings, else "". Of a data set without published ratings, a CSV is read as a table of
+        your own (image, worker, score) on the data set's scale.
 
     Raises:
         ValueError: there is no such data set.
@@ -197,6 +198,8 @@ def read_ratings(
                 f"{' or '.join(dataset.ratings) or 'none: none are published'}; give the file"
             )
         path = files[0]
+    if not dataset.ratings and path.suffix.lower() == ".csv":  # none are published
+        dataset = find_dataset("table", dataset.low, dataset.high)
     table = dataset.read(path)
     if "worker" not in table:
         raise LabelError(

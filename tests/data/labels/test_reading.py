@@ -269,6 +269,26 @@ def test_ratings_are_refused_where_there_are_none(rated, tmp_path):
         read_ratings("aadb", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["aadb", "spaq"])
+def test_a_data_set_without_published_ratings_takes_a_csv_of_them(tmp_path, name):
+    path = tmp_path / "ratings.csv"
+    path.write_text("worker,image,score\nx,a.jpg,0.25\ny,a.jpg,0.75\ny,b.jpg,1\n")
+    table = read_ratings(name, path)
+    assert table["score"].tolist() == [0.25, 0.75, 1] and table["worker"].tolist() == [*"xyy"]
+    path.write_text("worker,image,score\nx,a.jpg,11\n")
+    with pytest.raises(LabelError, match="ratings.csv, line 2.*11"):
+        read_ratings(name, path)
+
+
+def test_ratings_of_aadb_train_a_general_model_on_those_of_other_workers(tmp_path):
+    path, listed = tmp_path / "ratings.csv", tmp_path / "workers.csv"
+    path.write_text("worker,image,score\nx,a.jpg,0.25\ny,a.jpg,0.75\nx,b.jpg,1\n")
+    listed.write_text("y\n")
+    table = read_labels("aadb", path, test=listed).set_index("image")
+    assert table["split"].to_dict() == {"a.jpg": "test", "b.jpg": "train"}
+    assert table["score"].to_dict() == {"a.jpg": 0.5, "b.jpg": 1}
+
+
 def test_own_ratings(tmp_path):
     own = write(tmp_path / "own.csv", "image,score,worker", "a.jpg,3,w", "a.jpg,4,v", "b.jpg,1,v")
     assert read_labels("table", own)["score"].tolist() == [3.5, 1.0]

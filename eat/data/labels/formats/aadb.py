@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from eat.data.labels.fields import read_blank_separated, read_bytes
 from eat.data.labels.formats.build import from_scores
+from eat.data.labels.formats.own import read_table
 from eat.data.labels.table import LabelError, check_repeats, quote, validate
 
 AADB_ATTRIBUTES = {
@@ -28,12 +29,15 @@ AADB_ATTRIBUTES = {
 def read_aadb(path: str | Path) -> pd.DataFrame:
     """AADB (Kong et al., ECCV 2016): ``imgListXRegression_score.txt``, or ``AADBinfo.mat``.
 
-    Lists of attributes that lie beside a score list are joined to it.
+    Lists of attributes that lie beside a score list are joined to it. No single ratings are
+    published: a ``.csv`` is a table of your own, such as image, worker, score.
 
     Returns:
         image, split ("" from a list), score (0..1), and attributes (-1..1) such as color_harmony.
     """
     path = Path(path)
+    if path.suffix.lower() == ".csv":
+        return read_table(path, 0, 1)
     if path.suffix.lower() == ".mat":
         return _read_aadb_mat(path)
     for name in AADB_ATTRIBUTES:
