@@ -3,7 +3,7 @@
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from eat.config import TrainConfig
 from eat.config.commands import ReproduceOptions
 from eat.config.files import shipped_configs
 from eat.system.processes import world_size
+from eat.system.schema import check_range
 from eat.system.stops import Interrupted, exit_with_signal
 from eat.tuning import trial as tuning
 
@@ -74,6 +75,25 @@ def run_options(argv: Sequence[str]) -> dict[str, str]:
     return {name: value for name, value in found.items() if not is_workers_option(name)}
 
 
+def check(name: str | None, options: ReproduceOptions, given: Mapping[str, str]) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if name is None and not options.list:
+        raise ValueError("no experiment is named: give one, or all, or --list true")
+    check_range("--seeds", options.seeds, 1, 1000)
+    if "--run.folder" in given or "--run.resume" in given:
+        raise ValueError(
+            "runs have folders of their own here, and go on by themselves: give --runs"
+        )
+    if world_size() > 1:
+        raise ValueError("runs in one process: start it several times instead of by torchrun")
+    if options.engine == "local" and (options.nni is not None or options.port is not None):
+        raise ValueError("--nni and --port belong to --engine nni")
+
+
 def run(
     name: str | None,
     options: ReproduceOptions,
@@ -84,22 +104,9 @@ def run(
 ) -> int:
     """Reproduce the experiments of a name, one after the other."""
     from eat.experiments.listing import describe
-    from eat.experiments.photographs import check_photographs
-    from eat.experiments.runner import reproduce, reproduce_one
     from eat.experiments.table import find_experiments
 
-    if name is None and not options.list:
-        raise ValueError("no experiment is named: give one, or all, or --list true")
-    if options.seeds is not None and options.seeds < 1:
-        raise ValueError(f"--seeds is {options.seeds}: expected at least 1")
-    if "--run.folder" in given or "--run.resume" in given:
-        raise ValueError(
-            "runs have folders of their own here, and go on by themselves: give --runs"
-        )
-    if world_size() > 1:
-        raise ValueError("runs in one process: start it several times instead of by torchrun")
-    if options.engine == "local" and (options.nni is not None or options.port is not None):
-        raise ValueError("--nni and --port belong to --engine nni")
+    check(name, options, given)
     experiments = find_experiments(name or "all")
     trial = tuning.job() if options.engine == "nni" else None
     complete, left_out = True, 0
@@ -108,21 +115,13 @@ def run(
         if trial is not None and not trial.startswith(label):
             continue
         seeds = options.seeds or (1 if options.quick else experiment.seeds)
-        own = given
-        sample = given.get("--data.name", "sample") == "sample" and not options.list
-        if options.quick and sample and not {"--data.labels", "--config"} & given.keys():
-            runs = Path(options.runs)
-            rated = experiment.personalised
-            own = (quick_options(runs) if rated else quick_sample(runs, experiment.task)) | given
+        own = quick_data(experiment, options, given) | given
         made = configure(experiment, options, own, prog)
         if options.list:
             print(describe(experiment, made, seeds, rows=name is not None), flush=True)
             continue
         try:
-            check_sample(made({}), experiment.task)
-            check_photographs(experiment)
-            if experiment.personalised:
-                experiment = add_workers(experiment, made, workers, options)
+            experiment = ready(experiment, made, workers, options)
         except ValueError as error:
             if name != "all":
                 raise
@@ -132,11 +131,7 @@ def run(
         out = Path(options.out or ("runs/quick" if options.quick else "results"))
         if options.out is None or len(experiments) > 1:
             out /= experiment.name
-        work: Callable[..., bool] = (
-            partial(reproduce, search=nni_search(experiment.name, out, options, argv))
-            if trial is None
-            else partial(reproduce_one, name=trial.removeprefix(label), report=report)
-        )
+        work = work_of(experiment, out, options, argv, trial and trial.removeprefix(label))
         try:
             complete &= work(
                 experiment,
@@ -154,6 +149,53 @@ def run(
         made_files = (out / f"{experiment.name}.{kind}" for kind in ("csv", "md", "png"))
         print(*(path for path in made_files if path.exists()), sep="\n")
     return 0 if complete and left_out < len(experiments) else FAILED
+
+
+def ready(
+    experiment: "Experiment", made: "Configure", workers: Given, options: ReproduceOptions
+) -> "Experiment":
+    """The experiment, if what it needs is there, with its test workers.
+
+    Raises:
+        ValueError: a sample, a package, ratings or workers are missing; it says how to get them.
+    """
+    from eat.experiments.photographs import check_photographs
+
+    check_sample(made({}), experiment.task)
+    check_photographs(experiment)
+    return (
+        add_workers(experiment, made, workers, options) if experiment.personalised else experiment
+    )
+
+
+def work_of(
+    experiment: "Experiment",
+    out: Path,
+    options: ReproduceOptions,
+    argv: Sequence[str],
+    trial: str | None,
+) -> Callable[..., bool]:
+    """What carries out an experiment's runs, or the one that a trial of nni has."""
+    from eat.experiments.runner import reproduce, reproduce_one
+
+    if trial is not None:
+        return partial(reproduce_one, name=trial, report=report)
+    return partial(reproduce, search=nni_search(experiment.name, out, options, argv))
+
+
+def quick_data(
+    experiment: "Experiment", options: ReproduceOptions, given: Mapping[str, str]
+) -> dict[str, str]:
+    """Options of a quick run's data: a small sample, which is made if it is not there."""
+    other = {"--data.labels", "--config"} & given.keys() or given.get("--data.name", "sample")
+    if not options.quick or other != "sample":
+        return {}
+    if options.list:
+        return {"--data.name": "sample"}
+    runs = Path(options.runs)
+    if experiment.personalised:
+        return quick_options(runs)
+    return quick_sample(runs, experiment.task)
 
 
 def nni_search(
@@ -219,7 +261,7 @@ def configure(
     """
     name = given.get("--data.name", experiment.data)
     shipped = next((n for n in (name, f"{name}_paper") if n in shipped_configs()), "ava_paper")
-    config = {"--config": given.get("--config", shipped)}
+    config = {"--config": given.get("--config", shipped), "--run.keep": "1"}
     if "--config" not in given:
         config["--data.name"] = name
         config["--model.settings.anchor_points"] = "false"  # the sample's config has them

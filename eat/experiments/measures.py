@@ -16,6 +16,7 @@ from eat.experiments.table import Experiment, Row, image_side
 from eat.experiments.workers import measure_workers
 from eat.models.cost import model_cost
 from eat.system.files import finite
+from eat.system.stops import TrainingError
 from eat.training.setup import read_run_splits
 
 MIN_SLICE = 10  # images, of which a rank correlation says something
@@ -39,8 +40,18 @@ def describe_run(experiment: Experiment, row: Row, config: TrainConfig, digest: 
 
 
 def measure(experiment: Experiment, row: Row, config: TrainConfig, folder: Path) -> Record:
-    """All that an experiment says of a finished run, from its folder."""
-    record = measure_run(folder)
+    """All that an experiment says of a finished run, from its folder.
+
+    Raises:
+        TrainingError: the folder is damaged, or an adaptation diverged.
+    """
+    try:
+        record = measure_run(folder)
+    except (OSError, ValueError, LookupError) as error:
+        raise TrainingError(
+            f"{folder} is damaged ({type(error).__name__}: {error}): remove it, and the same "
+            "command trains the run again"
+        ) from error
     if experiment.slice_by:
         table = read_run_splits(config).tables()[record["split"]]
         column = slice_column(table, experiment.slice_by)
@@ -65,13 +76,17 @@ def measure_run(folder: Path) -> Record:
     metric = info.config["run"]["metric"]
     defined = [epoch for epoch in epochs if epoch[metric] is not None]
     enough = max(epoch[metric] for epoch in defined) - CONVERGED
+    predictions = pd.read_csv(folder / "predictions.csv")
+    told, found = result["srcc"], srcc(predictions["predicted"], predictions["score"])
+    if told is not None and abs(told - found) > 1e-6:
+        raise ValueError(f"predictions.csv gives an SRCC of {found:.6f}, result.json {told:.6f}")
     health = epochs[result["best_epoch"] - 1].get("points") or {}
     spread = {name: round(block["points"], 4) for name, block in health.items()}
     return (
         result
         | start
         | asdict(model_cost(info.model.build))
-        | image_intervals(pd.read_csv(folder / "predictions.csv"))
+        | image_intervals(predictions)
         | {
             "fingerprints": " ".join(
                 f"{k}:{v['fingerprint'][:16]}" for k, v in info.splits.items()

@@ -16,10 +16,10 @@ from eat.system.files import write_atomically
 
 LEGEND = """\
 Mean ± standard deviation over seeds. Over images: 95% bootstrap interval, the mean of the seeds'
-ends. Differences are paired by seed, with a 95% t interval over seeds. Multiply-adds and memory
-(activations kept for the backward pass, float32) are counted for one image. Point spread: standard
-deviation of the interest points within an image, of the block that has the least (a uniform grid
-has 0.57)."""
+ends. Differences are paired by seed, from three seeds on with a 95% t interval over seeds.
+Multiply-adds and memory (activations kept for the backward pass, float32) are counted for one
+image. Point spread: standard deviation of the interest points within an image, of the block that
+has the least (a uniform grid has 0.57)."""
 STUDY = """\
 Foreground and background: Spearman's partial correlation of predictions with that term of the
 votes, the other given. Attention on background: its share, the mean over the blocks of the last two
@@ -172,7 +172,7 @@ def show_difference(found: Estimate | None) -> str:
     if found is None:
         return "-"
     if found.half_width is None:
-        return f"{found.mean:+.3f} (no interval: {found.count} seed{'s' * (found.count > 1)})"
+        return f"{found.mean:+.3f}"
     low, high = found.mean - found.half_width, found.mean + found.half_width
     return f"{found.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import math
+import reprlib
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -84,11 +86,19 @@ class Results:
         try:
             pairs = zip(header, cells, strict=True)
             given = {name: COLUMNS[name](cell) if cell else None for name, cell in pairs}
+            for name, value in given.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise ValueError(f"{name} is {value}")
         except ValueError as error:
             raise ValueError(
                 f"{self.path}: line {number} is damaged ({error}): remove it; its run is then "
                 "measured again, or trained again if its folder is gone"
             ) from error
+        if (other := given.get("experiment")) not in (None, self.path.stem):
+            raise ValueError(
+                f"{self.path}: line {number} is of {reprlib.repr(other)}: move the file away, or "
+                "choose another --out"
+            )
         return dict.fromkeys(COLUMNS) | given
 
     def renew(self) -> None:

@@ -92,11 +92,16 @@ def make_jobs(experiment: Experiment, configure: Configure, seeds: int, runs: Pa
     """
     jobs, digests = [], dict[str, str]()
     rows = configs_of(experiment, configure)
+    configure({}).check()
+    for row, options in rows:
+        try:
+            options.check()
+        except ValueError as error:
+            raise ValueError(f"row {row.name!r}: {error}") from error
     for seed in range(seeds):
         for row, options in rows:
             run = replace(options.run, seed=options.run.seed + seed, resume="auto")
             config = replace(options, run=run)
-            config.check()
             data = replace(config.data, size=None)
             if str(data) not in digests:
                 digests[str(data)] = data_digest(data)
@@ -106,6 +111,15 @@ def make_jobs(experiment: Experiment, configure: Configure, seeds: int, runs: Pa
                 digest = f"{digest}-{workers_digest(experiment, row, config)}"
             jobs.append(Job(row, config, digest))
     return jobs
+
+
+def tell_of_equal_rows(jobs: list[Job], say: Say) -> None:
+    """Tell of rows that are one and the same run with this base model."""
+    first: dict[str, Job] = {}
+    for job in jobs:
+        other = first.setdefault(job.digest, job)
+        if other is not job:
+            say(f"{job.name} is the same run as {other.name}")
 
 
 def reproduce(
@@ -140,7 +154,9 @@ def reproduce(
         Interrupted: a signal stopped a run; the same call goes on with it.
     """
     jobs = make_jobs(experiment, configure, seeds, runs)
+    tell_of_equal_rows(jobs, say)
     results = Results(out / f"{experiment.name}.csv")
+    out.mkdir(parents=True, exist_ok=True)
     if torn := results.drop_torn_line():
         say(f"{results.path}: an unfinished last line is dropped: {torn[:60]!r}")
     results.renew()

@@ -1,8 +1,9 @@
 """A table or figure of the paper: its rows, how they differ, and what the paper prints for them."""
 
 import json
+import reprlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from eat.config.files import read_yaml, shipped_configs
 from eat.data.registry import DATASETS
 from eat.models import EAT
 from eat.models.variants import find_variant
-from eat.system.schema import typed
+from eat.system.schema import check_range, typed
 from eat.system.words import nearest
 from eat.training.setup import resolve_model
 
@@ -155,7 +156,13 @@ class Experiment:
         names = [row.name for row in self.rows]
         if not names or len({*names}) < len(names):
             raise ValueError(f"rows are {names}: expected at least one, each with its own name")
+        check_options("options", self.options)
         for row in self.rows:
+            if not row.name.isprintable() or not row.name.strip() or "|" in row.name:
+                raise ValueError(f"a row's name is {row.name!r}: expected text without | in a line")
+            check_options(f"options of {row.name!r}", row.options)
+            for name, value in asdict(row.published).items():
+                check_range(f"published.{name} of {row.name!r}", value, 0, 1e9)
             if row.letters is not None and (len(row.letters) != 4 or {*row.letters} - {*"SDE"}):
                 raise ValueError(
                     f"letters of {row.name!r} are {row.letters!r}: expected four of S, D and E"
@@ -166,6 +173,9 @@ class Experiment:
         paper, optim = self.paper_data(row.train_on), config.optim
         spec = DATASETS[paper]
         epochs = row.published.epochs or self.epochs
+        fewer_epochs = (optim.epochs < epochs, f"{optim.epochs} epochs, not {epochs}")
+        if self.task == "background":  # is not in the paper
+            return [fewer_epochs[1]] * fewer_epochs[0]
         official = spec.counts.get("train", 0)
         other_data = config.data.name != paper
         pairs = [
@@ -176,10 +186,24 @@ class Experiment:
             ),
             (config.model.name != PAPER_MODEL, f"{config.model.name}, not {PAPER_MODEL}"),
             (image_side(config) < row.size, f"{image_side(config)} pixels, not {row.size}"),
-            (optim.epochs < epochs, f"{optim.epochs} epochs, not {epochs}"),
+            fewer_epochs,
             (config.model.weights is None, "no pretrained weights"),
         ]
         return [text for holds, text in pairs if holds]
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that an experiment's file may not set.
+
+    Raises:
+        ValueError: naming them.
+    """
+    for option in options:
+        if option.partition(".")[0] not in ("data", "model", "optim"):
+            raise ValueError(
+                f"{name} has {reprlib.repr(option)}: expected options of data, model and optim; "
+                "those of run belong on the command line"
+            )
 
 
 def variant_settings(name: str) -> dict[str, Any]:
@@ -214,14 +238,25 @@ def plain_settings(config: TrainConfig) -> TrainConfig:
 
 
 def configs_of(experiment: Experiment, configure: Configure) -> list[tuple[Row, TrainConfig]]:
-    """The rows that fit the base model, each with the options of its run."""
+    """The rows that fit the base model, each with the options of its run.
+
+    Raises:
+        ValueError: a row's options are out of range, or no row fits.
+    """
     base = resolve_model(configure({}))
-    found = [(row, row.differences(base)) for row in experiment.rows]
-    return [
-        (row, plain_settings(resolve_model(configure(options))))
-        for row, options in found
-        if options is not None
-    ]
+    found = []
+    for row in experiment.rows:
+        try:
+            if (options := row.differences(base)) is not None:
+                found.append((row, plain_settings(resolve_model(configure(options)))))
+        except ValueError as error:
+            raise ValueError(f"row {row.name!r}: {error}") from error
+    if not found:
+        raise ValueError(
+            f"{experiment.name}: no row fits the base model, whose map in stage 3 has "
+            f"{-(-image_side(base) // 16)} tokens a side"
+        )
+    return found
 
 
 def read_experiment(path: Path) -> Experiment:

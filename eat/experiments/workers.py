@@ -99,7 +99,8 @@ def named_panel(options: Mapping[str, Any], group: str) -> Panel:
     try:
         return _panel(json.dumps(options))
     except LabelError as error:
-        own = re.sub("--(?=test_workers|num_test|skip_small)", f"--{group}.", str(error))
+        text = str(error).replace("take fewer --shots, or ", "")
+        own = re.sub("--(?=test_workers|num_test|skip_small)", f"--{group}.", text)
         raise LabelError(own) from error
 
 

@@ -94,7 +94,7 @@ def test_a_sample_without_workers_is_refused_and_says_how_they_are_made(
         (["tabel5"], "did you mean table5?"),
         (["table5", "--port", "8999"], "--nni and --port belong to --engine nni"),
         (["table5", "--engine", "ray"], "--engine: found 'ray', expected local or nni"),
-        (["table5", "--seeds", "0"], "--seeds is 0: expected at least 1"),
+        (["table5", "--seeds", "0"], "--seeds is 0: expected 1 to 1000"),
         (["table5", "--run.folder", "x"], "runs have folders of their own here"),
         (["table5"], "data.labels is not set: give a path, as in --data.labels PATH"),
         (["table5", "--data.name", "sample", "--data.labels", "none"], "eat sample none"),

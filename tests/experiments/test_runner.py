@@ -110,7 +110,7 @@ def test_a_run_folder_is_one_that_training_made(finished: Bench) -> None:
 def test_the_report_has_the_paper_beside_ours_and_what_is_reduced(finished: Bench) -> None:
     text = (finished.folder / "small" / "small.md").read_text()
     assert "| grid [2] | 2 |" in text and "| 0.7 | 140 | 60 |" in text
-    assert "SRCC minus full" in text and "(no interval: 2 seeds)" in text
+    assert "SRCC minus full" in text and "from three seeds on" in text
     assert "- [1] sample (48 training images), not AVA;" in text and "1 epochs, not 60" in text
     assert (finished.folder / "small" / "small.png").read_bytes().startswith(b"\x89PNG")
 
@@ -317,3 +317,42 @@ def test_labels_without_a_column_to_slice_by_are_refused_before_training(
     monkeypatch.setattr(runner, "train", pytest.fail)
     with pytest.raises(LabelError, match="no column theme or mood to slice by; the labels have"):
         Bench(sample, tmp_path)(replace(TABLE, slice_by=("theme", "mood")))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("metrics.jsonl", "{}\n", "KeyError"),
+        ("result.json", "{", "JSONDecodeError"),
+        ("predictions.csv", None, "predictions.csv gives an SRCC of"),
+    ],
+)
+def test_a_damaged_run_is_recorded_with_what_to_do_and_the_others_go_on(
+    bench: Bench, name: str, content: str | None, found: str
+) -> None:
+    damaged = next(path for path in (bench.folder / "runs").iterdir())
+    (bench.folder / "small" / "small.csv").unlink()
+    file = damaged / name
+    file.write_text(content or "".join(file.read_text().splitlines(keepends=True)[:9]))
+    assert not bench()
+    failed = [record["failed"] for record in bench.records() if record["failed"]]
+    assert len(bench.records()) == 4 and len(failed) == 1
+    assert found in failed[0] and f"{damaged} is damaged" in failed[0] and "remove it" in failed[0]
+    shutil.rmtree(damaged)
+    assert bench()
+
+
+def test_the_csv_of_another_experiment_is_refused(bench: Bench) -> None:
+    shutil.copytree(bench.folder / "small", bench.folder / "other")
+    (bench.folder / "other" / "small.csv").rename(bench.folder / "other" / "other.csv")
+    with pytest.raises(ValueError, match=r"other.csv: line 2 is of 'small': move the file away"):
+        bench(OTHER)
+
+
+def test_a_row_that_no_model_fits_and_rows_that_are_equal_are_told(
+    bench: Bench, sample: Path
+) -> None:
+    with pytest.raises(ValueError, match="small: no row fits the base model, .* 4 tokens a side"):
+        bench(replace(TABLE, rows=(Row("k", kernel=99),)))
+    assert bench(replace(TABLE, rows=(*TABLE.rows, replace(GRID, name="again"))))
+    assert "again, seed 0 is the same run as grid, seed 0" in bench.said

@@ -117,6 +117,18 @@ def test_what_is_reduced_is_named() -> None:
             "second is '': expected one of ava",
         ),
         ("a: [", "line 1, column 5"),
+        (
+            "{title: a, where: b, data: ava, epochs: 1, rows: [{name: a|b}]}",
+            r"a row's name is 'a\|b': expected text without",
+        ),
+        (
+            "{title: a, where: b, data: ava, epochs: 1, rows: [{name: a, options: {run.seed: 1}}]}",
+            "options of 'a' has 'run.seed': expected options of data, model and optim",
+        ),
+        (
+            "{title: a, where: b, data: ava, epochs: 1, rows: [{name: a, published: {mse: .nan}}]}",
+            "published.mse of 'a' is nan: expected 0 to",
+        ),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
