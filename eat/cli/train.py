@@ -21,12 +21,14 @@ from eat.system.stops import exit_with_signal
 from eat.tuning import trial as tuning
 
 
-def typed_settings(settings: dict[str, Any], prog: str) -> dict[str, Any]:
-    """``model.settings`` with the types of the signature of EAT."""
-    from eat.models import EAT
+def typed_settings(config: TrainConfig, prog: str) -> dict[str, Any]:
+    """``model.settings`` with the types of the signature of the model's family."""
+    from eat.models.variants import find_variant
+    from eat.training.setup import resolve_model
 
-    parser = Parser(prog=prog)
-    parser.add_class_arguments(EAT, "model.settings", skip={"num_outputs", "img_size"})
+    settings, parser = config.model.settings, Parser(prog=prog)
+    family = find_variant(str(resolve_model(config).model.name)).family
+    parser.add_class_arguments(family, "model.settings", skip={"num_outputs", "img_size"})
     typed = parser.parse_object({"model": {"settings": settings}}).model.settings.as_dict()
     return {name: typed[name] for name in settings}
 
@@ -73,7 +75,7 @@ def parse_train(
     made = parser.instantiate_classes(parser.parse_args(argv))
     config = TrainConfig(**{group.name: made[group.name] for group in fields(TrainConfig)})
     if config.model.settings:
-        config.model.settings = typed_settings(config.model.settings, prog)
+        config.model.settings = typed_settings(config, prog)
     return config
 
 

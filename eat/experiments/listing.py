@@ -29,11 +29,12 @@ def describe(experiment: Experiment, configure: Configure, seeds: int, *, rows: 
     # A training step costs about three forward passes.
     macs = 3 * sum(trained.values()) * (images or 0) * seeds
     total = f", about {macs:.1e} multiply-adds" if images else ""
+    names = ", ".join(dict.fromkeys(str(config.model.name) for _, config in configs))
     models = f"{len(trained)} {'rows' if len(trained) == len(configs) else 'models'}"
     lines = [
         f"{experiment.name:9} {experiment.where}: {experiment.title}",
         f"needs {spec.title} (--data.labels, --data.images){paper}",
-        f"{models} x {seeds} seeds = {len(trained) * seeds} trainings of {base.model.name}{total}",
+        f"{models} x {seeds} seeds = {len(trained) * seeds} trainings of {names}{total}",
     ]
     if experiment.personalised:
         costs = [(row, macs) for (row, _), (macs, _) in zip(configs, counts, strict=True)]

@@ -4,14 +4,12 @@ import json
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 from eat.config import TrainConfig
 from eat.config.files import read_yaml, shipped_configs
 from eat.data.registry import DATASETS
-from eat.models import EAT
 from eat.models.variants import find_variant
 from eat.system.schema import check_range, typed
 from eat.system.words import nearest
@@ -63,6 +61,8 @@ class Row:
         letters: attention at each of the four stages, as in Table 4: S, D or E, each of which
             stands for as many pairs of blocks (window attention first) as the base has there.
         kernel: k_in of stage 3.
+        model: a named model of another family in place of the base, without the base's settings and
+            weights; and of its size, where the base is not the paper's.
         size: side of the images where the base takes 224; in proportion where it takes another.
         source: where the paper prints the numbers; "" for the experiment's ``where``.
         shots: ratings of a test worker that adapt the model; None for a row without workers.
@@ -74,6 +74,7 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     letters: str | None = None
     kernel: int | None = None
+    model: tuple[str, str] | None = None
     size: int = PAPER_SIZE
     published: Published = Published()
     source: str = ""
@@ -84,7 +85,11 @@ class Row:
     def differences(self, base: TrainConfig) -> dict[str, Any] | None:
         """Options of the row, by dotted name; None if the base's maps are too small for it."""
         settings, side = full_settings(base), image_side(base)
-        found = dict(self.options)
+        found: dict[str, Any] = {}
+        if self.model is not None:
+            name = self.model[base.model.name != PAPER_MODEL]
+            found = {"model.name": name, "model.settings": {}, "model.weights": None}
+        found |= self.options
         if self.letters is not None:
             pairs = [max(1, len(stage) // 2) for stage in settings["stages"]]
             stages = [f"L{a}" * count for a, count in zip(self.letters, pairs, strict=True)]
@@ -172,6 +177,7 @@ class Experiment:
         """What makes a run less than the paper's."""
         paper, optim = self.paper_data(row.train_on), config.optim
         spec = DATASETS[paper]
+        model = row.model[0] if row.model is not None else PAPER_MODEL
         epochs = row.published.epochs or self.epochs
         fewer_epochs = (optim.epochs < epochs, f"{optim.epochs} epochs, not {epochs}")
         if self.task == "background":  # is not in the paper
@@ -184,7 +190,7 @@ class Experiment:
                 not other_data and train_images < 0.89 * official,  # a tenth may be held out
                 f"{train_images} training images of {official}",
             ),
-            (config.model.name != PAPER_MODEL, f"{config.model.name}, not {PAPER_MODEL}"),
+            (config.model.name != model, f"{config.model.name}, not {model}"),
             (image_side(config) < row.size, f"{image_side(config)} pixels, not {row.size}"),
             fewer_epochs,
             (config.model.weights is None, "no pretrained weights"),
@@ -206,19 +212,9 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             )
 
 
-def variant_settings(name: str) -> dict[str, Any]:
-    """Every keyword of ``EAT`` that a named model is built with.
-
-    Raises:
-        ValueError: there is no such model.
-    """
-    defaults = {key: value.default for key, value in signature(EAT).parameters.items()}
-    return defaults | find_variant(name)
-
-
 def full_settings(config: TrainConfig) -> dict[str, Any]:
-    """Every keyword of ``EAT`` that a run's model is built with."""
-    return variant_settings(str(config.model.name)) | config.model.settings
+    """Every keyword that a run's model is built with."""
+    return find_variant(str(config.model.name)).all_settings() | config.model.settings
 
 
 def image_side(config: TrainConfig) -> int:
@@ -228,7 +224,7 @@ def image_side(config: TrainConfig) -> int:
 
 def plain_settings(config: TrainConfig) -> TrainConfig:
     """The same run without settings that its model has anyway, so that equal runs look equal."""
-    own = variant_settings(str(config.model.name))
+    own = find_variant(str(config.model.name)).all_settings()
     given = {
         name: value
         for name, value in config.model.settings.items()

@@ -1,6 +1,7 @@
-"""The network and its weights.
+"""The networks and their weights.
 
-Read ``backbone`` first (Figure 4), then ``attention`` and ``deformable`` (section 4.1).
+Read ``backbone`` first (Figure 4), then ``attention`` and ``deformable`` (section 4.1). ``base`` is
+what families of models have in common; ``psvit`` is another one.
 ``variants`` lists the named models, ``kernels`` holds faster forms of plain operations.
 ``checkpoint`` and the rooms above it may import this one, which imports only ``system``.
 """

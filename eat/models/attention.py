@@ -13,8 +13,10 @@ from eat.models.noise import Subset
 MASKED = -100.0  # added to the logits of token pairs that only the shift made neighbours
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, record: dict[str, Any] | None) -> Tensor:
-    """Scaled dot product attention with an additive bias (Eq. 1).
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, record: dict[str, Any] | None
+) -> Tensor:
+    """Scaled dot product attention with an additive bias, if there is one (Eq. 1).
 
     Args:
         q: (B, heads, N, d) queries.
@@ -27,13 +29,48 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, record: dict[str, Any]
         (B, heads, N, d).
     """
     if record is None and q.is_cuda:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=None if bias is None else bias.to(q.dtype)
+        )
     # On a CPU two matrix products beat the fused kernel at these sizes, twofold in bf16.
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    attention = biased_softmax(logits, bias)
+    attention = logits.softmax(dim=-1) if bias is None else biased_softmax(logits, bias)
     if record is not None:
         record["attention"] = attention
     return attention @ v
+
+
+class TokenAttention(nn.Module):
+    """Attention among all tokens (ViT).
+
+    Args:
+        dim: number of channels C.
+        num_heads: number of heads; divides ``dim``.
+        qkv_bias: whether queries, keys and values have biases.
+    """
+
+    mixes_images = False
+
+    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = True) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"dim ({dim}) must be a multiple of num_heads ({num_heads})")
+        self.num_heads = num_heads
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
+
+    def forward(
+        self, x: Tensor, record: dict[str, Any] | None = None, subset: Subset | None = None
+    ) -> Tensor:
+        """(B, ..., C) tokens -> (B, ..., C).
+
+        ``record`` receives ``attention``: (B, heads, N, N). Nothing is drawn here, so ``subset``
+        does not matter.
+        """
+        qkv = self.qkv(x.flatten(1, -2))
+        q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
+        tokens = attend(q, k, v, None, record)
+        return self.proj(rearrange(tokens, "b h n d -> b n (h d)")).view_as(x)
 
 
 def relative_position_index(window: int) -> Tensor:

@@ -1,5 +1,6 @@
 """The backbone: four stages of blocks, each block one of four attention kinds (spec: Figure 4)."""
 
+import math
 import reprlib
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -8,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from eat.models.attention import WindowAttention
-from eat.models.base import AestheticModel, Record
-from eat.models.deformable import DeformableAttention, InterestPoints
+from eat.models.attention import TokenAttention, WindowAttention
+from eat.models.base import AestheticModel, Record, check_pixels, init_linear, open_record
+from eat.models.deformable import DeformableAttention
 from eat.models.kernels import Linear
-from eat.models.limits import MIN_SIZE, check_settings
-from eat.models.noise import DropPath, PerImageNoise, Subset
+from eat.models.limits import check_settings
+from eat.models.noise import DropPath, Subset
 
 BLOCK_LETTERS = {
     "L": "window attention",
@@ -50,7 +51,7 @@ class Block(nn.Module):
     def __init__(
         self,
         dim: int,
-        attn: WindowAttention | DeformableAttention,
+        attn: WindowAttention | DeformableAttention | TokenAttention,
         *,
         mlp_ratio: float,
         drop_path: float,
@@ -79,6 +80,18 @@ class Block(nn.Module):
         return x + self.drop_path(mlp, x)
 
 
+def run_block(
+    block: Block, x: Tensor, record: dict[str, Tensor] | None, *, recompute: bool
+) -> Tensor:
+    """A block's output; with ``recompute`` it is computed again in the backward pass."""
+    # A block that records keeps its activations: its record must not be filled twice.
+    if recompute and record is None:
+        # The state of the random generators is kept, so that drop path and rotation are drawn
+        # again as they were.
+        return checkpoint(block, x, use_reentrant=False)
+    return block(x, record)
+
+
 class Stage(nn.Module):
     """Blocks of one resolution, then the step down to the next (absent in the last stage)."""
 
@@ -91,13 +104,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, records: list[dict[str, Tensor] | None]) -> Tensor:
         """(B, H, W, C) -> (B, H / 2, W / 2, C'), or (B, H, W, C) in the last stage."""
         for block, record in zip(self.blocks, records, strict=True):
-            # A block that records keeps its activations: its record must not be filled twice.
-            if self.grad_checkpointing and self.training and record is None:
-                # The state of the random generators is kept, so that drop path and rotation are
-                # drawn again as they were.
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x, record)
+            x = run_block(block, x, record, recompute=self.grad_checkpointing and self.training)
         if self.downsample is not None:
             x = self.downsample(x.permute(0, 3, 1, 2))
         return x
@@ -268,71 +275,13 @@ class EAT(AestheticModel):
         self.apply(init_linear)
         self.reset_classifier(num_outputs)
 
-    @property
-    def num_classes(self) -> int:
-        """``num_outputs`` under timm's name."""
-        return self.num_outputs
-
-    def get_classifier(self) -> nn.Linear:
-        """The head, under timm's name."""
-        return self.head
-
-    def reset_classifier(self, num_outputs: int) -> None:
-        self.num_outputs = num_outputs
-        self.head = nn.Linear(self.num_features, num_outputs)
-        init_linear(self.head)
-
-    @property
-    def averages_points(self) -> bool:
-        return any(isinstance(m, InterestPoints) and m.average for m in self.modules())
-
-    def use_own_points(self) -> None:
-        for module in self.modules():
-            if isinstance(module, InterestPoints):
-                module.average = False
-
-    def enhanced_blocks(self) -> list[str]:
-        suffix = ".attn.interest"
-        names = (name for name, _ in self.named_modules())
-        return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
-
-    def set_epoch(self, epoch: int, num_epochs: int) -> None:
-        """Set how far offsets rotate in training: 1 - e / E of Eq. 9; 1 before the first call."""
-        if not 0 <= epoch <= num_epochs or num_epochs < 1:
-            raise ValueError(f"epoch must lie in [0, {num_epochs}], got {epoch}")
-        for module in self.modules():
-            if isinstance(module, DeformableAttention):
-                module.exploration.fill_(1 - epoch / num_epochs)
-
-    def set_batch_slice(self, first: int, total: int) -> None:
-        for module in self.modules():
-            if isinstance(module, PerImageNoise):
-                module.batch_slice = first, total
+    def map_side(self, block: str, size: int) -> int:
+        return math.ceil(size / 4 / 2 ** int(block.split(".")[1]))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only each block's input while training, and compute the rest again backwards.
-
-        Gradients stay the same; a step needs far less memory and about a third more time.
-        """
         for module in self.modules():
             if isinstance(module, Stage):
                 module.grad_checkpointing = enable
-
-    def no_weight_decay(self) -> set[str]:
-        """Names of the position bias tables of both kinds of attention."""
-        return {name for name, _ in self.named_parameters() if name.endswith("bias_table")}
-
-    def lr_factors(self, interest_lr: float) -> dict[str, float]:
-        """A step of Adam changes a convolution's output by its rate times its number of inputs.
-
-        The released profile, which averages points, learns at one rate, as its authors' did.
-        """
-        factors: dict[str, float] = {}
-        for name, module in self.named_modules():
-            if isinstance(module, InterestPoints) and not module.average:
-                factor = min(1.0, interest_lr / module.conv.weight[0].numel())
-                factors |= {f"{name}.conv.weight": factor, f"{name}.conv.bias": factor}
-        return factors
 
     def forward_features(self, x: Tensor, record: Record | None = None) -> Tensor:
         """Features before pooling.
@@ -349,44 +298,13 @@ class EAT(AestheticModel):
         Raises:
             KeyError: ``record`` names a block that the model does not have.
         """
-        if x.shape[-2] < MIN_SIZE or x.shape[-1] < MIN_SIZE:
-            raise ValueError(
-                f"images must be at least {MIN_SIZE} x {MIN_SIZE} pixels, got {tuple(x.shape)}"
-            )
-        records = self._block_records(record)
+        check_pixels(x)
+        kept = open_record(record, (name for names in self.block_names for name in names))
         x = self.patch_embed(x)
-        for stage, block_records in zip(self.stages, records, strict=True):
-            x = stage(x, block_records)
+        for stage, names in zip(self.stages, self.block_names, strict=True):
+            x = stage(x, [kept.get(name) for name in names])
         return self.norm(x)
 
-    def _block_records(self, record: Record | None) -> list[list[dict[str, Tensor] | None]]:
-        if record is None:
-            return [[None] * len(names) for names in self.block_names]
-        every = [name for names in self.block_names for name in names]
-        unknown = sorted(set(record) - set(every))
-        if unknown:
-            raise KeyError(f"no block {unknown[0]!r}; blocks: {every[0]} ... {every[-1]}")
-        if not record:
-            record.update({name: {} for name in every})
-        return [[record.get(name) for name in names] for names in self.block_names]
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """(B, h, w, C) features -> (B, num_outputs); the pooled (B, C) with ``pre_logits``."""
-        x = x.mean(dim=(1, 2))
-        if pre_logits:
-            return x
-        x = self.head(x)
-        softmax = self.num_outputs > 1 if self.softmax is None else self.softmax
-        return x.softmax(dim=-1) if softmax else x
-
-    def forward(self, x: Tensor, record: Record | None = None) -> Tensor:
-        """(B, 3, H, W) normalised pixels -> (B, num_outputs)."""
-        return self.forward_head(self.forward_features(x, record))
-
-
-def init_linear(module: nn.Module) -> None:
-    """Linear layers as in Swin; convolutions keep PyTorch's, which spreads the initial points."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    def pool(self, x: Tensor) -> Tensor:
+        """(B, h, w, C) -> (B, C)."""
+        return x.mean(dim=(1, 2))

@@ -1,42 +1,125 @@
 """The interface of a model of any family to training, scoring and evaluation."""
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
+from eat.models.deformable import DeformableAttention, InterestPoints
+from eat.models.limits import MIN_SIZE
+from eat.models.noise import PerImageNoise
+
 Record = dict[str, dict[str, Tensor]]  # what blocks attended to, by their names
+
+
+def open_record(record: Record | None, blocks: Iterable[str]) -> Record:
+    """The records to fill in a forward pass, by block; those of all blocks if none is named.
+
+    Raises:
+        KeyError: ``record`` names a block that the model does not have.
+    """
+    if record is None:
+        return {}
+    every = list(blocks)
+    unknown = sorted(set(record) - set(every))
+    if unknown:
+        raise KeyError(f"no block {unknown[0]!r}; blocks: {every[0]} ... {every[-1]}")
+    if not record:
+        record.update({name: {} for name in every})
+    return record
+
+
+def check_pixels(x: Tensor) -> None:
+    """Refuse images (B, 3, H, W) with a side below ``MIN_SIZE``, by a ValueError."""
+    if x.shape[-2] < MIN_SIZE or x.shape[-1] < MIN_SIZE:
+        raise ValueError(
+            f"images must be at least {MIN_SIZE} x {MIN_SIZE} pixels, got {tuple(x.shape)}"
+        )
+
+
+def init_linear(module: nn.Module) -> None:
+    """Linear layers as in Swin; convolutions keep PyTorch's, which spreads the initial points."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class AestheticModel(nn.Module):
     """A network from normalised pixels to a score or a distribution over scores.
 
-    A family overrides what concerns it. The defaults suit a model without random points.
+    A family overrides what concerns it. The defaults suit a model with one linear head, and with
+    enhanced attention or without.
 
     Attributes:
         num_outputs: width of the head: 10 for a distribution over the scores 1..10, 1 for a score.
+        num_features: width of what the head takes.
         img_size: (height, width) of the usual input in pixels.
+        softmax: end in a softmax over outputs; None does so if there are several.
     """
 
     num_outputs: int
+    num_features: int
     img_size: tuple[int, int]
+    softmax: bool | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """``num_outputs`` under timm's name."""
+        return self.num_outputs
+
+    def get_classifier(self) -> nn.Module:
+        """The head, under timm's name."""
+        return self.head
+
+    def reset_classifier(self, num_outputs: int) -> None:
+        """Replace the head by a new one for ``num_outputs`` outputs."""
+        self.num_outputs = num_outputs
+        self.head = nn.Linear(self.num_features, num_outputs)
+        init_linear(self.head)
 
     @property
     def averages_points(self) -> bool:
         """Whether an image's interest points, and so its score, depend on the rest of its batch."""
-        return False
+        return any(isinstance(m, InterestPoints) and m.average for m in self.modules())
 
     def use_own_points(self) -> None:
         """Give every image its own interest points from here on, also where points are averaged."""
+        for module in self.modules():
+            if isinstance(module, InterestPoints):
+                module.average = False
 
     def enhanced_blocks(self) -> list[str]:
         """Names of the blocks that look at interest points of their own."""
-        return []
+        suffix = ".attn.interest"
+        names = (name for name, _ in self.named_modules())
+        return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+
+    def sampling_blocks(self) -> list[str]:
+        """Names of the blocks that sample positions, from the first to the last."""
+        return [
+            name.removesuffix(".attn")
+            for name, module in self.named_modules()
+            if name.endswith(".attn") and isinstance(module, DeformableAttention)
+        ]
+
+    def map_side(self, block: str, size: int) -> int:
+        """Tokens along a side of the map that a sampling block reads, of images of a side."""
+        raise NotImplementedError
 
     def set_epoch(self, epoch: int, num_epochs: int) -> None:
         """Adapt to the progress of training.
+
+        Sets how far offsets rotate: 1 - e / E of Eq. 9; 1 before the first call.
 
         Args:
             epoch: finished epochs, in [0, num_epochs].
             num_epochs: epochs of the run, at least 1.
         """
+        if not 0 <= epoch <= num_epochs or num_epochs < 1:
+            raise ValueError(f"epoch must lie in [0, {num_epochs}], got {epoch}")
+        for module in self.modules():
+            if isinstance(module, DeformableAttention):
+                module.exploration.fill_(1 - epoch / num_epochs)
 
     def set_batch_slice(self, first: int, total: int) -> None:
         """Announce that the next batches are slices of a larger one, for draws per image.
@@ -45,30 +128,60 @@ class AestheticModel(nn.Module):
             first: place of the next batch's first image in the larger batch, from 0.
             total: images in the larger batch.
         """
+        for module in self.modules():
+            if isinstance(module, PerImageNoise):
+                module.batch_slice = first, total
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute activations in the backward pass instead of keeping them."""
+        """Keep only each block's input while training, and compute the rest again backwards.
+
+        Gradients stay the same; a step needs far less memory and about a third more time.
+        """
         raise NotImplementedError
 
     def lr_factors(self, interest_lr: float) -> dict[str, float]:
         """Learning rates over the run's, by name, of the parameters that need another.
 
+        A step of Adam changes a convolution's output by its rate times its number of inputs. The
+        released profile, which averages points, learns at one rate, as its authors' did.
+
         Args:
             interest_lr: ``optim.interest_lr``.
         """
-        return {}
+        factors: dict[str, float] = {}
+        for name, module in self.named_modules():
+            if isinstance(module, InterestPoints) and not module.average:
+                factor = min(1.0, interest_lr / module.conv.weight[0].numel())
+                factors |= {f"{name}.conv.weight": factor, f"{name}.conv.bias": factor}
+        return factors
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters, beside biases and 1-D ones, that must not be decayed."""
-        return set()
+        """Names of parameters, beside biases and 1-D ones, that must not be decayed.
 
-    def reset_classifier(self, num_outputs: int) -> None:
-        """Replace the head by a new one for ``num_outputs`` outputs."""
+        The position bias tables of both kinds of attention.
+        """
+        return {name for name, _ in self.named_parameters() if name.endswith("bias_table")}
+
+    def forward_features(self, x: Tensor, record: Record | None = None) -> Tensor:
+        """(B, 3, H, W) normalised pixels -> features, as ``forward_head`` takes them."""
         raise NotImplementedError
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Features -> (B, C), as the head takes them."""
+        raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features -> (B, num_outputs); the pooled (B, C) with ``pre_logits``."""
+        x = self.pool(x)
+        if pre_logits:
+            return x
+        x = self.head(x)
+        softmax = self.num_outputs > 1 if self.softmax is None else self.softmax
+        return x.softmax(dim=-1) if softmax else x
 
     def forward(self, x: Tensor, record: Record | None = None) -> Tensor:
         """(B, 3, H, W) normalised pixels -> (B, num_outputs).
 
         ``record`` receives what the named blocks attend to.
         """
-        raise NotImplementedError
+        return self.forward_head(self.forward_features(x, record))

@@ -1,4 +1,4 @@
-"""Weights of other code under our names: the authors' release, DAT and timm's Swin."""
+"""Weights of other code under our names: the authors' release, DAT, timm's Swin and PS-ViT."""
 
 import re
 from collections.abc import Callable
@@ -68,6 +68,17 @@ TIMM_SWIN_RULES: list[Rule] = [
     ),
     (rf"norm\.{_WB}", r"norm.\1"),
     (rf"head\.(?:fc\.)?{_WB}", r"head.\1"),
+]
+_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+PS_VIT_RULES: list[Rule] = [
+    (r"stem\.0\.weight", "stem.conv.weight"),
+    (rf"stem\.1\.{_NORM}", r"stem.norm.\1"),
+    (r"stem\.([45])\.(.*)", lambda m: f"stem.blocks.{int(m[1]) - 4}.{m[2]}"),
+    (r"ps_layers\.(\d+)\.transformer_layer\.(.*)", r"ps_layers.\1.\2"),
+    (rf"ps_layers\.(\d+)\.offset_layer\.{_WB}", r"offset_layers.\1.\2"),
+    (rf"ps_layers\.\d+\.position_layer\.{_WB}", None),  # pos_layer, shared by all layers
+    (r"point_coord", None),
+    (r"(cls_token|(?:pos_layer|trans_layers|norm|head)\..*)", r"\1"),
 ]
 
 
@@ -139,6 +150,22 @@ def _split_qkv(weights: State, origin: dict[str, str], model: AestheticModel, so
             weights[ours], origin[ours] = part, foreign
 
 
+def _check_points(state: State, model: AestheticModel, source: str) -> None:
+    """Refuse PS-ViT's weights of another number of points, which have the same shapes.
+
+    So are those refused whose copies of the shared layer differ.
+    """
+    points, own = state.get("point_coord"), getattr(model, "points", None)
+    if points is not None and own is not None and points.shape != (1, own**2, 2):
+        raise misfit(
+            source, "point_coord", points, f"the model has {own} x {own} points: set points"
+        )
+    for name, value in state.items():
+        shared = re.sub(r"^ps_layers\.\d+\.position_layer\.", "pos_layer.", name)
+        if shared in state and not torch.equal(state[shared], value):
+            raise WeightsError(f"{source}: {name!r} and {shared!r} differ, and are to be one")
+
+
 def convert(state: State, model: AestheticModel, source: str) -> tuple[str, State, dict[str, str]]:
     """Recognise the family of names and translate it: (format, weights, foreign name of each)."""
     if "patch_proj.0.weight" in state:
@@ -147,9 +174,12 @@ def convert(state: State, model: AestheticModel, source: str) -> tuple[str, Stat
         weights, origin = rename(_fold_patch_merging(state, source), TIMM_SWIN_RULES, source)
         _split_qkv(weights, origin, model, source)
         return "timm Swin", weights, origin
-    if "patch_embed.conv.weight" in state:
+    if "pos_layer.weight" in state and "stem.0.weight" in state:
+        _check_points(state, model, source)
+        return "PS-ViT", *rename(state, PS_VIT_RULES, source)
+    if "patch_embed.conv.weight" in state or "stem.conv.weight" in state:
         return "eat", state, {name: name for name in state}
     raise WeightsError(
-        f"{source}: none of the known families of names (eat, the release, DAT, timm's Swin); "
-        f"its first names are {list(state)[:3]}"
+        f"{source}: none of the known families of names (eat, the release, DAT, timm's Swin, "
+        f"PS-ViT); its first names are {list(state)[:3]}"
     )

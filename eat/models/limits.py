@@ -10,10 +10,16 @@ from eat.system.schema import check_range
 RANGES: dict[str, tuple[float, float]] = {
     "num_outputs": (1, 2**14),
     "img_size": (MIN_SIZE, MAX_SIZE),
+    "dim": (1, 2**14),
     "dims": (1, 2**14),
+    "stem_dims": (1, 2**14),
+    "points": (1, 64),
+    "depths": (1, 128),
+    "gamma": (-1e3, 1e3),
     "heads": (1, 2**10),
     "groups": (1, 2**10),
     "window_size": (1, 32),
+    "interest_kernel": (1, 64),
     "interest_kernels": (1, 256),
     "offset_kernels": (1, 256),
     "grid_offset_kernels": (1, 256),
@@ -28,8 +34,8 @@ MAX_BLOCKS = 256
 MAX_WEIGHTS, MAX_MASKS, MAX_ATTENTION = 2**30, 2**26, 2**28
 
 
-def check_settings(settings: dict[str, Any]) -> None:
-    """Refuse settings of ``EAT`` that are out of range or ask for more than a machine has.
+def check_ranges(settings: dict[str, Any]) -> None:
+    """Refuse settings of any family that are out of range; those without one are not looked at.
 
     Raises:
         ValueError: naming the setting, what was found and what is expected.
@@ -37,15 +43,22 @@ def check_settings(settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         if name in RANGES:
             check_range(name, value, *RANGES[name])
-    for name in ("stages", "dims", "heads", "groups", *(n for n in RANGES if "kernels" in n)):
-        if len(settings[name]) != 4:
-            found = reprlib.repr(settings[name])
-            raise ValueError(f"{name} needs one value for each of 4 stages, got {found}")
-    blocks = sum(map(len, settings["stages"]))
-    check_range("the number of blocks in stages", blocks, 1, MAX_BLOCKS)
+
+
+def check_totals(*, weights: float, masks: float = 0, attention: float) -> None:
+    """Refuse more numbers than a machine has.
+
+    Args:
+        weights: in all weights.
+        masks: in all masks and indices of windows.
+        attention: in the attention of one image in one block.
+
+    Raises:
+        ValueError: saying what they are of.
+    """
     for kind, count, most in zip(
         ("weights", "entries in masks and indices of windows", "attention entries in a block"),
-        _numbers(**settings),
+        (weights, masks, attention),
         (MAX_WEIGHTS, MAX_MASKS, MAX_ATTENTION),
         strict=True,
     ):
@@ -54,6 +67,23 @@ def check_settings(settings: dict[str, Any]) -> None:
                 f"these settings ask for {count:.2g} {kind}: expected at most {most:.2g}; "
                 "take a smaller img_size, or narrower or fewer blocks"
             )
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Refuse settings of ``EAT`` that are out of range or ask for more than a machine has.
+
+    Raises:
+        ValueError: naming the setting, what was found and what is expected.
+    """
+    check_ranges(settings)
+    for name in ("stages", "dims", "heads", "groups", *(n for n in settings if "kernels" in n)):
+        if len(settings[name]) != 4:
+            found = reprlib.repr(settings[name])
+            raise ValueError(f"{name} needs one value for each of 4 stages, got {found}")
+    blocks = sum(map(len, settings["stages"]))
+    check_range("the number of blocks in stages", blocks, 1, MAX_BLOCKS)
+    weights, masks, attention = _numbers(**settings)
+    check_totals(weights=weights, masks=masks, attention=attention)
 
 
 def _numbers(

@@ -8,6 +8,7 @@ from typing import Any
 import timm  # noqa: F401  (finish its import first: another thread may be in the middle of it)
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import register_model
+from torch.nn import Conv2d
 
 from eat.models.base import AestheticModel
 from eat.models.variants import VARIANTS, create_model
@@ -38,7 +39,7 @@ def entry_function(name: str) -> Any:
             "crop_pct": 1.0,
             "crop_mode": "squash",
             "num_classes": num_classes,
-            "first_conv": "patch_embed.conv",
+            "first_conv": next(n for n, m in model.named_modules() if isinstance(m, Conv2d)),
             "classifier": "head",
         }
         return model

@@ -1,11 +1,37 @@
-"""Named models: one row each."""
+"""Named models of all families: one row each."""
 
+from dataclasses import dataclass
+from inspect import signature
 from typing import Any, get_type_hints
 
 from eat.models.backbone import EAT
 from eat.models.base import AestheticModel
+from eat.models.psvit import PSViT
 from eat.system.schema import typed
 from eat.system.words import nearest
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named model, as a row of :data:`VARIANTS`.
+
+    Attributes:
+        family: the class that it is of.
+        settings: keywords of the class, where they differ from its defaults.
+        title: name in print.
+        paper: where it was published.
+    """
+
+    family: type[AestheticModel]
+    settings: dict[str, Any]
+    title: str
+    paper: str
+
+    def all_settings(self) -> dict[str, Any]:
+        """Every keyword that the model is built with."""
+        keywords = signature(self.family).parameters
+        return {name: keyword.default for name, keyword in keywords.items()} | self.settings
+
 
 TINY = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24), "drop_path_rate": 0.2}
 SMALL = TINY | {"drop_path_rate": 0.3}
@@ -48,24 +74,62 @@ def layout(early: str, late: str) -> dict[str, dict[str, Any]]:
     }
 
 
-EAT_SIZES = layout("LS", "LE")
-VARIANTS: dict[str, dict[str, Any]] = {
-    **{f"eat_{size}": settings for size, settings in EAT_SIZES.items()},
-    **{f"eat_{size}_released": settings | RELEASED for size, settings in EAT_SIZES.items()},
-    "eat_base_384": EAT_SIZES["base"] | AT_384,
-    "eat_base_384_released": EAT_SIZES["base"] | RELEASED | AT_384 | {"shift": 6},
-    "eat_nano": NANO | {"stages": stages("LS", "LE", 2)},
-    **{f"swin_{size}": settings for size, settings in layout("LS", "LS").items()},
+EAT_SIZES, SWIN_SIZES, DAT_SIZES = layout("LS", "LE"), layout("LS", "LS"), layout("LS", "LD")
+# DAT's weights were trained with the shift and the raw head of the code EAT grew from.
+DAT = {"shift": RELEASED["shift"], "softmax": False}
+PS_VIT_TINY = {"dim": 192, "heads": 3, "depths": (4, 8), "stem_dims": (64, 192)}
+PS_VIT_NANO = {
+    "img_size": 96,
+    "points": 6,
+    "dim": 96,
+    "heads": 4,
+    "depths": (2, 2),
+    "stem_dims": (32, 64),
+    "drop_path_rate": 0.0,
+}
+ENHANCED = {"enhanced": True}
+EAT_PAPER = "EAT, ACM Multimedia 2023"
+SWIN_PAPER = "Swin Transformer, ICCV 2021"
+DAT_PAPER = "Vision Transformer with Deformable Attention, CVPR 2022"
+PS_VIT_PAPER = "Vision Transformer with Progressive Sampling, ICCV 2021"
+
+VARIANTS: dict[str, Variant] = {
+    **{f"eat_{size}": Variant(EAT, s, f"EAT-{size}", EAT_PAPER) for size, s in EAT_SIZES.items()},
     **{
-        # DAT's weights were trained with the shift and the raw head of the code EAT grew from.
-        f"dat_{size}": settings | {"shift": RELEASED["shift"], "softmax": False}
-        for size, settings in layout("LS", "LD").items()
+        f"eat_{size}_released": Variant(EAT, s | RELEASED, f"EAT-{size}, as released", EAT_PAPER)
+        for size, s in EAT_SIZES.items()
     },
+    "eat_base_384": Variant(EAT, EAT_SIZES["base"] | AT_384, "EAT-base at 384", EAT_PAPER),
+    "eat_base_384_released": Variant(
+        EAT,
+        EAT_SIZES["base"] | RELEASED | AT_384 | {"shift": 6},
+        "EAT-base at 384, as released",
+        EAT_PAPER,
+    ),
+    "eat_nano": Variant(EAT, NANO | {"stages": stages("LS", "LE", 2)}, "a small EAT", EAT_PAPER),
+    **{
+        f"swin_{size}": Variant(EAT, s, f"Swin-{size}", SWIN_PAPER)
+        for size, s in SWIN_SIZES.items()
+    },
+    **{
+        f"dat_{size}": Variant(EAT, s | DAT, f"DAT-{size}", DAT_PAPER)
+        for size, s in DAT_SIZES.items()
+    },
+    "psvit_b": Variant(PSViT, {}, "PS-ViT-B/14", PS_VIT_PAPER),
+    "psvit_ti": Variant(PSViT, PS_VIT_TINY, "PS-ViT-Ti/14", PS_VIT_PAPER),
+    "psvit_nano": Variant(PSViT, PS_VIT_NANO, "a small PS-ViT", PS_VIT_PAPER),
+    "psvit_b_eam": Variant(PSViT, ENHANCED, "PS-ViT-B/14 with EAM", EAT_PAPER),
+    "psvit_nano_eam": Variant(
+        PSViT,
+        PS_VIT_NANO | ENHANCED | {"interest_kernel": 3},
+        "a small PS-ViT with EAM",
+        EAT_PAPER,
+    ),
 }
 
 
-def find_variant(name: str) -> dict[str, Any]:
-    """The settings of a named model.
+def find_variant(name: str) -> Variant:
+    """The row of a named model.
 
     Raises:
         ValueError: the name is unknown.
@@ -83,20 +147,20 @@ def create_model(
     """Build a named model with fresh weights.
 
     Args:
-        name: a key of ``VARIANTS``, such as ``eat_base`` or ``eat_base_released``.
+        name: a key of ``VARIANTS``, such as ``eat_base`` or ``psvit_b``.
         num_outputs: 10 for a distribution over the scores 1..10, 1 for a score.
         img_size: side, or (height, width), in pixels; None takes the variant's own (else 224).
-        **settings: keywords of ``EAT`` that replace the variant's.
+        **settings: keywords of the variant's family that replace its own.
 
     Raises:
         ValueError: the name is unknown, or a setting has another type, is out of range, or does not
             fit another.
-        TypeError: a setting is not one of ``EAT``'s.
+        TypeError: a setting is not one of the family's.
     """
     variant = find_variant(name)
     settings["num_outputs"] = num_outputs
     if img_size is not None:
         settings["img_size"] = img_size
-    kinds = get_type_hints(EAT.__init__)  # an unknown setting is left to EAT
+    kinds = get_type_hints(variant.family.__init__)  # an unknown setting is left to the family
     checked = {n: typed(kinds[n], v, n) if n in kinds else v for n, v in settings.items()}
-    return EAT(**variant | checked)
+    return variant.family(**variant.settings | checked)

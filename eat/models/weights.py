@@ -22,7 +22,7 @@ from eat.models.foreign import State, WeightsError, convert, misfit
 from eat.system.files import regular
 
 TRAINED_ON = "trained_on"  # a list of images that older checkpoints hold beside the weights
-INTEGERS = "relative_position_index", "num_batches_tracked"  # of foreign files; none is loaded
+INTEGERS = "relative_position_index", "num_batches_tracked"  # the names of all
 FLOATS = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
     torch.float8_e5m2,
@@ -119,7 +119,7 @@ def load_tensors(file: Path | BinaryIO) -> Any:
 
 def unwrap(content: object, source: str) -> State:
     """The state dict inside the wrappings that training scripts put around it."""
-    for key in ("model", "state_dict"):
+    for key in ("state_dict_ema", "model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content:
@@ -217,7 +217,7 @@ def as_weight(value: Tensor, like: Tensor, name: str, source: str, *, copy: bool
 def load_weights(
     model: AestheticModel, weights: str | Path | Mapping[str, Tensor], *, verbose: bool = True
 ) -> LoadReport:
-    """Load weights of ours, the authors' release, DAT or timm's Swin into a model.
+    """Load weights of ours, the authors' release, DAT, timm's Swin or PS-ViT into a model.
 
     Bias tables of another resolution are resized bicubically. A head of another width is left out,
     and so are offset and interest networks and bias tables that the model's profile shapes

@@ -21,15 +21,6 @@ from eat.system.files import appearing_whole, refuse_foreign
 MOST = 4  # blocks in a row, and in a picture that shows a choice
 
 
-def deformable_blocks(model: AestheticModel) -> list[str]:
-    """Names of the blocks that sample positions, from the first to the last."""
-    return [
-        name.removesuffix(".attn")
-        for name, module in model.named_modules()
-        if name.endswith(".attn") and hasattr(module, "points")
-    ]
-
-
 def attended_positions(
     record: dict[str, torch.Tensor],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -86,9 +77,9 @@ def draw_points(
     """
     refuse_foreign(picture, b"Matplotlib")  # as it signs its files
     image = read_image(photo, upright=info.preprocessing.upright)
-    blocks = deformable_blocks(model)
+    blocks = model.sampling_blocks()
     if not blocks:
-        raise ValueError("the model has no block that samples positions (letters D and E)")
+        raise ValueError("the model has no block that samples positions (letters D and E of EAT)")
     if len(blocks) > MOST and not every_block:
         blocks = [*blocks[: MOST // 2], *blocks[-MOST // 2 :]]
     record: Record = {name: {} for name in blocks}
@@ -100,7 +91,7 @@ def draw_points(
     figure = Figure(figsize=(4 * columns, (0.4 + panel_height(4, image)) * rows))
     for place, name in enumerate(blocks, start=1):
         axis = figure.add_subplot(rows, columns, place)
-        tokens = math.ceil(info.preprocessing.size / 4 / 2 ** int(name.split(".")[1]))
+        tokens = model.map_side(name, info.preprocessing.size)
         draw_block(axis, image, record[name], tokens)
         axis.set_title(name)
     save_figure(figure, picture)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def release_names(model: eat.models.EAT) -> dict[str, list[int]]:
 
 
 SMALL = {"dims": (16, 32, 32, 64), "heads": (1, 1, 2, 4), "stages": ("LS", "LS", "LE", "LE")}
-STAND_IN = VARIANTS["eat_tiny_released"] | SMALL  # for the published size
+STAND_IN = VARIANTS["eat_tiny_released"].settings | SMALL  # for the published size
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def files(written: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """These files, where the released model is as small as they are."""
-    monkeypatch.setitem(VARIANTS, "eat_base_released", STAND_IN)
+    stand_in = replace(VARIANTS["eat_base_released"], settings=STAND_IN)
+    monkeypatch.setitem(VARIANTS, "eat_base_released", stand_in)
     return written
 
 

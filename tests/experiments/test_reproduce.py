@@ -42,9 +42,10 @@ def test_the_list_says_what_an_experiment_needs_and_costs(
 ) -> None:
     assert main(["reproduce", "table8", "--list", "true", "--data.name", "sample"]) == 0
     text = capsys.readouterr().out
-    assert "table8    Table 8: DAT with and without EAT blocks" in text
-    assert "3 rows x 3 seeds = 9 trainings of eat_nano" in text
+    assert "table8    Table 8: DAT and PS-ViT, plain and enhanced" in text
+    assert "5 rows x 3 seeds = 15 trainings of eat_nano, psvit_nano, psvit_nano_eam" in text
     assert re.search(r"DAT with EAT blocks +0\.073 G +2\.29 M   paper: 264 G, 87 M\n", text)
+    assert re.search(r"PSViT with EAM +0\.045 G +0\.42 M   paper: 264 G, 21 M\n", text)
 
 
 def test_a_quick_run_makes_two_samples_of_different_taste(

@@ -31,9 +31,10 @@ def parsed(name: str, given: str) -> dict[str, TrainConfig]:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_row_builds_its_model(name: str) -> None:
-    for config in configs(SHIPPED[name], SAMPLE).values():
-        model, size = config.model, config.data.size
-        assert model.name == "eat_nano"
+    rows = {row.name: row for row in SHIPPED[name].rows}
+    for row, config in configs(SHIPPED[name], SAMPLE).items():
+        model, size, other = config.model, config.data.size, rows[row].model
+        assert model.name == ("eat_nano" if other is None else other[1])
         with torch.device("meta"):
             create_model(model.name, 1, size, **model.settings)
 
@@ -78,6 +79,17 @@ def test_a_row_wins_over_the_command_line_which_wins_over_the_experiment_and_the
     table5 = configs(SHIPPED["table5"], given)
     assert table5["full model"].model.settings == {"eta": 0.5}
     assert table5["no offset guidance"].model.settings == {"eta": 1.0, "rotate": False}
+
+
+def test_a_row_of_another_family_takes_neither_settings_nor_weights_of_the_base() -> None:
+    given = {"--model.weights": "dat.pth", "--model.settings.eta": "0.5", "--optim.epochs": "70"}
+    experiment = SHIPPED["table8"]
+    row = next(row for row in experiment.rows if row.name == "PSViT")
+    paper = configs(experiment, given)["PSViT"]
+    assert paper.model == ModelConfig(name="psvit_b", settings={"softmax": None})
+    assert experiment.reduced(row, paper, 235528) == ["no pretrained weights"]
+    sample = configs(experiment, given | SAMPLE)["PSViT"]
+    assert "psvit_nano, not psvit_b" in experiment.reduced(row, sample, 1440)
 
 
 def test_what_is_reduced_is_named() -> None:

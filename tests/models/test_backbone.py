@@ -272,4 +272,4 @@ def test_drop_path_grows_linearly_over_all_blocks_to_its_rate() -> None:
     ("name", "rate"), [("eat_tiny", 0.2), ("eat_small_released", 0.3), ("eat_base", 0.5)]
 )
 def test_drop_path_of_the_published_sizes(name: str, rate: float) -> None:
-    assert VARIANTS[name]["drop_path_rate"] == rate
+    assert VARIANTS[name].settings["drop_path_rate"] == rate

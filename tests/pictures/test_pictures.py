@@ -15,7 +15,6 @@ from eat.cli import main
 from eat.pictures.curves import draw_curves
 from eat.pictures.points import (
     attended_positions,
-    deformable_blocks,
     draw_block,
     draw_points,
     on_photo,
@@ -24,7 +23,7 @@ from eat.pictures.points import (
 
 def test_every_deformable_block_is_found_in_order() -> None:
     model = eat.create_model("eat_nano", stages=["L", "D", "LE", "E"])
-    assert deformable_blocks(model) == [
+    assert model.sampling_blocks() == [
         "stages.1.blocks.0",
         "stages.2.blocks.1",
         "stages.3.blocks.0",
