@@ -275,6 +275,9 @@ class EAT(AestheticModel):
         self.apply(init_linear)
         self.reset_classifier(num_outputs)
 
+    def map_blocks(self) -> list[str]:
+        return [name for names in self.block_names for name in names]
+
     def map_side(self, block: str, size: int) -> int:
         return math.ceil(size / 4 / 2 ** int(block.split(".")[1]))
 
@@ -299,7 +302,7 @@ class EAT(AestheticModel):
             KeyError: ``record`` names a block that the model does not have.
         """
         check_pixels(x)
-        kept = open_record(record, (name for names in self.block_names for name in names))
+        kept = open_record(record, self.map_blocks())
         x = self.patch_embed(x)
         for stage, names in zip(self.stages, self.block_names, strict=True):
             x = stage(x, [kept.get(name) for name in names])

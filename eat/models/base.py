@@ -94,6 +94,13 @@ class AestheticModel(nn.Module):
         names = (name for name, _ in self.named_modules())
         return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
 
+    def map_blocks(self) -> list[str]:
+        """Names of the blocks whose features are a map (B, H, W, C) of the image, in their order.
+
+        They have layers ``norm1`` and ``norm2``.
+        """
+        return []
+
     def sampling_blocks(self) -> list[str]:
         """Names of the blocks that sample positions, from the first to the last."""
         return [

@@ -139,8 +139,11 @@ def _fold_patch_merging(state: State, source: str) -> State:
 
 
 def _split_qkv(weights: State, origin: dict[str, str], model: AestheticModel, source: str) -> None:
-    """Give Swin's joint projection to the q, k and v of a deformable block in its place."""
-    own = model.state_dict()
+    """Give a joint projection to the q, k and v of a deformable block in its place.
+
+    They have biases. Where the joint one has none, theirs are zero.
+    """
+    own, foreign_names = model.state_dict(), set(origin.values())
     for name in [n for n in weights if ".attn.qkv." in n and n not in own]:
         foreign, joint = origin.pop(name), weights.pop(name)
         if joint.ndim == 0 or len(joint) % 3:
@@ -148,6 +151,9 @@ def _split_qkv(weights: State, origin: dict[str, str], model: AestheticModel, so
         for letter, part in zip("qkv", joint.chunk(3), strict=True):
             ours = name.replace(".qkv.", f".{letter}.")
             weights[ours], origin[ours] = part, foreign
+            bias = ours.replace("weight", "bias")
+            if foreign.replace("weight", "bias") not in foreign_names:
+                weights[bias], origin[bias] = part.new_zeros(len(part)), foreign
 
 
 def _check_points(state: State, model: AestheticModel, source: str) -> None:
@@ -176,7 +182,9 @@ def convert(state: State, model: AestheticModel, source: str) -> tuple[str, Stat
         return "timm Swin", weights, origin
     if "pos_layer.weight" in state and "stem.0.weight" in state:
         _check_points(state, model, source)
-        return "PS-ViT", *rename(state, PS_VIT_RULES, source)
+        weights, origin = rename(state, PS_VIT_RULES, source)
+        _split_qkv(weights, origin, model, source)
+        return "PS-ViT", weights, origin
     if "patch_embed.conv.weight" in state or "stem.conv.weight" in state:
         return "eat", state, {name: name for name in state}
     raise WeightsError(

@@ -247,8 +247,12 @@ class PSViT(AestheticModel):
         parts = {"ps_layers": self.ps_layers, "trans_layers": self.trans_layers}
         return [f"{part}.{i}" for part, layers in parts.items() for i in range(len(layers))]
 
-    def sampling_blocks(self) -> list[str]:
+    def map_blocks(self) -> list[str]:
+        """Those of the layers that sample: maps of the points' grid, wherever points have moved."""
         return [f"ps_layers.{i}" for i in range(len(self.ps_layers))]
+
+    def sampling_blocks(self) -> list[str]:
+        return self.map_blocks()
 
     def map_side(self, block: str, size: int) -> int:
         return self.points if block in self.enhanced_blocks() else -(-size // 4)

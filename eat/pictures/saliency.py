@@ -15,6 +15,7 @@ from torch import Tensor
 from eat.checkpoint import CheckpointInfo, load_checkpoint
 from eat.data.transforms import normalise, read_image, to_tensor
 from eat.evaluation.saliency import check_block, gradcam, rollout, score_gradient, share_on_mask
+from eat.models import EAT
 from eat.models.base import AestheticModel
 from eat.personal.adaptation import mean_scores
 from eat.pictures.saving import panel_height, save_figure
@@ -75,7 +76,12 @@ def look(
     pixels = info.preprocessing.evaluation(photo)[None].to(next(model.parameters()).device)
     pixels = normalise(pixels)
     score = partial(mean_scores, source=info.scale, target=info.scale)
-    names = [name.removesuffix(".norm1") for name, _ in model.named_modules() if "norm1" in name]
+    names = model.map_blocks()
+    if method == "rollout" and not isinstance(model, EAT):
+        raise ValueError(
+            f"attention rollout follows the stages of EAT, Swin and DAT, and {info.model.name} has "
+            "none: take --method gradient or gradcam"
+        )
     block = check_block(block or names[-1], names)
     place = block if method == "rollout" else f"{block}.{layer}"
     if method == "rollout":

@@ -117,6 +117,9 @@ class TrainStep:
         self.accelerator = accelerator
         self.clip_norm = optim.clip_norm
         self.raw_model = model
+        # Running means and variances of BatchNorm, which a forward pass changes.
+        self.running = [b for name, b in model.named_buffers() if ".running_" in name]
+        self.before: list[Tensor] = []  # them before the step
         self.average: AveragedModel | None = None
         if optim.ema is not None:
             ema = get_ema_multi_avg_fn(optim.ema)
@@ -165,6 +168,7 @@ class TrainStep:
         device, processes = self.accelerator.device, self.accelerator.num_processes
         accumulate = len(micro_batches) > 1
         self.optimizer.zero_grad(set_to_none=True)
+        self.before = [buffer.clone() for buffer in self.running]
         sums = torch.tensor([0.0, *local_sums], dtype=torch.float64).to(device, non_blocking=True)
         for i, micro in enumerate(micro_batches):
             torch.manual_seed(seed)
@@ -208,11 +212,15 @@ class TrainStep:
             clip_grads_with_norm_(self.raw_model.parameters(), self.clip_norm, self.norm)
         self.optimizer.step()
         self.schedule.step()
+        for buffer in self.running if self.accelerator.num_processes > 1 else ():
+            summed(buffer).div_(self.accelerator.num_processes)  # each saw other images
         if self.average is not None:
             self.average.update_parameters(self.raw_model)
 
     def skip(self) -> None:
-        """Leave the weights as they are; the schedule goes on."""
+        """Leave the weights and running statistics as they are; the schedule goes on."""
+        for buffer, before in zip(self.running, self.before, strict=True):
+            buffer.copy_(before)
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.update()
         with warnings.catch_warnings():  # PyTorch expects a step of the optimizer before
