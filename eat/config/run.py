@@ -61,13 +61,13 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        name: a named model, such as eat_base or eat_base_released. Null takes name, `settings` and
-            `data.size` of the run that wrote `weights`, where these options do not say otherwise;
-            eat_base if no run of ours did.
-        weights: weights to start from: ours, the authors', DAT's or timm's Swin.
+        name: a named model, such as eat_base, eat_base_released or psvit_b. Null takes name,
+            `settings` and `data.size` of the run that wrote `weights`, where these options do not
+            say otherwise; eat_base if no run of ours did.
+        weights: weights to start from: ours, the authors', DAT's, timm's Swin or PS-ViT's.
         num_outputs: width of the head; null takes one output per vote bin where the labels have
             votes, else 1.
-        settings: keywords of eat.models.EAT that replace the named model's.
+        settings: keywords of the model's class, such as eat.models.EAT, that replace its own.
     """
 
     name: str | None = None

@@ -17,6 +17,7 @@ from eat.data.registry import find_dataset
 from eat.data.scales import ScoreScale, rescale
 from eat.data.transforms import Preprocessing, normalise, packed
 from eat.evaluation.metrics import UndefinedMetricWarning, srcc
+from eat.models import AestheticModel
 from eat.personal.report import WorkerResult
 from eat.system.device import autocast, pick_device
 
@@ -102,6 +103,14 @@ class RaterImages:
     def training(self, row: int, seed: int) -> Tensor:
         """As ``Preprocessing.training``, draw for draw: uint8 (3, size, size)."""
         return self.preprocessing.augment(self._decode(row)[1], seed)
+
+
+def training_mode(model: AestheticModel, on: bool) -> None:
+    """Switch training mode, but for BatchNorm: its statistics stay those of the general model."""
+    model.train(on)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
 
 
 class Adapter:
@@ -191,7 +200,7 @@ class Adapter:
         seeds: NDArray[np.int64],
     ) -> None:
         """Take one step on all k images; gradients are accumulated over micro-batches."""
-        self.model.train(self.options.scope == "all")  # no drop path in a frozen body
+        training_mode(self.model, self.options.scope == "all")  # no drop path in a frozen body
         optimizer.zero_grad(set_to_none=True)
         scale, loss = self.target.target_scale, 0.0
         for batch in self._micro_batches(len(shots)):

@@ -15,7 +15,7 @@ import torch
 from conftest import small_run
 
 from eat.checkpoint import load_checkpoint
-from eat.config import TrainConfig
+from eat.config import ModelConfig, TrainConfig
 from eat.data.loading import LoaderError, loaded
 from eat.data.transforms import ImageError
 from eat.sample.make import make_sample
@@ -115,6 +115,20 @@ def test_a_step_without_a_finite_loss_is_skipped_if_told_so(config: TrainConfig)
     told = faults(trainer.folder)
     assert [fault["step"] for fault in told] == [0, 1]
     assert told[0]["what"] == "the loss became nan after 0 steps" and len(told[0]["images"]) == 16
+
+
+def test_skipped_steps_leave_the_statistics_of_batch_norm_as_they_were(config: TrainConfig) -> None:
+    small = {"points": 4, "dim": 16, "depths": (1, 1), "stem_dims": (8, 8)}
+    config.model = ModelConfig("psvit_nano", settings=small)
+    config.faults.steps, config.optim.epochs = 3, 1
+    trainer = Trainer(config)
+    start = {name: value.clone() for name, value in trainer.step.raw_model.state_dict().items()}
+    trainer.step.loss = Loss(lambda outputs, target: outputs.sum(dim=1) * float("nan"))
+    trainer.fit()
+    state = trainer.step.raw_model.state_dict()
+    counts = [name for name in state if name.endswith("num_batches_tracked")]
+    assert len(counts) == 8 and all(state[name] == 3 for name in counts)  # steps were made
+    assert all(torch.equal(state[name], start[name]) for name in state if name not in counts)
 
 
 def test_more_skipped_steps_than_allowed_stop_the_run(config: TrainConfig) -> None:
