@@ -90,6 +90,10 @@ class Row:
             name = self.model[base.model.name != PAPER_MODEL]
             found = {"model.name": name, "model.settings": {}, "model.weights": None}
         found |= self.options
+        if "stages" not in settings and (self.letters is not None or self.kernel is not None):
+            raise ValueError(
+                f"it differs in settings of EAT, which --model.name {base.model.name} does not have"
+            )
         if self.letters is not None:
             pairs = [max(1, len(stage) // 2) for stage in settings["stages"]]
             stages = [f"L{a}" * count for a, count in zip(self.letters, pairs, strict=True)]

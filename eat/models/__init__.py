@@ -8,6 +8,7 @@ what families of models have in common; ``psvit`` is another one.
 
 from eat.models.backbone import EAT
 from eat.models.base import AestheticModel
+from eat.models.psvit import PSViT
 from eat.models.variants import VARIANTS, create_model
 from eat.models.weights import LoadReport, WeightsError, load_weights
 
@@ -16,6 +17,7 @@ __all__ = [
     "VARIANTS",
     "AestheticModel",
     "LoadReport",
+    "PSViT",
     "WeightsError",
     "create_model",
     "load_weights",

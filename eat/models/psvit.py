@@ -191,7 +191,7 @@ class PSViT(AestheticModel):
             }
         )
         check_totals(
-            weights=sum(depths) * (4 + 2 * mlp_ratio) * dim**2,
+            weights=sum(depths) * (4 + 2 * mlp_ratio) * dim**2 + 18 * max(stem_dims) ** 2,
             attention=heads * (points**2 + 1) ** 2,
         )
         self.points = points

@@ -22,7 +22,7 @@ from eat.models.foreign import State, WeightsError, convert, misfit
 from eat.system.files import regular
 
 TRAINED_ON = "trained_on"  # a list of images that older checkpoints hold beside the weights
-INTEGERS = "relative_position_index", "num_batches_tracked"  # the names of all
+INTEGERS = "relative_position_index", "num_batches_tracked"  # ends of names of integers
 FLOATS = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
     torch.float8_e5m2,

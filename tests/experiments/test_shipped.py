@@ -92,6 +92,12 @@ def test_a_row_of_another_family_takes_neither_settings_nor_weights_of_the_base(
     assert "psvit_nano, not psvit_b" in experiment.reduced(row, sample, 1440)
 
 
+def test_rows_of_letters_need_a_base_that_has_letters() -> None:
+    base = TrainConfig(model=ModelConfig(name="psvit_nano"))
+    with pytest.raises(ValueError, match="settings of EAT, which --model.name psvit_nano does not"):
+        Row("a", letters="SSEE").differences(base)
+
+
 def test_what_is_reduced_is_named() -> None:
     experiment, row = SHIPPED["table1"], SHIPPED["table1"].rows[1]
     sample = configs(experiment, SAMPLE)["Swin"]

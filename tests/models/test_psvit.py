@@ -210,6 +210,7 @@ def test_weights_of_other_points_or_with_unlike_copies_are_refused() -> None:
         ({"depths": (4, 2, 1)}, "depths is .*: expected a list of 2"),
         ({"heads": 5}, "must be a multiple of num_heads"),
         ({"dim": 16384, "heads": 1}, "weights: expected at most"),
+        ({"stem_dims": (16384, 64)}, "weights: expected at most"),
         ({"img_size": 32}, "img_size is 32: expected 64"),
     ],
 )
