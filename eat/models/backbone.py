@@ -81,7 +81,7 @@ class Block(nn.Module):
 
 
 def run_block(
-    block: Block, x: Tensor, record: dict[str, Tensor] | None, *, recompute: bool
+    block: nn.Module, x: Tensor, record: dict[str, Tensor] | None, *, recompute: bool
 ) -> Tensor:
     """A block's output; with ``recompute`` it is computed again in the backward pass."""
     # A block that records keeps its activations: its record must not be filled twice.

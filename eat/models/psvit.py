@@ -238,7 +238,7 @@ class PSViT(AestheticModel):
         self.apply(init_linear)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         for layer in self.offset_layers:
-            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.get_parameter("weight"))
         self.reset_classifier(num_outputs)
 
     @property
