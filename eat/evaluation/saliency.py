@@ -1,7 +1,9 @@
 """Where a model looks: its attention, followed back to the photograph, and its score's gradient."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -155,21 +157,30 @@ def to_patches(weights: Tensor, height: int, width: int) -> Tensor:
     return repeat(even, "b y x -> b (y u) (x v)", u=2, v=2)[:, :height, :width]
 
 
-def score_gradient(model: AestheticModel, pixels: Tensor, layer: str, score: Score) -> Tensor:
-    """Norm of the score's gradient at each token of a layer's output: (B, H, W).
+def score_gradients(
+    model: AestheticModel, pixels: Tensor, layers: Sequence[str], score: Score
+) -> dict[str, Tensor]:
+    """Norm of the score's gradient at each token of layers' outputs: (B, H, W), by layer.
 
     Args:
         model: in evaluation mode.
         pixels: (B, 3, H, W), normalised.
-        layer: name of a module whose output is (B, H, W, C), such as a block's ``norm1``.
+        layers: names of modules whose outputs are (B, H, W, C), such as a block's ``norm1``.
         score: of the model's outputs.
     """
-    outputs: list[Tensor] = []
-    hook = model.get_submodule(layer).register_forward_hook(lambda *call: outputs.append(call[-1]))
-    with hook, torch.enable_grad():
+    outputs: dict[str, Tensor] = {}
+    with ExitStack() as hooks, torch.enable_grad():
+        for name in layers:
+            keep = partial(lambda name, module, given, output: outputs.update({name: output}), name)
+            hooks.enter_context(model.get_submodule(name).register_forward_hook(keep))
         total = score(model(pixels)).sum()
-    (gradient,) = torch.autograd.grad(total, outputs)
-    return gradient.norm(dim=-1)
+    found = torch.autograd.grad(total, [outputs[name] for name in layers])
+    return {name: one.norm(dim=-1) for name, one in zip(layers, found, strict=True)}
+
+
+def score_gradient(model: AestheticModel, pixels: Tensor, layer: str, score: Score) -> Tensor:
+    """``score_gradients`` at one layer."""
+    return score_gradients(model, pixels, [layer], score)[layer]
 
 
 def load_gradcam() -> Any:

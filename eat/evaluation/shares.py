@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from eat.evaluation.saliency import Score, score_gradient, share_on_mask
+from eat.evaluation.saliency import Score, score_gradients, share_on_mask
 from eat.models import EAT
 from eat.models.attention import WindowAttention
 from eat.models.base import Record
@@ -107,10 +107,11 @@ def gradient_on_masks(
         model: as ``batches`` and ``masks`` those of ``attention_on_masks``.
         score: of the model's outputs.
     """
-    shares: dict[str, list[Tensor]] = {name: [] for name in looking_blocks(model)}
+    layers = [f"{name}.norm1" for name in looking_blocks(model)]
+    shares: dict[str, list[Tensor]] = {name: [] for name in layers}
     for pixels in batches:
         own, masks = masks[: len(pixels)], masks[len(pixels) :]
-        for name, parts in shares.items():
-            sizes = score_gradient(model, pixels, f"{name}.norm1", score)
-            parts.append(share_on_mask(sizes, own))
-    return {name: torch.cat(parts).nanmean().item() for name, parts in shares.items()}
+        for name, sizes in score_gradients(model, pixels, layers, score).items():
+            shares[name].append(share_on_mask(sizes, own))
+    found = {name: torch.cat(parts).nanmean().item() for name, parts in shares.items()}
+    return {name.removesuffix(".norm1"): share for name, share in found.items()}

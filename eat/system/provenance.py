@@ -18,7 +18,10 @@ PACKAGES = ("torch", "timm", "numpy", "pandas", "pillow", "simplejpeg", "acceler
 
 
 def git_revision(folder: Path) -> str | None:
-    """The commit checked out in a folder, with ``+changes`` if files differ from it; or None."""
+    """The commit checked out in a folder, with ``+changes`` if its code differs; or None.
+
+    What runs write, such as ``results/``, is no code.
+    """
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(folder), *words]
@@ -28,7 +31,8 @@ def git_revision(folder: Path) -> str | None:
         # The repository must be this program's own, not one that it was installed into.
         if not Path(git("rev-parse", "--show-toplevel")).samefile(folder):
             return None
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+        changes = git("status", "--porcelain", "--", ".", ":(exclude)results")
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -118,7 +118,7 @@ def test_paths_of_a_checkpoint_are_opened_only_where_its_run_wrote_it(
 @pytest.mark.parametrize(
     ("group", "value", "reason"),
     [
-        ("data", {"labels": 5}, "config.data.labels is 5: expected str | None"),
+        ("data", {"labels": 5}, "config.data.labels is 5: expected str or null"),
         ("run", {"seed": "x"}, "config.run.seed is 'x': expected int"),
         ("run", {"seed": -1}, "run.seed is -1: expected 0"),
         ("data", {"val_fraction": float("inf")}, "data.val_fraction is inf: expected 0 to 0.999"),

@@ -103,6 +103,9 @@ def test_the_git_revision_is_this_programs_own(tmp_path: Path) -> None:
     assert re.fullmatch("[0-9a-f]{40}", revision)
     (tmp_path / "new").mkdir()
     assert git_revision(tmp_path / "new") is None  # within someone else's repository
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "new.csv").touch()
+    assert git_revision(tmp_path) == revision  # what runs write is no code
     (tmp_path / "file").touch()
     assert git_revision(tmp_path) == f"{revision}+changes"
 
