@@ -23,8 +23,19 @@ class AestheticModel(nn.Module):
         """Whether an image's interest points, and so its score, depend on the rest of its batch."""
         return False
 
+    @property
+    def mixes_images(self) -> bool:
+        """Whether an image's score depends on the rest of its batch, by its points or otherwise."""
+        return self.averages_points
+
     def use_own_points(self) -> None:
-        """Give every image its own interest points from here on, also where points are averaged."""
+        """Make the score of every image independent of its batch from here on.
+
+        Points that are averaged over a batch become each image's own.
+
+        Raises:
+            ValueError: the model has no scores of single images.
+        """
 
     def enhanced_blocks(self) -> list[str]:
         """Names of the blocks that look at interest points of their own."""

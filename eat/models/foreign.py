@@ -1,4 +1,4 @@
-"""Weights of other code under our names: the authors' release, DAT and timm's Swin."""
+"""Weights of other code under our names: the authors' releases, DAT and timm's Swin."""
 
 import re
 from collections.abc import Callable
@@ -69,6 +69,20 @@ TIMM_SWIN_RULES: list[Rule] = [
     (rf"norm\.{_WB}", r"norm.\1"),
     (rf"head\.(?:fc\.)?{_WB}", r"head.\1"),
 ]
+TANET_RULES: list[Rule] = [
+    (r"res365_last\.(.+)", r"theme.scenes.\1"),
+    (rf"hypernet\.last_out_w\.{_WB}", r"theme.target.hyper_weight.\1"),
+    (rf"hypernet\.last_out_b\.{_WB}", r"theme.target.hyper_bias.\1"),
+    (rf"tygertnet\.fc1\.{_WB}", r"theme.target.fc.\1"),
+    (r"tygertnet\.bn1\.(.+)", r"theme.target.norm.\1"),
+    (r"tygertnet\.relu1\.weight", r"theme.target.act.weight"),
+    (r"tygertnet\.relu7\.weight", r"theme.target.column_act.weight"),
+    (r"mobileNet\.base_model\.0\.(.+)", r"mobile.features.\1"),
+    (rf"mobileNet\.head\.2\.{_WB}", r"mobile.head.\1"),
+    (rf"head_rgb\.2\.{_WB}", r"colour.head.\1"),
+    (rf"head\.2\.{_WB}", r"head.\1"),
+]
+OURS = "patch_embed.conv.weight", "theme.target.fc.weight"  # of every family, one name
 
 
 def misfit(source: str, name: str, value: Tensor, why: str) -> WeightsError:
@@ -147,9 +161,11 @@ def convert(state: State, model: AestheticModel, source: str) -> tuple[str, Stat
         weights, origin = rename(_fold_patch_merging(state, source), TIMM_SWIN_RULES, source)
         _split_qkv(weights, origin, model, source)
         return "timm Swin", weights, origin
-    if "patch_embed.conv.weight" in state:
+    if "tygertnet.fc1.weight" in state:
+        return "released TANet", *rename(state, TANET_RULES, source)
+    if any(name in state for name in OURS):
         return "eat", state, {name: name for name in state}
     raise WeightsError(
-        f"{source}: none of the known families of names (eat, the release, DAT, timm's Swin); "
-        f"its first names are {list(state)[:3]}"
+        f"{source}: none of the known families of names (eat, the releases, DAT, timm's Swin); its "
+        f" first names are {list(state)[:3]}"
     )

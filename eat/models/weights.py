@@ -22,17 +22,18 @@ from eat.models.foreign import State, WeightsError, convert, misfit
 from eat.system.files import regular
 
 TRAINED_ON = "trained_on"  # a list of images that older checkpoints hold beside the weights
-INTEGERS = "relative_position_index", "num_batches_tracked"  # of foreign files; none is loaded
+INTEGERS = "relative_position_index", "num_batches_tracked"
 FLOATS = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
     torch.float8_e5m2,
 }  # fmt: skip
 MAX_NUMBERS = 2**28  # of one weight
 
-# What fresh weights may stand in for: the head, and what one kind of attention has and another
-# lacks. The release's norm after a step down has no counterpart in Swin.
-OPTIONAL = re.compile(r"head\.|.*\.attn\.(interest|offset)\.|.*\.attn\.bias_table$")
-REPLACEABLE = re.compile(r"(head|.*\.attn\.(interest|offset))\.")  # only as a whole
+# What fresh weights may stand in for: the head, what one variant has and another lacks, and counts
+# of batches, which are not used. The release's norm after a step down has no counterpart in Swin.
+PARTS = r"(head|.*\.attn\.(interest|offset)|theme\.target\.column_act)\."
+OPTIONAL = re.compile(PARTS + r"|.*\.attn\.bias_table$|.*\.num_batches_tracked$")
+REPLACEABLE = re.compile(PARTS)  # only as a whole
 OPTIONAL_FROM_SWIN = re.compile(OPTIONAL.pattern + r"|.*\.downsample\.norm\.")
 
 
@@ -217,7 +218,7 @@ def as_weight(value: Tensor, like: Tensor, name: str, source: str, *, copy: bool
 def load_weights(
     model: AestheticModel, weights: str | Path | Mapping[str, Tensor], *, verbose: bool = True
 ) -> LoadReport:
-    """Load weights of ours, the authors' release, DAT or timm's Swin into a model.
+    """Load weights of ours, the authors' releases, DAT or timm's Swin into a model.
 
     Bias tables of another resolution are resized bicubically. A head of another width is left out,
     and so are offset and interest networks and bias tables that the model's profile shapes
