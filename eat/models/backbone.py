@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from eat.models.attention import WindowAttention
 from eat.models.base import AestheticModel, Record
-from eat.models.deformable import DeformableAttention, InterestPoints
+from eat.models.deformable import DeformableAttention, InterestPoints, PointConv
 from eat.models.kernels import Linear
 from eat.models.limits import MIN_SIZE, check_settings
 from eat.models.noise import DropPath, PerImageNoise, Subset
@@ -129,6 +129,7 @@ class EAT(AestheticModel):
         average_points: average interest points over the batch (released profile).
         anchor_points: interest points stay near a uniform grid's, P = grid + tanh / 2, instead of
             Eq. 4's P = tanh, which training tends to draw onto one spot.
+        gate_points: a gate of each point leaves its position or moves it to the centre (DeT).
         interest: take interest points; False puts a uniform grid of as many in their place
             (Table 5).
         offsets: move the points by offsets (Table 5).
@@ -162,6 +163,7 @@ class EAT(AestheticModel):
         grid_range_factor: float | None = 2.0,
         average_points: bool = False,
         anchor_points: bool = False,
+        gate_points: bool = False,
         interest: bool = True,
         offsets: bool = True,
         eta: float = 0.25,
@@ -224,6 +226,7 @@ class EAT(AestheticModel):
                 interest_kernel=interest_kernels[s],
                 average_points=average_points,
                 anchor_points=anchor_points,
+                gate_points=gate_points,
                 offsets=offsets,
                 offset_kernel=offset_kernels[s],
                 pad_offsets=pad_offsets,
@@ -266,7 +269,7 @@ class EAT(AestheticModel):
         self.norm = nn.LayerNorm(self.num_features)
         self.softmax = softmax
         self.apply(init_linear)
-        self.reset_classifier(num_outputs)
+        self.build_head(num_outputs)
 
     @property
     def num_classes(self) -> int:
@@ -277,6 +280,10 @@ class EAT(AestheticModel):
         """The head, under timm's name."""
         return self.head
 
+    def build_head(self, num_outputs: int) -> None:
+        """Make all that turns features into outputs: the classifier, in another family more."""
+        self.reset_classifier(num_outputs)
+
     def reset_classifier(self, num_outputs: int) -> None:
         self.num_outputs = num_outputs
         self.head = nn.Linear(self.num_features, num_outputs)
@@ -284,11 +291,11 @@ class EAT(AestheticModel):
 
     @property
     def averages_points(self) -> bool:
-        return any(isinstance(m, InterestPoints) and m.average for m in self.modules())
+        return any(isinstance(m, PointConv) and m.average for m in self.modules())
 
     def use_own_points(self) -> None:
         for module in self.modules():
-            if isinstance(module, InterestPoints):
+            if isinstance(module, PointConv):
                 module.average = False
 
     def enhanced_blocks(self) -> list[str]:

@@ -52,6 +52,17 @@ RELEASE_RULES: list[Rule] = [
     (rf"cls_norm\.norm\.{_WB}", r"norm.\1"),
     (rf"cls_head\.{_WB}", r"head.\1"),
 ]
+DET_RULES: list[Rule] = [
+    (rf"{_ATTN}ref_gate\.{_WB}", rf"{_OURS}gate.conv.\3"),
+    (rf"hst_head\.{_WB}", r"histogram.coordinates.\1"),
+    (r"hist_feature\.bin_centers_conv\.bias", r"histogram.shifts"),
+    (r"hist_feature\.bin_widths_conv\.weight", r"histogram.slopes"),
+    # An alias, what the convolution had before its centres were set, and two constants.
+    (r"hist_feature\.(widths|centers|bin_centers_conv\.weight|bin_widths_conv\.bias)", None),
+    (rf"cls_head\.{_WB}", None),  # not used
+    (rf"class_head\.{_WB}", r"head.\1"),
+    *RELEASE_RULES,
+]
 _TIMM_BLOCK = r"layers\.(\d)\.blocks\.(\d+)\."
 _OUR_BLOCK = r"stages.\1.blocks.\2."
 TIMM_SWIN_RULES: list[Rule] = [
@@ -121,6 +132,30 @@ def rename(state: State, rules: list[Rule], source: str) -> tuple[State, dict[st
     return weights, origin
 
 
+def _join_det_heads(state: State, source: str) -> State:
+    """DeT's heads, one a target, as one, and the slopes of its bins as a vector.
+
+    Raises:
+        WeightsError: a constant of the histogram is not 1, or the heads are not alike.
+    """
+    state = dict(state)
+    for name in ("hist_feature.bin_centers_conv.weight", "hist_feature.bin_widths_conv.bias"):
+        if name in state and not bool((state[name] == 1).all()):
+            raise misfit(source, name, state[name], "and is not the constant 1")
+    slopes = "hist_feature.bin_widths_conv.weight"
+    if slopes in state:
+        state[slopes] = state[slopes].flatten()
+    for kind in ("weight", "bias"):
+        name = f"class_head2.{kind}"
+        first, second = state.get(f"class_head.{kind}"), state.pop(name, None)
+        if first is None or second is None:
+            continue
+        if first.shape != second.shape or not first.ndim:
+            raise misfit(source, name, second, f"and 'class_head.{kind}' has {tuple(first.shape)}")
+        state[f"class_head.{kind}"] = torch.cat([first, second])
+    return state
+
+
 def _fold_patch_merging(state: State, source: str) -> State:
     """Swin's step down as ours: norm over four tokens then linear, as a 2 x 2 convolution.
 
@@ -155,6 +190,8 @@ def _split_qkv(weights: State, origin: dict[str, str], model: AestheticModel, so
 
 def convert(state: State, model: AestheticModel, source: str) -> tuple[str, State, dict[str, str]]:
     """Recognise the family of names and translate it: (format, weights, foreign name of each)."""
+    if "hst_head.weight" in state:
+        return "released DeT", *rename(_join_det_heads(state, source), DET_RULES, source)
     if "patch_proj.0.weight" in state:
         return "DAT or released EAT", *rename(state, RELEASE_RULES, source)
     if "patch_embed.proj.weight" in state and any(n.startswith("layers.") for n in state):

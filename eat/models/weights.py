@@ -31,7 +31,7 @@ MAX_NUMBERS = 2**28  # of one weight
 
 # What fresh weights may stand in for: the head, what one variant has and another lacks, and counts
 # of batches, which are not used. The release's norm after a step down has no counterpart in Swin.
-PARTS = r"(head|.*\.attn\.(interest|offset)|theme\.target\.column_act)\."
+PARTS = r"(head|histogram|.*\.attn\.(interest|offset|gate)|theme\.target\.column_act)\."
 OPTIONAL = re.compile(PARTS + r"|.*\.attn\.bias_table$|.*\.num_batches_tracked$")
 REPLACEABLE = re.compile(PARTS)  # only as a whole
 OPTIONAL_FROM_SWIN = re.compile(OPTIONAL.pattern + r"|.*\.downsample\.norm\.")
