@@ -233,4 +233,6 @@ def _score_notes(
         averaged = f"averaged over batches of {options.batch_size}, as released"
         points = "each image's own" if options.own_points else averaged
         notes.append(f"interest points: {points}")
+    elif model.mixes_images:
+        notes.append(f"scores depend on the batch, here of {options.batch_size} images in order")
     return notes

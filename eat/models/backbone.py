@@ -136,6 +136,7 @@ class EAT(AestheticModel):
         average_points: average interest points over the batch (released profile).
         anchor_points: interest points stay near a uniform grid's, P = grid + tanh / 2, instead of
             Eq. 4's P = tanh, which training tends to draw onto one spot.
+        gate_points: a gate of each point leaves its position or moves it to the centre (DeT).
         interest: take interest points; False puts a uniform grid of as many in their place
             (Table 5).
         offsets: move the points by offsets (Table 5).
@@ -169,6 +170,7 @@ class EAT(AestheticModel):
         grid_range_factor: float | None = 2.0,
         average_points: bool = False,
         anchor_points: bool = False,
+        gate_points: bool = False,
         interest: bool = True,
         offsets: bool = True,
         eta: float = 0.25,
@@ -231,6 +233,7 @@ class EAT(AestheticModel):
                 interest_kernel=interest_kernels[s],
                 average_points=average_points,
                 anchor_points=anchor_points,
+                gate_points=gate_points,
                 offsets=offsets,
                 offset_kernel=offset_kernels[s],
                 pad_offsets=pad_offsets,
@@ -273,13 +276,17 @@ class EAT(AestheticModel):
         self.norm = nn.LayerNorm(self.num_features)
         self.softmax = softmax
         self.apply(init_linear)
-        self.reset_classifier(num_outputs)
+        self.build_head(num_outputs)
 
     def map_blocks(self) -> list[str]:
         return [name for names in self.block_names for name in names]
 
     def map_side(self, block: str, size: int) -> int:
         return math.ceil(size / 4 / 2 ** int(block.split(".")[1]))
+
+    def build_head(self, num_outputs: int) -> None:
+        """Make all that turns features into outputs: the classifier, in another family more."""
+        self.reset_classifier(num_outputs)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         for module in self.modules():

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from eat.models.deformable import DeformableAttention, InterestPoints
+from eat.models.deformable import DeformableAttention, PointConv
 from eat.models.limits import MIN_SIZE
 from eat.models.noise import PerImageNoise
 
@@ -80,12 +80,23 @@ class AestheticModel(nn.Module):
     @property
     def averages_points(self) -> bool:
         """Whether an image's interest points, and so its score, depend on the rest of its batch."""
-        return any(isinstance(m, InterestPoints) and m.average for m in self.modules())
+        return any(isinstance(m, PointConv) and m.average for m in self.modules())
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether an image's score depends on the rest of its batch, by its points or otherwise."""
+        return self.averages_points
 
     def use_own_points(self) -> None:
-        """Give every image its own interest points from here on, also where points are averaged."""
+        """Make the score of every image independent of its batch from here on.
+
+        Points that are averaged over a batch become each image's own.
+
+        Raises:
+            ValueError: the model has no scores of single images.
+        """
         for module in self.modules():
-            if isinstance(module, InterestPoints):
+            if isinstance(module, PointConv):
                 module.average = False
 
     def enhanced_blocks(self) -> list[str]:
@@ -157,7 +168,7 @@ class AestheticModel(nn.Module):
         """
         factors: dict[str, float] = {}
         for name, module in self.named_modules():
-            if isinstance(module, InterestPoints) and not module.average:
+            if isinstance(module, PointConv) and not module.average:
                 factor = min(1.0, interest_lr / module.conv.weight[0].numel())
                 factors |= {f"{name}.conv.weight": factor, f"{name}.conv.bias": factor}
         return factors

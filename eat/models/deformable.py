@@ -41,13 +41,10 @@ def kept_grid(height: int, width: int, like: Tensor) -> Tensor:
     return _grid(height, width, like.dtype, like.device)
 
 
-def point_spacing(height: int, width: int, device: torch.device) -> Tensor:
-    """(1 / height, 1 / width), made on the device without waiting for the host.
-
-    In float32 even for a float64 model: so the release rounds it, and its numbers show it.
-    """
-    rows = torch.full((), 1 / height, dtype=torch.float32, device=device)
-    cols = torch.full((), 1 / width, dtype=torch.float32, device=device)
+def point_spacing(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(1 / height, 1 / width), made on the device without waiting for the host."""
+    rows = torch.full((), 1 / height, dtype=dtype, device=device)
+    cols = torch.full((), 1 / width, dtype=dtype, device=device)
     return torch.stack((rows, cols))
 
 
@@ -128,23 +125,45 @@ def pad_to_kernel(x: Tensor, conv: nn.Conv2d) -> Tensor:
     return F.pad(x, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2))
 
 
-class InterestPoints(nn.Module):
-    """Interest Generation Module: one convolution and tanh give the points P (Eq. 4).
+class PointConv(nn.Module):
+    """A convolution that gives a few numbers a point.
 
     Args:
         dim: number of channels C.
+        outputs: numbers a point.
         kernel_size: k_in; an H x W map gives (H - k_in + 1) x (W - k_in + 1) points.
-        average: average the convolution over the batch, so that every image gets the same points.
-            The authors' release does this; the scores of an image then depend on its batch.
+        average: average over the batch, so that every image gets the same numbers. The authors'
+            releases do this; the scores of an image then depend on its batch.
+    """
+
+    def __init__(self, dim: int, outputs: int, kernel_size: int, *, average: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, outputs, kernel_size)
+        self.average = average
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B or 1, 1, Hin, Win, outputs); one group stands for all."""
+        x = pad_to_kernel(x.permute(0, 3, 1, 2), self.conv).permute(0, 2, 3, 1)
+        # From here on in float32: a position of 8 bits would not tell neighbouring tokens apart.
+        y = at_least_float32(convolve(self.conv, x))
+        if self.average:
+            y = y.mean(dim=0, keepdim=True)
+        return y[:, None]
+
+
+class InterestPoints(PointConv):
+    """Interest Generation Module: one convolution and tanh give the points P (Eq. 4).
+
+    Args:
         anchored: keep each point near its place in a uniform grid, P = grid + tanh / 2.
+
+    The other settings are those of ``PointConv``.
     """
 
     def __init__(
         self, dim: int, kernel_size: int, *, average: bool = False, anchored: bool = False
     ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(dim, 2, kernel_size)
-        self.average = average
+        super().__init__(dim, 2, kernel_size, average=average)
         self.anchored = anchored
 
     def forward(self, x: Tensor, record: dict[str, Any] | None = None) -> Tensor:
@@ -152,18 +171,35 @@ class InterestPoints(nn.Module):
 
         Anchored points lie in [-1.5, 1.5]. ``record`` receives the ``moves``, the tanh.
         """
-        x = pad_to_kernel(x.permute(0, 3, 1, 2), self.conv).permute(0, 2, 3, 1)
-        # From here on in float32: a position of 8 bits would not tell neighbouring tokens apart.
-        points = at_least_float32(convolve(self.conv, x))
-        if self.average:
-            points = points.mean(dim=0, keepdim=True)
-        moves = points.tanh()[:, None]
+        moves = self.convolve(x).tanh()
         if record is not None:
             record["moves"] = moves
         if not self.anchored:
             return moves
         height, width = moves.shape[2:4]
         return kept_grid(height, width, moves) + moves / 2
+
+
+class PointGate(PointConv):
+    """DeT's gate, which leaves each position or moves it to the centre of the image.
+
+    It is so steep that it almost never has a gradient.
+    """
+
+    STEEPNESS = 99999
+
+    def __init__(self, dim: int, kernel_size: int, *, average: bool = False) -> None:
+        super().__init__(dim, 1, kernel_size, average=average)
+
+    def forward(self, x: Tensor, record: dict[str, Any] | None = None) -> Tensor:
+        """(B, H, W, C) -> (B or 1, 1, Hin, Win, 1), practically 0 or 1.
+
+        ``record`` receives the ``gate`` before the sigmoid: it is closed where that is positive.
+        """
+        gate = self.convolve(x)
+        if record is not None:
+            record["gate"] = gate
+        return (-self.STEEPNESS * gate).sigmoid()
 
 
 class Offsets(nn.Module):
@@ -177,6 +213,9 @@ class Offsets(nn.Module):
         range_factor: multiply the offsets by this many point spacings, (1 / Hin, 1 / Win);
             None leaves them in [-1, 1].
     """
+
+    # EAT's golden numbers come from a release that rounds the spacing to float32 in float64 too.
+    round_spacing = True
 
     def __init__(
         self, dim: int, num_groups: int, kernel_size: int, *, pad: bool, range_factor: float | None
@@ -201,7 +240,8 @@ class Offsets(nn.Module):
         x = at_least_float32(self.proj(self.act(self.norm(x)))).tanh()
         height, width = x.shape[1:3]
         if self.range_factor is not None:
-            x = x * (self.range_factor * point_spacing(height, width, x.device))
+            dtype = torch.float32 if self.round_spacing else x.dtype
+            x = x * (self.range_factor * point_spacing(height, width, x.device, dtype))
         return rearrange(x, "(b g) h w yx -> b g h w yx", g=self.num_groups)
 
 
@@ -222,8 +262,8 @@ class DeformableAttention(PerImageNoise):
     The other settings are those of ``eat.models.EAT``, for one layer.
 
     Raises:
-        ValueError: dim, heads and groups do not divide, eta is out of range, or points and offsets
-            would differ in number.
+        ValueError: dim, heads and groups do not divide, eta is out of range, a gate has no interest
+            points, or points and offsets would differ in number.
     """
 
     def __init__(
@@ -237,6 +277,7 @@ class DeformableAttention(PerImageNoise):
         interest_kernel: int = 1,
         average_points: bool = False,
         anchor_points: bool = False,
+        gate_points: bool = False,
         offsets: bool = True,
         offset_kernel: int,
         pad_offsets: bool,
@@ -255,6 +296,8 @@ class DeformableAttention(PerImageNoise):
             raise ValueError(f"eta must lie in (0, 1], got {eta}")
         if offsets and pad_offsets and offset_kernel % 2 == 0:
             raise ValueError(f"a padded offset kernel must be odd, got {offset_kernel}")
+        if gate_points and not interest:
+            raise ValueError("gate_points needs interest points: expected interest true, got false")
         lost = 0 if pad_offsets else offset_kernel - 1  # tokens a side that get no offset
         if interest and offsets and interest_kernel - 1 != lost:
             raise ValueError(
@@ -269,11 +312,13 @@ class DeformableAttention(PerImageNoise):
         self.bound_positions = bound_positions and (interest or offsets)
         # The uniform grid's side falls short of the map's by this much, as that of the points does.
         self.shrink = lost if offsets else interest_kernel - 1
-        self.interest = self.offset = None
+        self.interest = self.gate = self.offset = None
         if interest:
             self.interest = InterestPoints(
                 dim, interest_kernel, average=average_points, anchored=anchor_points
             )
+        if gate_points:
+            self.gate = PointGate(dim, interest_kernel, average=average_points)
         if offsets:
             self.offset = Offsets(
                 dim, num_groups, offset_kernel, pad=pad_offsets, range_factor=range_factor
@@ -320,8 +365,9 @@ class DeformableAttention(PerImageNoise):
         Args:
             x: features.
             record: receives, in (y, x) order: ``points`` and, of interest points, the tanh
-                ``moves``, (B or 1, 1, Hin, Win, 2); ``offsets``, as guided, and ``positions``,
-                (B, groups, Hin, Win, 2); and ``attention``, (B, heads, H * W, Hin * Win).
+                ``moves``, (B or 1, 1, Hin, Win, 2), and ``gate``, (B or 1, 1, Hin, Win, 1);
+                ``offsets``, as guided, and ``positions``, (B, groups, Hin, Win, 2); and
+                ``attention``, (B, heads, H * W, Hin * Win).
             subset: which images of the batch these are, where others dropped the branch; random
                 angles are drawn for all of them.
         """
@@ -335,6 +381,8 @@ class DeformableAttention(PerImageNoise):
             positions = points + offsets
             if record is not None:
                 record["offsets"] = offsets
+        if self.gate is not None:
+            positions = positions * self.gate(x, record)
         if self.bound_positions:
             positions = positions.tanh()
         if record is not None:

@@ -1,4 +1,4 @@
-"""Weights of other code under our names: the authors' release, DAT, timm's Swin and PS-ViT."""
+"""Weights of other code under our names: the authors' releases, DAT, timm's Swin and PS-ViT."""
 
 import re
 from collections.abc import Callable
@@ -52,6 +52,17 @@ RELEASE_RULES: list[Rule] = [
     (rf"cls_norm\.norm\.{_WB}", r"norm.\1"),
     (rf"cls_head\.{_WB}", r"head.\1"),
 ]
+DET_RULES: list[Rule] = [
+    (rf"{_ATTN}ref_gate\.{_WB}", rf"{_OURS}gate.conv.\3"),
+    (rf"hst_head\.{_WB}", r"histogram.coordinates.\1"),
+    (r"hist_feature\.bin_centers_conv\.bias", r"histogram.shifts"),
+    (r"hist_feature\.bin_widths_conv\.weight", r"histogram.slopes"),
+    # An alias, what the convolution had before its centres were set, and two constants.
+    (r"hist_feature\.(widths|centers|bin_centers_conv\.weight|bin_widths_conv\.bias)", None),
+    (rf"cls_head\.{_WB}", None),  # not used
+    (rf"class_head\.{_WB}", r"head.\1"),
+    *RELEASE_RULES,
+]
 _TIMM_BLOCK = r"layers\.(\d)\.blocks\.(\d+)\."
 _OUR_BLOCK = r"stages.\1.blocks.\2."
 TIMM_SWIN_RULES: list[Rule] = [
@@ -80,6 +91,22 @@ PS_VIT_RULES: list[Rule] = [
     (r"point_coord", None),
     (r"(cls_token|(?:pos_layer|trans_layers|norm|head)\..*)", r"\1"),
 ]
+
+TANET_RULES: list[Rule] = [
+    (r"res365_last\.(.+)", r"theme.scenes.\1"),
+    (rf"hypernet\.last_out_w\.{_WB}", r"theme.target.hyper_weight.\1"),
+    (rf"hypernet\.last_out_b\.{_WB}", r"theme.target.hyper_bias.\1"),
+    (rf"tygertnet\.fc1\.{_WB}", r"theme.target.fc.\1"),
+    (r"tygertnet\.bn1\.(.+)", r"theme.target.norm.\1"),
+    (r"tygertnet\.relu1\.weight", r"theme.target.act.weight"),
+    (r"tygertnet\.relu7\.weight", r"theme.target.column_act.weight"),
+    (r"mobileNet\.base_model\.0\.(.+)", r"mobile.features.\1"),
+    (rf"mobileNet\.head\.2\.{_WB}", r"mobile.head.\1"),
+    (rf"head_rgb\.2\.{_WB}", r"colour.head.\1"),
+    (rf"head\.2\.{_WB}", r"head.\1"),
+]
+# Of every family of ours, a name.
+OURS = "patch_embed.conv.weight", "stem.conv.weight", "theme.target.fc.weight"
 
 
 def misfit(source: str, name: str, value: Tensor, why: str) -> WeightsError:
@@ -116,6 +143,30 @@ def rename(state: State, rules: list[Rule], source: str) -> tuple[State, dict[st
                 "the file holds another architecture"
             )
     return weights, origin
+
+
+def _join_det_heads(state: State, source: str) -> State:
+    """DeT's heads, one a target, as one, and the slopes of its bins as a vector.
+
+    Raises:
+        WeightsError: a constant of the histogram is not 1, or the heads are not alike.
+    """
+    state = dict(state)
+    for name in ("hist_feature.bin_centers_conv.weight", "hist_feature.bin_widths_conv.bias"):
+        if name in state and not bool((state[name] == 1).all()):
+            raise misfit(source, name, state[name], "and is not the constant 1")
+    slopes = "hist_feature.bin_widths_conv.weight"
+    if slopes in state:
+        state[slopes] = state[slopes].flatten()
+    for kind in ("weight", "bias"):
+        name = f"class_head2.{kind}"
+        first, second = state.get(f"class_head.{kind}"), state.pop(name, None)
+        if first is None or second is None:
+            continue
+        if first.shape != second.shape or not first.ndim:
+            raise misfit(source, name, second, f"and 'class_head.{kind}' has {tuple(first.shape)}")
+        state[f"class_head.{kind}"] = torch.cat([first, second])
+    return state
 
 
 def _fold_patch_merging(state: State, source: str) -> State:
@@ -174,20 +225,24 @@ def _check_points(state: State, model: AestheticModel, source: str) -> None:
 
 def convert(state: State, model: AestheticModel, source: str) -> tuple[str, State, dict[str, str]]:
     """Recognise the family of names and translate it: (format, weights, foreign name of each)."""
+    if "hst_head.weight" in state:
+        return "released DeT", *rename(_join_det_heads(state, source), DET_RULES, source)
     if "patch_proj.0.weight" in state:
         return "DAT or released EAT", *rename(state, RELEASE_RULES, source)
     if "patch_embed.proj.weight" in state and any(n.startswith("layers.") for n in state):
         weights, origin = rename(_fold_patch_merging(state, source), TIMM_SWIN_RULES, source)
         _split_qkv(weights, origin, model, source)
         return "timm Swin", weights, origin
+    if "tygertnet.fc1.weight" in state:
+        return "released TANet", *rename(state, TANET_RULES, source)
     if "pos_layer.weight" in state and "stem.0.weight" in state:
         _check_points(state, model, source)
         weights, origin = rename(state, PS_VIT_RULES, source)
         _split_qkv(weights, origin, model, source)
         return "PS-ViT", weights, origin
-    if "patch_embed.conv.weight" in state or "stem.conv.weight" in state:
+    if any(name in state for name in OURS):
         return "eat", state, {name: name for name in state}
     raise WeightsError(
-        f"{source}: none of the known families of names (eat, the release, DAT, timm's Swin, "
+        f"{source}: none of the known families of names (eat, the releases, DAT, timm's Swin, "
         f"PS-ViT); its first names are {list(state)[:3]}"
     )

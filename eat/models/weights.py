@@ -29,10 +29,11 @@ FLOATS = {
 }  # fmt: skip
 MAX_NUMBERS = 2**28  # of one weight
 
-# What fresh weights may stand in for: the head, and what one kind of attention has and another
-# lacks. The release's norm after a step down has no counterpart in Swin.
-OPTIONAL = re.compile(r"head\.|.*\.attn\.(interest|offset)\.|.*\.attn\.bias_table$")
-REPLACEABLE = re.compile(r"(head|.*\.attn\.(interest|offset))\.")  # only as a whole
+# What fresh weights may stand in for: the head, what one variant has and another lacks, and counts
+# of batches, which are not used. The release's norm after a step down has no counterpart in Swin.
+PARTS = r"(head|histogram|.*\.attn\.(interest|offset|gate)|theme\.target\.column_act)\."
+OPTIONAL = re.compile(PARTS + r"|.*\.attn\.bias_table$|.*\.num_batches_tracked$")
+REPLACEABLE = re.compile(PARTS)  # only as a whole
 OPTIONAL_FROM_SWIN = re.compile(OPTIONAL.pattern + r"|.*\.downsample\.norm\.")
 
 
@@ -217,7 +218,7 @@ def as_weight(value: Tensor, like: Tensor, name: str, source: str, *, copy: bool
 def load_weights(
     model: AestheticModel, weights: str | Path | Mapping[str, Tensor], *, verbose: bool = True
 ) -> LoadReport:
-    """Load weights of ours, the authors' release, DAT, timm's Swin or PS-ViT into a model.
+    """Load weights of ours, the authors' releases, DAT, timm's Swin or PS-ViT into a model.
 
     Bias tables of another resolution are resized bicubically. A head of another width is left out,
     and so are offset and interest networks and bias tables that the model's profile shapes

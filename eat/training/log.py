@@ -76,10 +76,10 @@ def describe_model(
         return
     log.info("a step's %d images: %d processes, %d micro-batches each",
              config.optim.batch_size, processes, micro_batches)  # fmt: skip
-    if model.averages_points:
+    if model.mixes_images:
         log.warning(
-            "this profile averages interest points over the images of a micro-batch, so that its "
-            "results depend on the numbers of processes and accumulation steps"
+            "this model mixes the images of a micro-batch, so that its results depend on the "
+            "numbers of processes and accumulation steps"
         )
 
 
