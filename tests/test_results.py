@@ -27,10 +27,10 @@ def marked_tables() -> Iterator[tuple[str, str, str]]:
             yield path.name, csv, table
 
 
-def rows(table: str) -> dict[str, list[str]]:
-    """Numbers by the row's name."""
+def rows(text: str) -> dict[str, list[str]]:
+    """Numbers of the rows of a text's tables, by the row's name."""
     found = {}
-    for line in table.splitlines()[2:]:
+    for line in [line for line in text.splitlines() if line.startswith("|")][2:]:
         name, _, numbers = line.strip("| ").partition("|")
         found[re.sub(r" \[\d+\]", "", name).strip()] = NUMBER.findall(numbers)
     return found
@@ -39,12 +39,15 @@ def rows(table: str) -> dict[str, list[str]]:
 def made_of(path: Path) -> str:
     """The document that ``eat reproduce`` makes of a CSV."""
     (experiment,) = find_experiments(path.stem)
-    return markdown(experiment, [*Results(path).read().values()], "")
+    names = [row.name for row in experiment.rows]
+    records = [*Results(path).read().values()]
+    records.sort(key=lambda record: (record["seed"], names.index(record["row"])))
+    return markdown(experiment, records, "")
 
 
 def missing(table: str, made: str) -> list[str]:
     """What of a table's rows is not in the tables of a report."""
-    reported = rows("\n".join(line for line in made.splitlines() if line.startswith("|")))
+    reported = rows(made)
     return [
         f"{name}: {number}"
         for name, numbers in rows(table).items()
