@@ -3,9 +3,10 @@
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +71,19 @@ def small_run(sample: Path, folder: Path) -> TrainConfig:
         optim=OptimConfig(epochs=2, batch_size=16, lr=1e-3),
         run=RunConfig(folder=str(folder), device="cpu"),
     )
+
+
+def rows_on(sample: Path) -> Callable[[Mapping[str, Any]], TrainConfig]:
+    """The options of an experiment's row: its settings over those of one epoch of ``small_run``."""
+
+    def configure(row: Mapping[str, Any]) -> TrainConfig:
+        config = small_run(sample, Path("unused"))
+        config.optim.epochs = 1
+        given = {name.removeprefix("model.settings."): value for name, value in row.items()}
+        config.model.settings = config.model.settings | given
+        return config
+
+    return configure
 
 
 @pytest.fixture

@@ -2,16 +2,14 @@
 
 import csv
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
-from conftest import small_run
+from conftest import rows_on
 from PIL import Image
 
 from eat.cli import main
-from eat.config import TrainConfig
 from eat.experiments.runner import reproduce
 from eat.experiments.table import Experiment, Row
 
@@ -22,17 +20,9 @@ def experiment(plot: Literal["saliency", "examples"]) -> Experiment:
 
 
 def draw(plot: Literal["saliency", "examples"], sample: Path, out: Path) -> bool:
-    def configure(row: Mapping[str, Any]) -> TrainConfig:
-        config = small_run(sample, Path("unused"))
-        config.optim.epochs = 1
-        given = {name.removeprefix("model.settings."): value for name, value in row.items()}
-        config.model.settings = config.model.settings | given
-        return config
-
     runs = out / "runs"
-    return reproduce(
-        experiment(plot), configure, seeds=1, out=out, runs=runs, command="", say=lambda text: None
-    )
+    made = rows_on(sample)
+    return reproduce(experiment(plot), made, seeds=1, out=out, runs=runs, command="", say=str)
 
 
 def test_photographs_are_drawn_from_shared_runs_and_a_lost_run_is_named(

@@ -3,14 +3,14 @@
 import csv
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import small_run
+from conftest import rows_on
 
 from eat.config import TrainConfig
 from eat.data.labels.reading import read_labels
@@ -20,7 +20,7 @@ from eat.experiments import measures, runner
 from eat.experiments.measures import measure_run
 from eat.experiments.results import COLUMNS, Results
 from eat.experiments.runner import reproduce, reproduce_one, run_digest
-from eat.experiments.table import Configure, Experiment, Published, Row
+from eat.experiments.table import Experiment, Published, Row
 from eat.system.stops import Interrupted, TrainingError
 from eat.training.folder import FolderLock
 
@@ -31,24 +31,11 @@ TABLE = Experiment("small", "Small", "Table 0", "ava", 25, (Row("full"), GRID))
 OTHER = Experiment("other", "Another", "Figure 0", "ava", 25, (Row("k", kernel=3),), plot="points")
 
 
-def configure_on(sample: Path) -> Configure:
-    """A row's options over those of the short run of the tests, one epoch of it."""
-
-    def configure(row: Mapping[str, Any]) -> TrainConfig:
-        config = small_run(sample, Path("unused"))
-        config.optim.epochs = 1
-        given = {name.removeprefix("model.settings."): value for name, value in row.items()}
-        config.model.settings = config.model.settings | given
-        return config
-
-    return configure
-
-
 class Bench:
     """Calls of ``reproduce`` in one place, with the runs that were trained for each."""
 
     def __init__(self, sample: Path, folder: Path) -> None:
-        self.folder, self.configure = folder, configure_on(sample)
+        self.folder, self.configure = folder, rows_on(sample)
         self.said: list[str] = []
 
     def __call__(self, experiment: Experiment = TABLE, seeds: int = 2) -> bool:

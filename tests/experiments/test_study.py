@@ -3,18 +3,15 @@
 import csv
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_run
+from conftest import rows_on
 from scipy import stats
 
 from eat.cli import main
-from eat.config import TrainConfig
 from eat.evaluation.metrics import partial_srcc
 from eat.experiments.report import markdown, summarise
 from eat.experiments.results import COLUMNS, Record
@@ -54,13 +51,8 @@ def test_deviations_are_pooled_by_their_degrees_of_freedom() -> None:
 def test_a_run_is_measured_by_the_terms_and_the_masks_of_its_test_images(
     arranged: Path, tmp_path: Path
 ) -> None:
-    def configure(row: Mapping[str, Any]) -> TrainConfig:
-        config = small_run(arranged, Path("unused"))
-        config.optim.epochs = 1
-        return config
-
     assert reproduce(
-        STUDY, configure, seeds=1, out=tmp_path, runs=tmp_path / "runs", command="", say=str
+        STUDY, rows_on(arranged), seeds=1, out=tmp_path, runs=tmp_path / "runs", command="", say=str
     )
     record = next(csv.DictReader((tmp_path / "study.csv").open()))
     predictions = pd.read_csv(next((tmp_path / "runs").glob("*/predictions.csv")))
