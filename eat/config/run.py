@@ -65,8 +65,8 @@ class ModelConfig:
             `settings` and `data.size` of the run that wrote `weights`, where these options do not
             say otherwise; eat_base if no run of ours did.
         weights: weights to start from: ours, the authors', DAT's, timm's Swin or PS-ViT's.
-        num_outputs: width of the head; null takes one output per vote bin where the labels have
-            votes, else 1.
+        num_outputs: width of the head; null takes that of the named model where it has its own (1
+            of tanet_tad66k), else one output per vote bin where the labels have votes, else 1.
         settings: keywords of the model's class, such as eat.models.EAT, that replace its own.
     """
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eat.models.base import AestheticModel, Record
+from eat.models.limits import check_ranges
 
 CELLS = 12  # colour cells a side
 THEMES, THEME_DIM = 365, 100  # classes of Places365; features of the target net
@@ -176,7 +177,7 @@ class TANet(AestheticModel):
             for TAD66K.
 
     Raises:
-        ValueError: ``img_size`` is out of range.
+        ValueError: ``num_outputs`` or ``img_size`` is out of range.
     """
 
     def __init__(
@@ -189,6 +190,7 @@ class TANet(AestheticModel):
         super().__init__()
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.img_size = (height, width)
+        check_ranges({"num_outputs": num_outputs})
         check_sides(height, width)
         self.mobile = MobileBranch()
         self.theme = ThemeBranch(column_norm=column_norm)

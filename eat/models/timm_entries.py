@@ -22,7 +22,7 @@ def entry_function(name: str) -> Any:
         pretrained_cfg: Any = None,
         pretrained_cfg_overlay: Any = None,
         cache_dir: Any = None,
-        num_classes: int = 10,
+        num_classes: int | None = None,
         **settings: Any,
     ) -> AestheticModel:
         if pretrained:
@@ -38,7 +38,7 @@ def entry_function(name: str) -> Any:
             "interpolation": "bicubic",
             "crop_pct": 1.0,
             "crop_mode": "squash",
-            "num_classes": num_classes,
+            "num_classes": model.num_outputs,
             "first_conv": next(n for n, m in model.named_modules() if isinstance(m, Conv2d)),
             "classifier": "head",
         }

@@ -6,7 +6,9 @@ from typing import Any, get_type_hints
 
 from eat.models.backbone import EAT
 from eat.models.base import AestheticModel
+from eat.models.det import DeT
 from eat.models.psvit import PSViT
+from eat.models.tanet import TANet
 from eat.system.schema import typed
 from eat.system.words import nearest
 
@@ -92,6 +94,9 @@ EAT_PAPER = "EAT, ACM Multimedia 2023"
 SWIN_PAPER = "Swin Transformer, ICCV 2021"
 DAT_PAPER = "Vision Transformer with Deformable Attention, CVPR 2022"
 PS_VIT_PAPER = "Vision Transformer with Progressive Sampling, ICCV 2021"
+TANET_PAPER = "TANet, IJCAI 2022"
+DET_PAPER = "Delegate Transformer, ICCV 2023"
+DET = EAT_SIZES["base"] | RELEASED
 
 VARIANTS: dict[str, Variant] = {
     **{f"eat_{size}": Variant(EAT, s, f"EAT-{size}", EAT_PAPER) for size, s in EAT_SIZES.items()},
@@ -125,6 +130,14 @@ VARIANTS: dict[str, Variant] = {
         "a small PS-ViT with EAM",
         EAT_PAPER,
     ),
+    "tanet_ava": Variant(TANet, {}, "TANet for AVA", TANET_PAPER),
+    "tanet_tad66k": Variant(
+        TANet, {"num_outputs": 1, "column_norm": False}, "TANet for TAD66K", TANET_PAPER
+    ),
+    "det_icaa17k": Variant(
+        DeT, DET | {"num_outputs": 2, "gate_points": True}, "DeT for ICAA17K", DET_PAPER
+    ),
+    "det_spaq": Variant(DeT, DET | {"num_outputs": 1}, "DeT for SPAQ", DET_PAPER),
 }
 
 
@@ -142,13 +155,17 @@ def find_variant(name: str) -> Variant:
 
 
 def create_model(
-    name: str, num_outputs: int = 10, img_size: int | tuple[int, int] | None = None, **settings: Any
+    name: str,
+    num_outputs: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
+    **settings: Any,
 ) -> AestheticModel:
     """Build a named model with fresh weights.
 
     Args:
         name: a key of ``VARIANTS``, such as ``eat_base`` or ``psvit_b``.
-        num_outputs: 10 for a distribution over the scores 1..10, 1 for a score.
+        num_outputs: 10 for a distribution over the scores 1..10, 1 for a score; None takes the
+            variant's own (else 10).
         img_size: side, or (height, width), in pixels; None takes the variant's own (else 224).
         **settings: keywords of the variant's family that replace its own.
 
@@ -158,7 +175,8 @@ def create_model(
         TypeError: a setting is not one of the family's.
     """
     variant = find_variant(name)
-    settings["num_outputs"] = num_outputs
+    if num_outputs is not None:
+        settings["num_outputs"] = num_outputs
     if img_size is not None:
         settings["img_size"] = img_size
     kinds = get_type_hints(variant.family.__init__)  # an unknown setting is left to the family

@@ -14,6 +14,7 @@ from eat.data.loading import TrainBatches, make_loader, rows_in_order
 from eat.data.splits import Splits, read_splits
 from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, LoadReport, WeightsError, create_model, load_weights
+from eat.models.variants import find_variant
 
 MAX_EVAL_BATCH = 64  # images of a forward pass that keeps nothing for a backward one
 
@@ -78,7 +79,8 @@ def make_model(
     """
     choice, data, dataset = config.model, config.data, splits.dataset
     assert choice.name is not None, "resolve_model was not called"
-    outputs = choice.num_outputs or len(vote_columns(splits.train)) or 1
+    own = find_variant(choice.name).settings.get("num_outputs")
+    outputs = choice.num_outputs or own or len(vote_columns(splits.train)) or 1
     targets(splits.train.iloc[:1], dataset.scale, outputs)  # fails before the model is built
     try:
         model = create_model(choice.name, outputs, data.size, **choice.settings)

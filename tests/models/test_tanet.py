@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from eat.models.foreign import TANET_RULES, rename
 from eat.models.tanet import TANet
-from eat.models.weights import WeightsError, load_weights
+from eat.models.variants import create_model
+from eat.models.weights import EmptyWeights, WeightsError, load_weights
 
 
 class Case(NamedTuple):
@@ -56,8 +57,9 @@ def observe(model: TANet, seen: dict[str, Tensor]) -> None:
 def case(request: pytest.FixtureRequest) -> Case:
     """A variant with golden weights, after two batches of images and their gradients."""
     golden = read_golden(f"tanet_{request.param}")
-    ava = request.param == "AVA"
-    model = TANet(num_outputs=10 if ava else 1, column_norm=ava).double().eval()
+    with EmptyWeights():
+        model = create_model(f"tanet_{request.param.lower()}").double().eval()
+    assert isinstance(model, TANet)
     load_weights(model, golden.state(), verbose=False)
     case = Case(model, golden, {}, {}, {})
     seen: dict[str, Tensor] = {}
@@ -165,6 +167,18 @@ def test_weights_of_the_other_variant_leave_out_head_and_column_activation() -> 
     assert sorted(report.left_out) == ["head.bias", "head.weight", prelu]
     report = load_weights(ava, tad.state_dict(), verbose=False)
     assert sorted(report.missing) == ["head.bias", "head.weight", prelu]
+
+
+def test_it_is_deterministic_runs_in_half_precision_and_has_no_blocks_to_compute_twice() -> None:
+    model, images = TANet().eval(), golden_images(2).float()
+    with torch.no_grad():
+        scores = model(images)
+        assert torch.equal(model(images), scores)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert (model(images) - scores).abs().max() < 0.1
+    model.set_grad_checkpointing(False)
+    with pytest.raises(ValueError, match="TANet has no blocks that could be computed twice"):
+        model.set_grad_checkpointing()
 
 
 def test_part_of_its_weights_is_refused() -> None:
