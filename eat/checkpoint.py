@@ -1,6 +1,6 @@
 """A checkpoint: one safetensors file with the weights, and in its header all that scoring needs.
 
-The two ``.pth`` files that the authors published are read as well.
+The ``.pth`` files that the authors of EAT and TANet published are read as well.
 """
 
 import base64
@@ -37,14 +37,42 @@ FORMAT = 2  # of the description; raise it when an older version could not read 
 HEADER = "eat"  # key of our JSON in the safetensors header
 TRAINED_KEYS = (TRAINED_ON, f"{TRAINED_ON}_contents")  # of ImageHashes in the header
 MAX_SCORE = 1e9
+# Images of a forward pass that keeps nothing for a backward one.
+USUAL_BATCH, MAX_EVAL_BATCH = 16, 64
 
 AVA_PIXELS = Preprocessing(size=224, train_resize=None, interpolation="bicubic", flip=True,
                            upright=False, decode="exact")  # fmt: skip
-# Data sets and pixels of the authors' two checkpoints, by the width of their heads.
-RELEASED = {
-    10: ("ava", AVA_PIXELS),
-    1: ("tad66k", replace(AVA_PIXELS, train_resize=256, interpolation="bilinear")),
-}
+CROPPED_PIXELS = replace(AVA_PIXELS, train_resize=256, interpolation="bilinear")
+
+
+@dataclass(frozen=True)
+class Release:
+    """A checkpoint that the authors published.
+
+    Attributes:
+        model: a named model.
+        dataset: that it was trained on.
+        heads: biases of its heads and their numbers of outputs, which tell it from the others.
+        batch_size: images of a batch that their code evaluates, and averages or compares.
+        unused: names in the file that their code has no use for.
+    """
+
+    model: str
+    dataset: str
+    heads: dict[str, int]
+    preprocessing: Preprocessing
+    batch_size: int = USUAL_BATCH
+    unused: tuple[str, ...] = ()
+
+
+RELEASED = (
+    Release("eat_base_released", "ava", {"cls_head.bias": 10}, AVA_PIXELS),
+    Release("eat_base_released", "tad66k", {"cls_head.bias": 1}, CROPPED_PIXELS),
+    Release("tanet_ava", "ava", {"head.2.bias": 10}, AVA_PIXELS, 48),
+    Release("tanet_tad66k", "tad66k", {"head.2.bias": 1}, CROPPED_PIXELS, 40,
+            unused=("tygertnet.relu7.weight",)),
+)  # fmt: skip
+HEADS = {name for release in RELEASED for name in release.heads}
 
 
 @dataclass(frozen=True)
@@ -118,8 +146,26 @@ class CheckpointInfo:
             )
         if not (self.title + self.dataset).isprintable():
             raise ValueError("title and dataset hold characters that cannot be printed")
-        if self.released and self.dataset not in dict(RELEASED.values()):
-            raise ValueError(f"released is true, and dataset {self.dataset!r} none of the authors'")
+        if self.released and self.release is None:
+            raise ValueError(
+                f"released is true, and the authors published no {reprlib.repr(self.model.name)} "
+                f"of {reprlib.repr(self.dataset)}"
+            )
+
+    @property
+    def release(self) -> Release | None:
+        """The authors' checkpoint that this is, if it is one."""
+        own = (self.model.name, self.dataset)
+        found = (row for row in RELEASED if (row.model, row.dataset) == own)
+        return next(found, None) if self.released else None
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a batch, for a model that mixes them: the authors', or that of the run."""
+        if (release := self.release) is not None:
+            return release.batch_size
+        found = self.config.get("optim", {}).get("batch_size")
+        return min(found, MAX_EVAL_BATCH) if isinstance(found, int) and found > 0 else USUAL_BATCH
 
 
 def save_checkpoint(
@@ -201,7 +247,8 @@ def load_checkpoint(path: str | Path) -> tuple[AestheticModel, CheckpointInfo]:
         info = _released_info(state, path)
         model = _build(info, path)
         report = load_state(model, state, str(path))
-        for name in report.left_out + report.resized:
+        unused = info.release.unused if info.release else ()
+        for name in {*report.left_out, *report.resized} - {*unused}:
             raise WeightsError(
                 f"{path}: {name!r} is none of the weights that the authors published"
             )
@@ -296,21 +343,24 @@ def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _released_info(state: State, path: str | Path) -> CheckpointInfo:
-    """The description of one of the authors' checkpoints, recognised by its names and head."""
-    head = state.get("cls_head.bias")
-    outputs = 0 if head is None or head.ndim != 1 else len(head)
-    if outputs not in RELEASED:
-        names = f"its first names are {list(state)[:3]}"
-        found = names if head is None else f"its head has {outputs} outputs"
+    """The description of one of the authors' checkpoints, recognised by its heads."""
+    heads = {n: len(state[n]) if state[n].ndim == 1 else 0 for n in HEADS & state.keys()}
+    row = next((row for row in RELEASED if row.heads == heads), None)
+    if row is None:
+        found = f"its first names are {list(state)[:3]}"
+        if heads:
+            found = f"its head has {' and '.join(map(str, heads.values()))} outputs"
+        elif "pos_layer.weight" in state:
+            found = "it is PS-ViT, whose authors' weights classify ImageNet"
+        known = ", ".join(f"{row.model} of {DATASETS[row.dataset].title}" for row in RELEASED)
         raise WeightsError(
-            f"{path}: weights without the description that our runs write into them, and neither "
-            f"of the authors' two, whose cls_head has {' or '.join(map(str, RELEASED))} outputs "
-            f"({found}); other weights start a run with --model.weights"
+            f"{path}: weights without the description that our runs write into them, and none of "
+            f"those that the authors published for aesthetics ({known}): {found}; other weights "
+            "start a run with --model.weights"
         )
-    dataset, pixels = RELEASED[outputs]
-    model = ModelSpec("eat_base_released", outputs, (pixels.size, pixels.size))
-    spec = DATASETS[dataset]
-    return CheckpointInfo(model, dataset, spec.title, spec.scale, pixels, released=True)
+    pixels, spec = row.preprocessing, DATASETS[row.dataset]
+    model = ModelSpec(row.model, max(heads.values()), (pixels.size, pixels.size))
+    return CheckpointInfo(model, row.dataset, spec.title, spec.scale, pixels, released=True)
 
 
 def _brief(error: BaseException) -> str:

@@ -61,13 +61,15 @@ class Scorer:
 
     Every forward pass has the same number of images, the last one filled up, because kernels may
     round differently for another number. Each image has its own interest points, also in models
-    that average them over a batch.
+    that average them over a batch. A model that compares images with one another is refused,
+    unless ``own_rule`` asks for a rule of ours.
 
     The arguments are documented at ``eat.config.commands.ScoreOptions``.
 
     Raises:
         WeightsError: the checkpoint cannot be read.
-        ValueError: an option is out of range, or the device or the compiler is not there.
+        ValueError: an option is out of range, the device or the compiler is not there, or the model
+            scores no single images.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Scorer:
         batch_size: int | None = None,
         workers: int | None = None,
         compile: bool = False,
+        own_rule: bool = False,
         scale: Literal["ten", "own"] = "ten",
     ) -> None:
         for name, value in (("batch_size", batch_size), ("workers", workers)):
@@ -91,10 +94,14 @@ class Scorer:
         self.workers = workers or min(available_cores(), 16)
         self.batch_size = batch_size or (16 if self.device.type == "cuda" else 1)
         self._given = {"precision": precision, "compile": compile, "scale": scale}
+        self._given |= {"own_rule": True} if own_rule else {}
         self.checkpoint = Path(checkpoint)
         model, self.info = load_checkpoint(checkpoint)
         self.scale = ONE_TO_TEN if scale == "ten" else self.info.scale
-        model.use_own_points()
+        if own_rule:
+            model.use_own_rule(self.info.batch_size)
+        else:
+            model.use_own_points()
         cast_weights(model, precision)
         self.model = model.to(self.device)
         if compile:

@@ -218,7 +218,10 @@ def put(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ),
         (put("epoch", value=-1), "epoch is -1: expected 0"),
         (put("title", value="\ud800"), "title and dataset hold characters that cannot be printed"),
-        (put("released", value=True), "released is true, and dataset 'mine' none of the authors'"),
+        (
+            put("released", value=True),
+            "released is true, and the authors published no 'eat_nano' of 'mine'",
+        ),
         (put("config", value={"data": None}), "config.data is None: expected a mapping"),
         (put("preprocessing", "size", value=10**9), "preprocessing.size is 1000000000: expected 1"),
         (put("preprocessing", "train_resize", value=32), "train_resize is 32: expected 64 to"),

@@ -52,7 +52,7 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
     if resume and out is None:
         raise ValueError("--resume goes on with a file: give the same --out as before")
     scorer = Scorer(**given)
-    announce(scorer.info)
+    announce(scorer.info, own_rule=options.own_rule)
     failed: list[Score] = []
 
     def watched(scores: Iterable[Score]) -> Iterator[Score]:
@@ -77,13 +77,13 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
     return FAILED if failed else 0
 
 
-def announce(info: "CheckpointInfo") -> None:
+def announce(info: "CheckpointInfo", *, own_rule: bool = False) -> None:
     """Say of one of the authors' models how it is run."""
     if info.released:
-        sys.stderr.write(
-            f"the authors' {info.title} model: its own preprocessing, each image's own interest "
-            "points\n"
-        )
+        how = "each image's own interest points"
+        if own_rule:
+            how = "each image by itself, by a rule of ours"
+        sys.stderr.write(f"the authors' {info.title} model: its own preprocessing, {how}\n")
 
 
 def write_lines(lines: Iterator[str], path: str | None) -> None:

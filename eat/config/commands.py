@@ -19,6 +19,8 @@ class ScoreOptions:
         workers: threads that decode images ahead of the model; null takes one a core, at most 16.
         compile: compile the model, which takes about a minute; worth it for many images, on a CPU
             in bf16 with 8 images a pass.
+        own_rule: score models that only compare images with one another (TANet), each image with
+            copies of itself. This rule is ours, not their authors'.
         scale: ten maps scores to 1..10; own leaves them on the scale that the model learnt.
         format: CSV, or one JSON object a line.
         out: file to write, complete or not at all; null prints. The scores so far lie in
@@ -32,6 +34,7 @@ class ScoreOptions:
     batch_size: int | None = None
     workers: int | None = None
     compile: bool = False
+    own_rule: bool = False
     scale: Literal["ten", "own"] = "ten"
     format: Literal["csv", "jsonl"] = "csv"
     out: str | None = None
@@ -58,8 +61,11 @@ class EvaluateOptions:
         trained_on: labels of the images that the model was trained on, if it does not list them.
         own_points: give each image its own interest points where the model averages them over the
             batch (released profile); its scores then do not depend on `batch_size`.
+        own_rule: compare each image with copies of itself where the model (TANet) compares those
+            of a batch; a rule of ours, to see what it costs.
         samples: bootstrap draws for the 95% intervals; 0 for none.
-        batch_size: images a forward pass.
+        batch_size: images a forward pass; null takes 16. Where scores depend on the batch it takes
+            that of the authors' evaluation, or of the run.
         workers: processes that load images.
         device: auto (a GPU if there is one), cpu or cuda.
         precision: fp32, bf16 or fp16.
@@ -82,8 +88,9 @@ class EvaluateOptions:
     slice_by: list[str] | None = None
     trained_on: str | None = None
     own_points: bool = False
+    own_rule: bool = False
     samples: int = 1000
-    batch_size: int = 16
+    batch_size: int | None = None
     workers: int = 2
     device: Device = "auto"
     precision: Precision = "fp32"

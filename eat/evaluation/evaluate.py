@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from eat.checkpoint import CheckpointInfo, load_checkpoint, read_trained_on
+from eat.checkpoint import USUAL_BATCH, CheckpointInfo, load_checkpoint, read_trained_on
 from eat.config import DataConfig, TrainConfig
 from eat.config.commands import EvaluateOptions
 from eat.config.legacy import translate
@@ -48,7 +48,7 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         ("workers", options.workers, 0),
         ("samples", options.samples, 0),
     ):
-        if value < low:
+        if value is not None and value < low:
             raise ValueError(f"{option} is {value}: expected at least {low}")
     check_range("examples", options.examples, 0, MOST_EXAMPLES)
     path = Path(checkpoint or options.released or "")
@@ -57,8 +57,10 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         raise WeightsError(
             f"{path}: not one of the released checkpoints, but of a run; give it without --released"
         )
+    batch_size, batch_notes = _settle_batches(model, info, options)
     splits, images = _splits(path, info, options)
     split, table = _chosen(splits, options)
+    model.check_batches(len(table), batch_size, "batch_size")
     columns = dict.fromkeys(options.slice_by or [])
     for column in columns:  # before any image is read
         slice_metrics(table, column, lambda rows: {})
@@ -66,8 +68,8 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
     if split != "train":
         trained_on = _trained_on(path, info, options)
         notes += _image_notes(table, images, splits.dataset, info, trained_on)
-    notes += _score_notes(model, info, options, splits.dataset)
-    outputs = _outputs(model, info, options, table, images)
+    notes += _scale_notes(info, splits.dataset) + batch_notes
+    outputs = _outputs(model, info, options, table, images, batch_size)
     scales = splits.dataset.scale, info.scale
 
     def measured(rows: NDArray[np.int64]) -> dict[str, float]:
@@ -86,7 +88,7 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         intervals=intervals(outputs, table, *scales, samples=options.samples),
         predictions=tabulate(outputs, table, *scales),
         slices=pd.concat(slices, ignore_index=True) if slices else pd.DataFrame(),
-        published=RELEASED[info.dataset].metrics if info.released else {},
+        published=RELEASED[_key(info)].metrics if info.released else {},
         left_out=splits.left_out,
         notes=notes,
         folder=images,
@@ -169,12 +171,11 @@ def _outputs(
     options: EvaluateOptions,
     table: pd.DataFrame,
     images: str,
+    batch_size: int,
 ) -> NDArray[np.float64]:
     """Outputs (N, K) of the model for the rows of a table."""
-    if options.own_points:
-        model.use_own_points()
     device = pick_device(options.device)
-    target, rows = targets(table, info.scale, 1), rows_in_order(len(table), options.batch_size)
+    target, rows = targets(table, info.scale, 1), rows_in_order(len(table), batch_size)
     loader = make_loader(
         table, images, target, info.preprocessing, rows, options.workers, cache=options.cache
     )
@@ -194,7 +195,7 @@ def _image_notes(
     if official and official != len(table):
         count = f"{len(table)} images; the official test split of {dataset.title} has {official}"
         notes.append(count)
-    authors = RELEASED[info.dataset] if info.released else None
+    authors = RELEASED[_key(info)] if info.released else None
     if authors and fingerprint(table) != authors.test_fingerprint:
         notes.append(
             "WARNING: this is not the test split that the released checkpoint belongs to "
@@ -217,22 +218,40 @@ def _trained_on(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> I
     return hash_images(train if len(train) else table)
 
 
-def _score_notes(
-    model: AestheticModel, info: CheckpointInfo, options: EvaluateOptions, dataset: DatasetSpec
-) -> list[str]:
-    """Remarks on how outputs become scores: the mapping of scales, and averaged points."""
-    notes = []
+def _key(info: CheckpointInfo) -> tuple[str, str]:
+    """Of one of the authors' checkpoints in ``RELEASED``."""
+    return info.model.name, info.dataset
+
+
+def _scale_notes(info: CheckpointInfo, dataset: DatasetSpec) -> list[str]:
+    """A remark on the mapping of scales, where there is one."""
     source, target = info.scale, dataset.scale
-    if (source.low, source.high) != (target.low, target.high):
-        notes.append(
-            f"scores mapped from {info.title} ({source.low:g}..{source.high:g}) to "
-            f"{dataset.title} ({target.low:g}..{target.high:g}) by the straight line through the "
-            "bounds"
-        )
-    if model.averages_points:
-        averaged = f"averaged over batches of {options.batch_size}, as released"
-        points = "each image's own" if options.own_points else averaged
-        notes.append(f"interest points: {points}")
+    if (source.low, source.high) == (target.low, target.high):
+        return []
+    return [
+        f"scores mapped from {info.title} ({source.low:g}..{source.high:g}) to "
+        f"{dataset.title} ({target.low:g}..{target.high:g}) by the straight line through the "
+        "bounds"
+    ]
+
+
+def _settle_batches(
+    model: AestheticModel, info: CheckpointInfo, options: EvaluateOptions
+) -> tuple[int, list[str]]:
+    """Images of a batch; and for a model that mixes them, a remark on what its scores depend on."""
+    if not model.mixes_images:
+        return options.batch_size or USUAL_BATCH, []
+    size, averages = options.batch_size or info.batch_size, model.averages_points
+    if options.own_rule:
+        model.use_own_rule(info.batch_size)
+    elif options.own_points:
+        model.use_own_points()
+    if averages and model.mixes_images:
+        note = f"interest points: averaged over batches of {size}, as released"
+    elif averages:
+        note = "interest points: each image's own"
     elif model.mixes_images:
-        notes.append(f"scores depend on the batch, here of {options.batch_size} images in order")
-    return notes
+        note = f"images are compared with one another, in batches of {size} in the list's order"
+    else:
+        note = f"each image is compared with {info.batch_size} copies of itself, a rule of ours"
+    return size, [note]

@@ -87,6 +87,33 @@ class AestheticModel(nn.Module):
         """Whether an image's score depends on the rest of its batch, by its points or otherwise."""
         return self.averages_points
 
+    @property
+    def smallest_batch(self) -> int:
+        """Images that a forward pass needs in the model's mode, training or evaluation."""
+        return 1
+
+    def check_batches(self, images: int, batch_size: int, option: str, parts: int = 1) -> None:
+        """Refuse batches, each cut into ``parts``, of which the last is too small for the model.
+
+        Raises:
+            ValueError: naming the ``option`` that sets the size.
+        """
+        last = max((images % batch_size or min(images, batch_size)) // parts, 1)
+        if last < self.smallest_batch:
+            raise ValueError(
+                f"{option} is {batch_size}: of {images} images the last forward pass would have "
+                f"{last}, and {type(self).__name__} compares at least {self.smallest_batch} with "
+                "one another; take another size"
+            )
+
+    def use_own_rule(self, batch_size: int) -> None:
+        """As ``use_own_points``, with a rule of ours where the model's paper has none.
+
+        Args:
+            batch_size: images of the batches that the model knows.
+        """
+        self.use_own_points()
+
     def use_own_points(self) -> None:
         """Make the score of every image independent of its batch from here on.
 

@@ -69,6 +69,7 @@ class ThemeTarget(nn.Module):
         self.norm = nn.BatchNorm1d(THEME_DIM)
         self.act = nn.PReLU()
         self.drop = nn.Dropout(0.5)
+        self.copies: int | None = None  # that each image is compared with, instead of the batch
         self.column_act = nn.PReLU() if column_norm else None
 
     def compare(self, themes: Tensor) -> Tensor:
@@ -88,12 +89,16 @@ class ThemeTarget(nn.Module):
         if len(matrix) < 2:
             raise ValueError(
                 "TANet with column_norm scores images by comparing those of a batch: expected at "
-                "least 2 in each, got 1; take another batch size"
+                "least 2 in each, got 1"
             )
         return self.column_act(F.batch_norm(matrix, None, None, training=True))
 
     def forward(self, themes: Tensor) -> Tensor:
         """(B, 365) logits -> (B, 10): a row's columns repeated or averaged to ten."""
+        if self.copies is not None:
+            # A column of equal numbers is normalised to zeros; a row of them has even shares.
+            even = 1 / self.copies if self.column_act is None else 0.0
+            return themes.new_full((len(themes), BRANCH), even)
         return F.adaptive_avg_pool1d(self.relate(themes), BRANCH)
 
 
@@ -199,7 +204,14 @@ class TANet(AestheticModel):
 
     @property
     def mixes_images(self) -> bool:
-        return True
+        return self.theme.target.copies is None
+
+    @property
+    def smallest_batch(self) -> int:
+        """2 where numbers are normalised over the batch."""
+        target = self.theme.target
+        alone = target.copies is not None or target.column_act is None
+        return 1 if alone and not self.training else 2
 
     def use_own_points(self) -> None:
         """Refused: without other images there is nothing that the theme branch could compare.
@@ -208,9 +220,18 @@ class TANet(AestheticModel):
             ValueError: always.
         """
         raise ValueError(
-            "TANet compares the images of a batch with one another, and so it has no score of one "
-            "image alone; evaluate it on a test list, in batches of the size it was trained with"
+            "TANet compares the images of a batch with one another, and so its authors define no "
+            "score of one image alone; eat score and eat evaluate --own_rule true compare each "
+            "image with copies of itself, which is a rule of ours"
         )
+
+    def use_own_rule(self, batch_size: int) -> None:
+        """Compare each image with copies of itself, ``batch_size`` in all; a rule of ours.
+
+        The theme branch then says the same of all images: what it says of one that is like all
+        others of its batch. Scores differ by the other two branches.
+        """
+        self.theme.target.copies = batch_size
 
     def reset_classifier(self, num_outputs: int) -> None:
         self.num_outputs = num_outputs

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch.utils.data import DataLoader
 
-from eat.checkpoint import CheckpointInfo, ModelSpec, described_model
+from eat.checkpoint import MAX_EVAL_BATCH, CheckpointInfo, ModelSpec, described_model
 from eat.config import TrainConfig
 from eat.data.dataset import targets
 from eat.data.labels.identity import fingerprint
@@ -15,8 +15,6 @@ from eat.data.splits import Splits, read_splits
 from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, LoadReport, WeightsError, create_model, load_weights
 from eat.models.variants import find_variant
-
-MAX_EVAL_BATCH = 64  # images of a forward pass that keeps nothing for a backward one
 
 
 def resolve_model(config: TrainConfig) -> TrainConfig:
@@ -164,6 +162,19 @@ class RunData:
     def final_split(self) -> str:
         """The split of the run's result."""
         return "test" if "test" in self.tables else "val"
+
+    def check_batches(self, model: AestheticModel) -> None:
+        """Refuse batches that are too small for the model.
+
+        Raises:
+            ValueError: naming their size.
+        """
+        size, parts = self.config.optim.batch_size, self.processes * self.batches.accumulation_steps
+        for split, table in self.tables.items():
+            training = split == "train"
+            batch = size if training else min(size, MAX_EVAL_BATCH)
+            model.train(training)
+            model.check_batches(len(table), batch, "optim.batch_size", parts if training else 1)
 
     def loader(self, split: str) -> DataLoader:
         """This process's share of a split. Made once, and anew after ``drop``."""

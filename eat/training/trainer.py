@@ -97,6 +97,7 @@ class Trainer:
         self.info, model, self.weights = make_model(config, self.splits)
         processes, process = self.accelerator.num_processes, self.accelerator.process_index
         self.data = RunData(config, self.splits, self.info, processes, process)
+        self.data.check_batches(model)
         for split in self.data.tables:  # what is wrong with a cache is said before a folder is made
             self.data.loader(split)
         self.labels = label_digests(self.data.tables)

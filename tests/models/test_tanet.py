@@ -147,6 +147,16 @@ def test_parameters_are_those_of_the_release_less_one_that_is_unused(case: Case)
     assert count == case.golden.meta["n_params_unique"] - unused
 
 
+def test_our_rule_compares_an_image_with_copies_of_itself(case: Case) -> None:
+    target, themes = case.model.theme.target, torch.randn(2, 365).double()
+    expected = [target(theme.expand(12, -1))[0] for theme in themes]
+    case.model.use_own_rule(12)
+    assert not case.model.mixes_images and case.model.smallest_batch == 1
+    found = target(themes)
+    target.copies = None
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
 # Without golden numbers
 
 

@@ -1,0 +1,132 @@
+"""The authors' checkpoints of TANet: files of their names and shapes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import eat
+from eat.checkpoint import RELEASED, load_checkpoint, read_info, save_checkpoint
+from eat.cli import main
+from eat.data.transforms import normalise
+from eat.evaluation import released
+from eat.models import AestheticModel
+
+TANET = {  # ours, and the release's
+    "theme.scenes.": "res365_last.",
+    "theme.target.hyper_weight.": "hypernet.last_out_w.",
+    "theme.target.hyper_bias.": "hypernet.last_out_b.",
+    "theme.target.fc.": "tygertnet.fc1.",
+    "theme.target.norm.": "tygertnet.bn1.",
+    "theme.target.act.": "tygertnet.relu1.",
+    "theme.target.column_act.": "tygertnet.relu7.",
+    "mobile.features.": "mobileNet.base_model.0.",
+    "mobile.head.": "mobileNet.head.2.",
+    "colour.head.": "head_rgb.2.",
+    "head.": "head.2.",
+}
+
+
+def foreign(name: str) -> str:
+    ours = next(ours for ours in TANET if name.startswith(ours))
+    return TANET[ours] + name.removeprefix(ours)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Fresh weights, the output far from even, by model."""
+    folder, made = tmp_path_factory.mktemp("released"), {}
+    for name in ("tanet_ava", "tanet_tad66k"):
+        torch.manual_seed(0)
+        model = eat.create_model(name)
+        torch.nn.init.normal_(model.get_submodule("head").weight)
+        state = {foreign(name): value for name, value in model.state_dict().items()}
+        state["tygertnet.relu7.weight"] = torch.ones(1)  # in both files
+        made[name] = folder / f"{name}.pth"
+        torch.save(state, made[name])
+    return made
+
+
+@pytest.fixture
+def argv(sample: Path, tmp_path: Path) -> list[str]:
+    """Options of eat evaluate for five sample images labelled in TAD66K's format."""
+    images = sorted(p.name for p in (sample / "images").iterdir())[:5]
+    lines = "".join(f"{name},{i + 2}.5\r\n" for i, name in enumerate(images))
+    (tmp_path / "test.csv").write_text("image,score\r\n" + lines)
+    labels = ["--labels", str(tmp_path / "test.csv"), "--images", str(sample / "images")]
+    return [*labels, "--name", "tad66k", "--workers", "0", "--samples", "0", "--out", str(tmp_path)]
+
+
+def outputs(model: AestheticModel, pixels: list[torch.Tensor]) -> np.ndarray:
+    with torch.no_grad():
+        return model(normalise(torch.stack(pixels))).numpy()
+
+
+def test_the_published_numbers_are_of_the_checkpoints_that_are_recognised() -> None:
+    assert {(row.model, row.dataset) for row in RELEASED} == set(released.RELEASED)
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "batch"), [("tanet_ava", "ava", 48), ("tanet_tad66k", "tad66k", 40)]
+)
+def test_tanet_is_recognised_and_evaluated_in_batches(
+    name: str, dataset: str, batch: int, files: dict[str, Path], argv: list[str], tmp_path: Path,
+    sample: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    model, info = load_checkpoint(files[name])
+    assert info == read_info(files[name]) and info.released and not info.preprocessing.upright
+    assert (info.model.name, info.dataset, info.batch_size) == (name, dataset, batch)
+    assert main(["evaluate", str(files[name]), *argv]) == 0
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    read = info.preprocessing.evaluation
+    expected = outputs(model, [read(sample / "images" / image) for image in table["image"]])
+    scores = expected @ np.arange(1, 11) if dataset == "ava" else 10 * expected[:, 0]
+    np.testing.assert_allclose(table["predicted"], scores, rtol=1e-5)
+    out = capsys.readouterr().out
+    assert f"compared with one another, in batches of {batch} in the list's order" in out
+    assert "not the test split that the released checkpoint belongs to" in out
+    assert main(["evaluate", str(files[name]), *argv, "--own_points", "true"]) == 2
+    assert "define no score of one image alone" in capsys.readouterr().err
+
+
+def test_a_last_batch_of_one_is_refused_where_images_are_compared(
+    files: dict[str, Path], argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*argv, "--batch_size", "4"]
+    assert main(["evaluate", str(files["tanet_ava"]), *argv]) == 2
+    message = "batch_size is 4: of 5 images the last forward pass would have 1, and TANet compares"
+    assert message in capsys.readouterr().err
+    assert main(["evaluate", str(files["tanet_tad66k"]), *argv]) == 0
+
+
+@pytest.mark.parametrize("name", ["tanet_ava", "tanet_tad66k"])
+def test_a_photograph_is_scored_only_by_a_rule_that_is_asked_for(
+    name: str, files: dict[str, Path], argv: list[str], tmp_path: Path, sample: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    file, own = str(files[name]), ["--own_rule", "true"]
+    assert main(["evaluate", file, *argv, *own]) == 0
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert "copies of itself, a rule of ours" in capsys.readouterr().out
+    photos = [str(sample / "images" / image) for image in table["image"][::-1]]
+    assert main(["score", *photos, "--checkpoint", file]) == 2
+    err = capsys.readouterr().err
+    assert "define no score of one image alone" in err and "--own_rule true" in err
+    assert main(["score", *photos, "--checkpoint", file, *own, "--format", "jsonl"]) == 0
+    out, err = capsys.readouterr()
+    found = [json.loads(line)["score"] for line in out.splitlines()]
+    np.testing.assert_allclose(found, table["predicted"][::-1], atol=1e-5)
+    assert "each image by itself, by a rule of ours" in err
+
+
+def test_tanet_written_as_a_checkpoint_of_ours_stays_as_released(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    model, info = load_checkpoint(files["tanet_tad66k"])
+    save_checkpoint(tmp_path / "tad66k.safetensors", model, info)
+    again, told = load_checkpoint(tmp_path / "tad66k.safetensors")
+    pixels = torch.randn(3, 3, 224, 224)
+    assert told == info and torch.equal(again(pixels), model(pixels))
