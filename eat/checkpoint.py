@@ -128,6 +128,8 @@ class CheckpointInfo:
         bounds: list[tuple[str, float | None, float, float]] = [
             ("preprocessing.size", side, 1, MAX_SIZE),
             ("preprocessing.train_resize", self.preprocessing.train_resize, side, 4 * MAX_SIZE),
+            *(("preprocessing.mean", mean, -10, 10) for mean in self.preprocessing.mean),
+            *(("preprocessing.std", std, 1e-3, 1e3) for std in self.preprocessing.std),
             ("scale.low", scale.low, -MAX_SCORE, MAX_SCORE),
             ("scale.high", scale.high, -MAX_SCORE, MAX_SCORE),
             ("scale.positive_above", scale.positive_above, -MAX_SCORE, MAX_SCORE),

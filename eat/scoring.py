@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from eat.checkpoint import load_checkpoint
 from eat.data.photos import find_images, read_ahead
 from eat.data.scales import ScoreScale, rescale, to_scores
-from eat.data.transforms import ImageError, normalise
+from eat.data.transforms import ImageError
 from eat.models import AestheticModel
 from eat.system.device import DTYPES, autocast, check_compiler, pick_device
 from eat.system.files import append_line, cut_torn_line, finite, json_object, refuse_foreign
@@ -105,7 +105,7 @@ class Scorer:
         cast_weights(model, precision)
         self.model = model.to(self.device)
         if compile:
-            compile_frozen(model, self._empty_batch().to(self.device), precision)
+            compile_frozen(model, self._normalised(self._empty_batch()), precision)
 
     @property
     def num_votes(self) -> int:
@@ -139,6 +139,10 @@ class Scorer:
         size = self.info.preprocessing.size
         return torch.zeros(self.batch_size, 3, size, size, dtype=torch.uint8)
 
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) as the model takes it, on its device."""
+        return self.info.preprocessing.normalise(pixels.to(self.device))
+
     def _through_model(self, decoded: Iterator[tuple[Path, Tensor | str]]) -> Iterator[_Batch]:
         """Batches whose forward pass was started."""
         while group := list(itertools.islice(decoded, self.batch_size)):
@@ -150,7 +154,7 @@ class Scorer:
                 else:
                     pixels[i] = found
             with torch.inference_mode(), autocast(self.device, self.precision):
-                outputs = self.model(normalise(pixels.to(self.device)))
+                outputs = self.model(self._normalised(pixels))
             yield _Batch([file for file, _ in group], errors, outputs)
 
     def _scores(self, batches: Iterator[_Batch]) -> Iterator[Score]:
@@ -199,7 +203,7 @@ def compile_frozen(model: AestheticModel, pixels: Tensor, precision: str) -> Non
 
     Args:
         model: on its device.
-        pixels: uint8 (B, 3, H, W), of that shape and device.
+        pixels: (B, 3, H, W) normalised, of that shape and device.
         precision: as for ``autocast``.
 
     Raises:
@@ -212,7 +216,7 @@ def compile_frozen(model: AestheticModel, pixels: Tensor, precision: str) -> Non
     # On a CPU the weights become constants of the program, packed for its matrix products.
     frozen = torch._inductor.config.patch(freezing=pixels.device.type == "cpu")
     with frozen, torch.inference_mode(), autocast(pixels.device, precision):
-        model(normalise(pixels))
+        model(pixels)
 
 
 def score_lines(

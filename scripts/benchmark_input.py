@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from eat.checkpoint import load_checkpoint
 from eat.data.cache import CachedPixels, make_cache
 from eat.data.photos import find_images
 from eat.data.scales import to_scores
-from eat.data.transforms import Preprocessing, normalise
+from eat.data.transforms import Preprocessing
 from eat.evaluation.metrics import srcc
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -105,8 +106,8 @@ def report_scores(files: list[Path], checkpoint: str) -> None:
     model.use_own_points()
     scores = {}
     for decode in ("exact", "fast"):
-        how = Preprocessing(info.preprocessing.size, decode=decode)
-        outputs = [model(normalise(how.evaluation(file)[None])).double() for file in files]
+        how = replace(info.preprocessing, decode=decode)
+        outputs = [model(how.normalise(how.evaluation(file)[None])).double() for file in files]
         scores[decode] = to_scores(torch.cat(outputs).numpy(), info.scale)
     differences = np.abs(scores["fast"] - scores["exact"])
     print(

@@ -22,7 +22,6 @@ from eat.checkpoint import load_checkpoint, save_checkpoint
 from eat.cli import main
 from eat.data.photos import find_images
 from eat.data.scales import ScoreScale
-from eat.data.transforms import normalise
 from eat.scoring import Score, Scorer, score_lines
 from eat.system.stops import interruptible
 
@@ -58,7 +57,8 @@ def test_weights_cast_in_advance_score_as_autocast_does(folder: Path, checkpoint
     photo = sorted(folder.glob("1*.jpg"))[0]
     model, info = load_checkpoint(checkpoint)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        votes = model(normalise(info.preprocessing.evaluation(photo)[None])).double()[0]
+        pixels = info.preprocessing.evaluation(photo)[None]
+        votes = model(info.preprocessing.normalise(pixels)).double()[0]
     scorer = Scorer(checkpoint, precision="bf16")
     assert scorer.model.head.weight.dtype == torch.bfloat16
     assert next(scorer(photo)).votes == tuple(votes.tolist())

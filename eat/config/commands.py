@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from eat.config.pixels import Interpolation
+
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -131,7 +133,7 @@ class PrepareOptions:
     workers: int | None = None
     leave_out: bool = False
     cache: int | list[int] | None = None
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: Interpolation = "bicubic"
     upright: bool = True
     decode: Literal["exact", "fast"] = "fast"
 

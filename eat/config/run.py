@@ -4,6 +4,8 @@ import reprlib
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from eat.config.pixels import Interpolation
+
 Tracker = Literal["mlflow", "wandb"]
 MIN_SIZE, MAX_SIZE = 64, 4096  # pixels of a side, that models take
 
@@ -26,7 +28,7 @@ class DataConfig:
         size: side in pixels that images are resized to; null takes the model's.
         train_resize: side that training images are resized to before a random crop of `size`;
             null takes `size`, so that nothing is cropped.
-        interpolation: filter of the resizing, as PIL's.
+        interpolation: filter of the resizing, as PIL's; null takes the model's.
         flip: flip training images horizontally, every other time.
         upright: turn images by their EXIF orientation first. The released recipe does not.
         decode: how images are decoded and resized: "exact" is PIL, as in the released recipe;
@@ -48,7 +50,7 @@ class DataConfig:
     missing: Literal["error", "leave_out"] = "error"
     size: int | None = None
     train_resize: int | None = None
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: Interpolation | None = None
     flip: bool = True
     upright: bool = True
     decode: Literal["exact", "fast"] = "fast"

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from eat.config.pixels import IMAGENET_MEAN, IMAGENET_STD, Channels, Interpolation
 from eat.system.files import GB, regular
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MOST_BYTES = 1 * GB  # of a file; PIL itself refuses more than 179 megapixels
 # PIL hands others, such as EPS, to programs outside; HEIF is read where a plugin was registered.
 FORMATS = {"JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF",
@@ -185,15 +185,19 @@ class Preprocessing:
         upright: turn by EXIF orientation first.
         decode: "exact" decodes and resizes with PIL; "fast" decodes JPEGs with libjpeg-turbo and
             resizes with torch, to pixels that differ by 2 of 255 at most on photographs.
+        mean: of the channels that the model takes, as shares of white.
+        std: their deviation.
     """
 
     size: int = 224
     _: KW_ONLY
     train_resize: int | None = None
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: Interpolation = "bicubic"
     flip: bool = True
     upright: bool = True
     decode: Literal["exact", "fast"] = "exact"  # of checkpoints that do not say
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
 
     def side(self, *, training: bool) -> int:
         """The side in pixels that photographs are resized to."""
@@ -241,6 +245,12 @@ class Preprocessing:
         crop = resized[:, top : top + self.size, left : left + self.size]
         return packed(crop, flip=flip)
 
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) to float32 as the model takes it, on the pixels' device."""
+        mean = pixels.new_tensor(self.mean, dtype=torch.float32).view(3, 1, 1)
+        std = pixels.new_tensor(self.std, dtype=torch.float32).view(3, 1, 1)
+        return pixels.float().div_(255).sub_(mean).div_(std)
+
 
 def to_array(image: Image.Image) -> NDArray[np.uint8]:
     """An image as RGB, uint8 (H, W, 3), by stripes: a large one would be held four times."""
@@ -263,10 +273,3 @@ def packed(picture: Tensor, *, flip: bool = False) -> Tensor:
     """
     pixels = picture.numpy()
     return torch.from_numpy(np.array(pixels[:, :, ::-1] if flip else pixels, order="C"))
-
-
-def normalise(pixels: Tensor) -> Tensor:
-    """uint8 (B, 3, H, W) to float32 with ImageNet's mean and deviation, on the pixels' device."""
-    mean = pixels.new_tensor(IMAGENET_MEAN, dtype=torch.float32).view(3, 1, 1)
-    std = pixels.new_tensor(IMAGENET_STD, dtype=torch.float32).view(3, 1, 1)
-    return pixels.float().div_(255).sub_(mean).div_(std)

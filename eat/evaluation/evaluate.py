@@ -179,7 +179,7 @@ def _outputs(
     loader = make_loader(
         table, images, target, info.preprocessing, rows, options.workers, cache=options.cache
     )
-    return predict(model.to(device), loader, device, options.precision)
+    return predict(model.to(device), loader, info.preprocessing, device, options.precision)
 
 
 def _image_notes(

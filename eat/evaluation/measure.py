@@ -14,7 +14,7 @@ from eat.data.dataset import targets
 from eat.data.labels.table import vote_columns
 from eat.data.loading import loaded
 from eat.data.scales import ScoreScale, rescale, to_scores
-from eat.data.transforms import normalise
+from eat.data.transforms import Preprocessing
 from eat.evaluation.metrics import bootstrap_interval, emd, score_metrics
 from eat.evaluation.points import PointWatch
 from eat.models import AestheticModel
@@ -26,13 +26,15 @@ Array = NDArray[np.float64]
 def predict(
     model: AestheticModel,
     loader: DataLoader,
+    preprocessing: Preprocessing,
     device: torch.device,
     precision: str = "fp32",
     watch: PointWatch | None = None,
 ) -> Array:
     """Outputs of a model for every row of a loader: (N, K), in row order.
 
-    Rows of the data set that the loader leaves out are NaN. ``watch`` looks at the first batches.
+    Rows of the data set that the loader leaves out are NaN. ``preprocessing`` is the loader's, and
+    ``watch`` looks at the first batches.
     """
     model.eval()
     outputs = np.full((len(cast(Sized, loader.dataset)), model.num_outputs), np.nan)
@@ -41,7 +43,7 @@ def predict(
     # for each.
     with torch.no_grad(), autocast(device, precision), bar:
         for batch in loaded(loader):
-            pixels = normalise(batch["pixels"].to(device, non_blocking=True))
+            pixels = preprocessing.normalise(batch["pixels"].to(device, non_blocking=True))
             if watch is not None and watch.wants_more():
                 record = watch.record()
                 result = model.forward(pixels, record)  # a record is not worth compiling for

@@ -12,7 +12,6 @@ import torch
 from scipy import optimize, stats
 
 from eat.checkpoint import load_checkpoint
-from eat.data.transforms import normalise
 from eat.evaluation.metrics import partial_srcc
 from eat.evaluation.shares import attention_on_masks, gradient_on_masks
 from eat.models import EAT
@@ -49,7 +48,7 @@ def measure_background(folder: Path) -> dict[str, Any]:
     model.eval()
     if isinstance(model, EAT):
         pixels = [info.preprocessing.evaluation(Path(data["images"]) / name) for name in names]
-        batches = normalise(torch.stack(pixels)).split(BATCH)
+        batches = info.preprocessing.normalise(torch.stack(pixels)).split(BATCH)
         score = partial(mean_scores, source=info.scale, target=info.scale)
         shares = {
             "background_attention": attention_on_masks(model, batches, masks),

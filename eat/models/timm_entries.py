@@ -3,10 +3,10 @@
 Models that it makes say in ``default_cfg``, as timm's do, what images they take.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import timm  # noqa: F401  (finish its import first: another thread may be in the middle of it)
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import register_model
 from torch.nn import Conv2d
 
@@ -33,9 +33,7 @@ def entry_function(name: str) -> Any:
         model: Any = create_model(name, num_outputs=num_classes, **settings)
         model.default_cfg = model.pretrained_cfg = {
             "input_size": (3, *model.img_size),
-            "mean": IMAGENET_DEFAULT_MEAN,
-            "std": IMAGENET_DEFAULT_STD,
-            "interpolation": "bicubic",
+            **asdict(VARIANTS[name].inputs),
             "crop_pct": 1.0,
             "crop_mode": "squash",
             "num_classes": model.num_outputs,

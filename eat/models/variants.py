@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any, get_type_hints
 
+from eat.config.pixels import Inputs
 from eat.models.backbone import EAT
 from eat.models.base import AestheticModel
 from eat.models.det import DeT
@@ -22,12 +23,14 @@ class Variant:
         settings: keywords of the class, where they differ from its defaults.
         title: name in print.
         paper: where it was published.
+        inputs: the pixels that it takes.
     """
 
     family: type[AestheticModel]
     settings: dict[str, Any]
     title: str
     paper: str
+    inputs: Inputs = Inputs()
 
     def all_settings(self) -> dict[str, Any]:
         """Every keyword that the model is built with."""

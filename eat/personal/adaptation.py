@@ -15,7 +15,7 @@ from eat.checkpoint import load_checkpoint
 from eat.config.commands import PersonalizeOptions
 from eat.data.registry import find_dataset
 from eat.data.scales import ScoreScale, rescale
-from eat.data.transforms import Preprocessing, normalise, packed
+from eat.data.transforms import Preprocessing, packed
 from eat.evaluation.metrics import UndefinedMetricWarning, srcc
 from eat.models import AestheticModel
 from eat.personal.report import WorkerResult
@@ -109,7 +109,7 @@ def training_mode(model: AestheticModel, on: bool) -> None:
     """Switch training mode, but for BatchNorm: its statistics stay those of the general model."""
     model.train(on)
     for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
@@ -221,7 +221,7 @@ class Adapter:
 
     def _forward(self, pixels: Tensor) -> Tensor:
         with autocast(self.device, self.options.precision):
-            return self.model(normalise(pixels.to(self.device)))
+            return self.model(self.preprocessing.normalise(pixels.to(self.device)))
 
     @torch.no_grad()
     def _predict(self, images: RaterImages) -> NDArray[np.float64]:

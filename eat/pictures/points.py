@@ -13,7 +13,7 @@ from PIL.Image import open as open_image
 from PIL.ImageDraw import Draw
 
 from eat.checkpoint import CheckpointInfo
-from eat.data.transforms import normalise, read_image
+from eat.data.transforms import read_image
 from eat.models.base import AestheticModel, Record
 from eat.pictures.saving import panel_height, save_figure
 from eat.system.files import appearing_whole, refuse_foreign
@@ -85,7 +85,7 @@ def draw_points(
     record: Record = {name: {} for name in blocks}
     pixels = info.preprocessing.evaluation(photo)[None].to(next(model.parameters()).device)
     with torch.inference_mode():
-        model.forward(normalise(pixels), record)
+        model.forward(info.preprocessing.normalise(pixels), record)
     columns = min(len(blocks), MOST)
     rows = math.ceil(len(blocks) / columns)
     figure = Figure(figsize=(4 * columns, (0.4 + panel_height(4, image)) * rows))

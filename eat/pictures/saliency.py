@@ -13,7 +13,7 @@ from PIL.Image import open as open_image
 from torch import Tensor
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint
-from eat.data.transforms import normalise, read_image, to_tensor
+from eat.data.transforms import read_image, to_tensor
 from eat.evaluation.saliency import check_block, gradcam, rollout, score_gradient, share_on_mask
 from eat.models import EAT
 from eat.models.base import AestheticModel
@@ -74,7 +74,7 @@ def look(
 ) -> tuple[Tensor, float, str]:
     """Where a model looks, the score that it predicts, and the name of the place it is taken at."""
     pixels = info.preprocessing.evaluation(photo)[None].to(next(model.parameters()).device)
-    pixels = normalise(pixels)
+    pixels = info.preprocessing.normalise(pixels)
     score = partial(mean_scores, source=info.scale, target=info.scale)
     names = model.map_blocks()
     if method == "rollout" and not isinstance(model, EAT):

@@ -20,20 +20,22 @@ from eat.models.variants import find_variant
 def resolve_model(config: TrainConfig) -> TrainConfig:
     """Options with a model's name: if there is none, that of the weights, else eat_base.
 
-    With the name come the settings and the size that the options leave open.
+    With the name come the settings, size and interpolation that the options leave open.
+
+    Raises:
+        ValueError: the name is unknown.
+        WeightsError: the weights are absent or damaged.
     """
-    if config.model.name is not None:
-        return config
-    weights = config.model.weights
-    spec = None if weights is None else described_model(weights)
-    if spec is None:
-        return replace(config, model=replace(config.model, name="eat_base"))
-    settings = spec.settings | config.model.settings
-    return replace(
-        config,
-        model=replace(config.model, name=spec.name, settings=settings),
-        data=replace(config.data, size=config.data.size or spec.img_size[0]),
-    )
+    model, data = config.model, config.data
+    spec = described_model(model.weights) if model.weights and model.name is None else None
+    if spec is not None:
+        settings = spec.settings | model.settings
+        model = replace(model, name=spec.name, settings=settings)
+        data = replace(data, size=data.size or spec.img_size[0])
+    model = replace(model, name=model.name or "eat_base")
+    inputs = find_variant(str(model.name)).inputs
+    data = replace(data, interpolation=data.interpolation or inputs.interpolation)
+    return replace(config, model=model, data=data)
 
 
 def read_run_splits(config: TrainConfig) -> Splits:
@@ -76,8 +78,9 @@ def make_model(
         WeightsError: the weights cannot be read, or do not fit.
     """
     choice, data, dataset = config.model, config.data, splits.dataset
-    assert choice.name is not None, "resolve_model was not called"
-    own = find_variant(choice.name).settings.get("num_outputs")
+    assert choice.name and data.interpolation, "resolve_model was not called"
+    variant = find_variant(choice.name)
+    own, inputs = variant.settings.get("num_outputs"), variant.inputs
     outputs = choice.num_outputs or own or len(vote_columns(splits.train)) or 1
     targets(splits.train.iloc[:1], dataset.scale, outputs)  # fails before the model is built
     try:
@@ -98,6 +101,8 @@ def make_model(
             flip=data.flip,
             upright=data.upright,
             decode=data.decode,
+            mean=inputs.mean,
+            std=inputs.std,
         ),
         config=config.to_dict(),
         splits={

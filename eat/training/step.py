@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from eat.config import OptimConfig, RunConfig
-from eat.data.transforms import normalise
+from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel
 from eat.system.device import check_compiler
 from eat.system.processes import summed
@@ -107,12 +107,14 @@ class TrainStep:
     def __init__(
         self,
         model: AestheticModel,
+        preprocessing: Preprocessing,
         loss: Loss,
         optim: OptimConfig,
         run: RunConfig,
         accelerator: Accelerator,
         steps_per_epoch: int,
     ) -> None:
+        self.preprocessing = preprocessing
         self.loss = loss
         self.accelerator = accelerator
         self.clip_norm = optim.clip_norm
@@ -196,7 +198,8 @@ class TrainStep:
         """The loss's terms of a micro-batch: (B,)."""
         device = self.accelerator.device
         with self.accelerator.autocast():
-            outputs = self.model(normalise(micro.pixels.to(device, non_blocking=True)))
+            pixels = micro.pixels.to(device, non_blocking=True)
+            outputs = self.model(self.preprocessing.normalise(pixels))
         return self.loss.terms(outputs.float(), micro.target.to(device))
 
     def _overflow(self, loss: float, norm: float) -> bool:

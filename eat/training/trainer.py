@@ -106,7 +106,10 @@ class Trainer:
         )
         loss = choose_loss(config.optim.loss, self.info.model.name, model.num_outputs)
         steps = self.data.batches.steps
-        self.step = TrainStep(model, loss, config.optim, config.run, self.accelerator, steps)
+        pixels = self.info.preprocessing
+        self.step = TrainStep(
+            model, pixels, loss, config.optim, config.run, self.accelerator, steps
+        )
         self.progress = Progress()
         self.stop = StopSignals()
         self.saved_at = time.monotonic()
@@ -320,7 +323,8 @@ class Trainer:
         device, precision = self.accelerator.device, self.config.run.precision
         while True:
             try:
-                outputs = predict(model, self.data.loader(split), device, precision, watch)
+                loader, pixels = self.data.loader(split), self.info.preprocessing
+                outputs = predict(model, loader, pixels, device, precision, watch)
                 break
             except LoaderError as error:
                 self.data.drop(split)

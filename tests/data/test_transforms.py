@@ -16,11 +16,11 @@ from eat.data import transforms
 from eat.data.transforms import (
     ImageError,
     Preprocessing,
-    normalise,
     read_image,
     read_jpeg,
     to_tensor,
 )
+from eat.training.setup import resolve_model
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -41,9 +41,16 @@ def test_evaluation_equals_the_released_recipe(
 ) -> None:
     recipe = tv.Compose([tv.Resize((224, 224), mode), tv.ToTensor(), tv.Normalize(MEAN, STD)])
     expected = recipe(Image.open(photo).convert("RGB"))
-    ours = Preprocessing(interpolation=interpolation, upright=False).evaluation(photo)
+    prepare = Preprocessing(interpolation=interpolation, upright=False)
+    ours = prepare.evaluation(photo)
     assert ours.dtype == torch.uint8
-    torch.testing.assert_close(normalise(ours[None])[0], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(prepare.normalise(ours[None])[0], expected, rtol=0, atol=1e-6)
+
+
+def test_pixels_are_normalised_as_the_model_takes_them() -> None:
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    prepare = Preprocessing(mean=(0.5, 0.4, 0.0), std=(0.5, 0.1, 2.0))
+    assert prepare.normalise(pixels).flatten().tolist() == pytest.approx([-1, -2, 0.5])
 
 
 def test_training_crops_and_flips_the_resized_image(photo: Path) -> None:
@@ -305,7 +312,7 @@ def test_released_configs_prepare_photographs_byte_for_byte(
     prepare = Preprocessing(
         224,
         train_resize=data.train_resize,
-        interpolation=data.interpolation,
+        interpolation=resolve_model(options).data.interpolation,
         flip=data.flip,
         upright=data.upright,
         decode=data.decode,

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import eat
-from eat.data import transforms
+from eat.config.pixels import Inputs
 from eat.models.backbone import EAT
 from eat.models.base import AestheticModel
 from eat.models.psvit import PSViT
@@ -213,8 +213,8 @@ def test_timm_knows_the_models_and_what_they_take() -> None:
     assert model.num_classes == 3
     assert set(eat.VARIANTS) <= set(timm.list_models(module="timm_entries"))
     assert timm.data.resolve_data_config(model=model)["input_size"] == (3, 128, 128)
-    normalised = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    assert normalised == (transforms.IMAGENET_MEAN, transforms.IMAGENET_STD)
+    assert model.default_cfg["mean"] == IMAGENET_DEFAULT_MEAN == Inputs().mean
+    assert model.default_cfg["std"] == IMAGENET_DEFAULT_STD == Inputs().std
 
 
 def test_timm_is_told_that_no_weights_are_published() -> None:

@@ -18,7 +18,7 @@ from eat.data.labels.reading import read_ratings
 from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
 from eat.data.scales import rescale, to_scores
-from eat.data.transforms import Preprocessing, normalise
+from eat.data.transforms import Preprocessing
 from eat.evaluation.metrics import UndefinedMetricWarning, srcc
 from eat.models import create_model
 from eat.models.deformable import InterestPoints
@@ -163,7 +163,7 @@ def test_the_general_model_is_measured_on_the_rest(
     paths = [data / "images" / image for image in rows["image"]]
     pixels = torch.stack([info.preprocessing.evaluation(path) for path in paths])
     with torch.inference_mode():
-        scores = model(normalise(pixels))[:, 0].numpy() * 5
+        scores = model(info.preprocessing.normalise(pixels))[:, 0].numpy() * 5
     for repeat in range(2):
         rest = draw_shots("B003", 11, repeat, default(shots=4)).rest
         assert len(rest) == 7
