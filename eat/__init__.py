@@ -14,14 +14,16 @@ from eat.version import __version__
 
 if TYPE_CHECKING:
     from eat.models import VARIANTS, create_model, load_weights
+    from eat.models.enhance import enhance
     from eat.scoring import Scorer
 
-__all__ = ["VARIANTS", "Scorer", "__version__", "create_model", "load_weights"]
+__all__ = ["VARIANTS", "Scorer", "__version__", "create_model", "enhance", "load_weights"]
 
 HOMES = {
     "VARIANTS": "eat.models",
     "Scorer": "eat.scoring",
     "create_model": "eat.models",
+    "enhance": "eat.models.enhance",
     "load_weights": "eat.models",
 }
 

@@ -59,6 +59,48 @@ class DataConfig:
 
 
 @dataclass
+class EnhanceConfig:
+    """Enhanced attention on interest points in place of a transformer's own, by eat.enhance.
+
+    Points lie around a grid that spans the map from its first token to its last.
+
+    Attributes:
+        stages: of a transformer with stages, those in which attention is replaced, counted from 0.
+        every: replace every so manieth attention module there. 2 takes the second of each pair: the
+            shifted windows of Swin, the grid of MaxViT, every other block of a plain transformer.
+        blocks: of a plain transformer, the blocks whose attention is replaced, counted from 0; null
+            takes every `every`th of the second half.
+        gate: keep the original attention, and add the enhanced one times a gate of each channel.
+            Gates start at 0, so that the model starts as the original.
+        points: points a side, by the kernel k_in = k_of of Eqs. 4 and 5; fewer where a map has
+            fewer tokens a side, and null for as many as those.
+        anchor_points: points stay near the grid's, P = grid + tanh / 2, and start there; false
+            takes Eq. 4's P = tanh, which training tends to draw onto one spot.
+        interest: take interest points; false takes those of the grid.
+        offsets: move the points by offsets.
+        range_factor: bound of the offsets in point spacings; null for [-1, 1].
+        eta: quadrant weight of Eq. 7; 1 for none.
+        rotate: rotate offsets at random while training (Eqs. 8, 9).
+        bound_positions: tanh over point plus offset (Eq. 10), which draws all of them inwards.
+        bias: add a continuous relative position bias, which starts at 0.
+    """
+
+    stages: list[int] = field(default_factory=lambda: [2, 3])
+    every: int = 2
+    blocks: list[int] | None = None
+    gate: bool = False
+    points: int | None = 7
+    anchor_points: bool = True
+    interest: bool = True
+    offsets: bool = True
+    range_factor: float | None = 2.0
+    eta: float = 0.25
+    rotate: bool = True
+    bound_positions: bool = False
+    bias: bool = True
+
+
+@dataclass
 class ModelConfig:
     """The network.
 

@@ -121,7 +121,7 @@ def model_cost(build: Callable[[], AestheticModel]) -> ModelCost:
 
 def points_shape(block: Any) -> tuple[int, int]:
     """Rows and columns of the interest points of an enhanced attention, at its usual size."""
-    rows, cols = ((side + 1) // 2 for side in block.bias_table.shape[1:])
+    rows, cols = block.feature_size
     kernel = block.interest.conv.kernel_size[0]
     return max(rows - kernel + 1, 1), max(cols - kernel + 1, 1)
 
@@ -130,6 +130,6 @@ def eq12_of(block: Any) -> int | None:
     """Eq. 12 for an enhanced attention at its usual size; None for one without offsets."""
     if block.offset is None:
         return None
-    height, width = ((side + 1) // 2 for side in block.bias_table.shape[1:])
+    height, width = block.feature_size
     k_in, k_of = (module.conv.kernel_size[0] for module in (block.interest, block.offset))
     return eq12(height, width, block.q.in_features, *points_shape(block), k_in=k_in, k_of=k_of)

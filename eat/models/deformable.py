@@ -5,6 +5,7 @@ Points, offsets and positions are stored as (y, x), in the coordinates of ``grid
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -28,17 +29,30 @@ def uniform_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
 
 
-@lru_cache(maxsize=16)
-def _grid(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def token_grid(height: int, width: int, like: Tensor) -> Tensor:
+    """Centres of the tokens of a map, from -1 to 1, as (y, x): (H, W, 2)."""
+
+    def centres(size: int) -> Tensor:
+        steps = torch.arange(size, dtype=like.dtype, device=like.device)
+        return (2 * steps - (size - 1)) / max(size - 1, 1)
+
+    return torch.stack(torch.meshgrid(centres(height), centres(width), indexing="ij"), dim=-1)
+
+
+Grid = Callable[[int, int, Tensor], Tensor]
+
+
+@lru_cache(maxsize=32)
+def _grid(make: Grid, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # it may serve in training later
-        return uniform_grid(height, width, torch.empty(0, dtype=dtype, device=device))
+        return make(height, width, torch.empty(0, dtype=dtype, device=device))
 
 
-def kept_grid(height: int, width: int, like: Tensor) -> Tensor:
-    """``uniform_grid``, made once for all blocks and steps; not to be written to."""
+def kept_grid(height: int, width: int, like: Tensor, make: Grid = uniform_grid) -> Tensor:
+    """A grid, made once for all blocks and steps; not to be written to."""
     if torch.compiler.is_compiling():  # a part of the graph there
-        return uniform_grid(height, width, like)
-    return _grid(height, width, like.dtype, like.device)
+        return make(height, width, like)
+    return _grid(make, height, width, like.dtype, like.device)
 
 
 def point_spacing(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -91,7 +105,9 @@ def sample_features(x: Tensor, positions: Tensor) -> Tensor:
     return sampled.contiguous()  # or else a product copies weights for every image
 
 
-def position_bias(table: Tensor, positions: Tensor, height: int, width: int) -> Tensor:
+def position_bias(
+    table: Tensor, positions: Tensor, height: int, width: int, grid: Grid = uniform_grid
+) -> Tensor:
     """Continuous relative position bias: the table at (query centre - position) / 2 (Eq. 1).
 
     Args:
@@ -99,20 +115,23 @@ def position_bias(table: Tensor, positions: Tensor, height: int, width: int) -> 
         positions: (B, groups, N, 2) as (y, x); ``groups`` divides ``heads``.
         height: number of query rows.
         width: number of query columns.
+        grid: of the query centres.
 
     Returns:
         (B, heads, height * width, N).
     """
     B, groups, N, _ = positions.shape
     # (queries - positions) / 2, with y and x of all positions in one long row, which is faster.
-    queries = (kept_grid(height, width, positions) / 2).view(1, height * width, 2).repeat(1, 1, N)
+    queries = (
+        (kept_grid(height, width, positions, grid) / 2).view(1, height * width, 2).repeat(1, 1, N)
+    )
     displacement = queries - (positions / 2).reshape(B * groups, 1, N * 2)
-    grid = displacement.view(B * groups, height * width, N, 2)
+    displacement = displacement.view(B * groups, height * width, N, 2)
     # Transposed, as in sample_features. Not by einops: given a parameter, it makes torch.compile
     # compile the model twice.
-    tables = table.transpose(1, 2).unflatten(0, (groups, -1)).to(grid.dtype)
+    tables = table.transpose(1, 2).unflatten(0, (groups, -1)).to(displacement.dtype)
     tables = tables.expand(B, -1, -1, -1, -1).flatten(0, 1)
-    bias = F.grid_sample(tables, grid, align_corners=True)
+    bias = F.grid_sample(tables, displacement, align_corners=True)
     return rearrange(bias, "(b g) h q n -> b (g h) q n", g=groups)
 
 
@@ -155,16 +174,24 @@ class InterestPoints(PointConv):
     """Interest Generation Module: one convolution and tanh give the points P (Eq. 4).
 
     Args:
-        anchored: keep each point near its place in a uniform grid, P = grid + tanh / 2.
+        anchored: keep each point near its place in a grid, P = grid + tanh / 2.
+        grid: of anchored points.
 
     The other settings are those of ``PointConv``.
     """
 
     def __init__(
-        self, dim: int, kernel_size: int, *, average: bool = False, anchored: bool = False
+        self,
+        dim: int,
+        kernel_size: int,
+        *,
+        average: bool = False,
+        anchored: bool = False,
+        grid: Grid = uniform_grid,
     ) -> None:
         super().__init__(dim, 2, kernel_size, average=average)
         self.anchored = anchored
+        self.grid = grid
 
     def forward(self, x: Tensor, record: dict[str, Any] | None = None) -> Tensor:
         """(B, H, W, C) -> (B or 1, 1, Hin, Win, 2), in [-1, 1]; one group stands for all.
@@ -177,7 +204,7 @@ class InterestPoints(PointConv):
         if not self.anchored:
             return moves
         height, width = moves.shape[2:4]
-        return kept_grid(height, width, moves) + moves / 2
+        return kept_grid(height, width, moves, self.grid) + moves / 2
 
 
 class PointGate(PointConv):
@@ -258,6 +285,7 @@ class DeformableAttention(PerImageNoise):
         feature_size: (H, W) of the usual input; the bias table has 2H-1 by 2W-1 entries a head.
         interest_kernel: k_in (Eq. 4), which sets the number of points.
         offset_kernel: k_of (Eq. 5).
+        grid: of points that are anchored or not of interest, and of the queries' centres.
 
     The other settings are those of ``eat.models.EAT``, for one layer.
 
@@ -285,6 +313,7 @@ class DeformableAttention(PerImageNoise):
         eta: float = 1.0,
         rotate: bool = False,
         bound_positions: bool = False,
+        grid: Grid = uniform_grid,
     ) -> None:
         super().__init__()
         if dim % num_heads or num_heads % num_groups:
@@ -309,13 +338,15 @@ class DeformableAttention(PerImageNoise):
         self.num_groups = num_groups
         self.eta = eta
         self.rotate = rotate
+        self.grid = grid
+        self.feature_size = feature_size
         self.bound_positions = bound_positions and (interest or offsets)
         # The uniform grid's side falls short of the map's by this much, as that of the points does.
         self.shrink = lost if offsets else interest_kernel - 1
         self.interest = self.gate = self.offset = None
         if interest:
             self.interest = InterestPoints(
-                dim, interest_kernel, average=average_points, anchored=anchor_points
+                dim, interest_kernel, average=average_points, anchored=anchor_points, grid=grid
             )
         if gate_points:
             self.gate = PointGate(dim, interest_kernel, average=average_points)
@@ -342,7 +373,7 @@ class DeformableAttention(PerImageNoise):
             return self.interest(x, record)
         height, width = (max(side - self.shrink, 1) for side in x.shape[1:3])
         like = torch.empty(0, dtype=at_least_float32(x[:0]).dtype, device=x.device)
-        return kept_grid(height, width, like)[None, None]
+        return kept_grid(height, width, like, self.grid)[None, None]
 
     def rotation(self, points: Tensor, batch: int, subset: Subset | None = None) -> Tensor | None:
         """Random angles (batch, 1, Hin, Win), one per point and image (Eq. 9); None if unused."""
@@ -371,8 +402,25 @@ class DeformableAttention(PerImageNoise):
             subset: which images of the batch these are, where others dropped the branch; random
                 angles are drawn for all of them.
         """
-        B, H, W, _ = x.shape
+        H, W = x.shape[1:3]
         q = self.q(x)
+        positions = self.locate(x, q, record, subset)
+        sampled = sample_features(x, positions)  # (B, N, C)
+        q = rearrange(q, "b y x (h d) -> b h (y x) d", h=self.num_heads)
+        k = rearrange(self.k(sampled), "b n (h d) -> b h n d", h=self.num_heads)
+        v = rearrange(self.v(sampled), "b n (h d) -> b h n d", h=self.num_heads)
+        bias = position_bias(self.bias_table, positions, H, W, self.grid)
+        x = attend(q, k, v, bias, record)
+        return self.proj(rearrange(x, "b h (y x) d -> b y x (h d)", y=H))
+
+    def locate(
+        self, x: Tensor, q: Tensor, record: dict[str, Any] | None, subset: Subset | None
+    ) -> Tensor:
+        """Where to sample, from a map and its queries (B, H, W, C): (B, groups, N, 2).
+
+        The other arguments are those of ``forward``.
+        """
+        B = len(x)
         points = self.points(x, record)
         positions = points.expand(B, self.num_groups, -1, -1, -1)
         if self.offset is not None:
@@ -388,11 +436,4 @@ class DeformableAttention(PerImageNoise):
         if record is not None:
             record.update(points=points, positions=positions)
 
-        positions = rearrange(positions, "b g h w yx -> b g (h w) yx")
-        sampled = sample_features(x, positions)  # (B, N, C)
-        q = rearrange(q, "b y x (h d) -> b h (y x) d", h=self.num_heads)
-        k = rearrange(self.k(sampled), "b n (h d) -> b h n d", h=self.num_heads)
-        v = rearrange(self.v(sampled), "b n (h d) -> b h n d", h=self.num_heads)
-        bias = position_bias(self.bias_table, positions, H, W)
-        x = attend(q, k, v, bias, record)
-        return self.proj(rearrange(x, "b h (y x) d -> b y x (h d)", y=H))
+        return rearrange(positions, "b g h w yx -> b g (h w) yx")
