@@ -5,7 +5,9 @@ The ``.pth`` files that the authors of EAT and TANet published are read as well.
 
 import base64
 import json
+import logging
 import reprlib
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,10 @@ from eat.models.weights import (
     weights_file,
 )
 from eat.system.files import write_atomically
+from eat.system.plugins import digest, is_path
 from eat.system.schema import check_range, typed
 
+log = logging.getLogger("eat")
 FORMAT = 2  # of the description; raise it when an older version could not read a new one
 HEADER = "eat"  # key of our JSON in the safetensors header
 TRAINED_KEYS = (TRAINED_ON, f"{TRAINED_ON}_contents")  # of ImageHashes in the header
@@ -84,9 +88,25 @@ class ModelSpec:
     img_size: tuple[int, int]
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def build(self) -> AestheticModel:
-        """Build the model with fresh weights."""
-        return create_model(self.name, self.num_outputs, self.img_size, **self.settings)
+    def build(self, model: str | None = None) -> AestheticModel:
+        """Build the model with fresh weights.
+
+        ``model`` is the user's word for the model, FILE.py:FUNCTION, if ``name`` is such a one:
+        that may come from a file of somebody else's, and is never imported.
+
+        Raises:
+            ValueError: it is needed and not given, or the other way round; or as ``create_model``.
+        """
+        own = is_path(self.name)
+        if own and not is_path(model or ""):
+            raise ValueError(
+                f"it was made by {self.name!r:.200}: give that file, or where it is now, as "
+                "--model FILE.py:FUNCTION (of a run --model.name)"
+            )
+        if not own and model not in (None, self.name):
+            raise ValueError(f"it is of {self.name}, which needs no --model, and none is {model}")
+        name = str(model) if own else self.name
+        return create_model(name, self.num_outputs, self.img_size, **self.settings)
 
 
 @dataclass
@@ -104,6 +124,7 @@ class CheckpointInfo:
         score_quantiles: 0th to 100th percentile of the predicted scores on the split that chose
             the epoch; empty if unknown.
         released: the weights are the authors' own.
+        files: SHA-256 (hex) of the user's own files in the run, by the option that named them.
     """
 
     model: ModelSpec
@@ -117,6 +138,7 @@ class CheckpointInfo:
     splits: dict[str, Any] = field(default_factory=dict)
     score_quantiles: tuple[float, ...] = ()
     released: bool = False
+    files: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse values that no image can be scored with. The model checks its own.
@@ -202,13 +224,15 @@ def described_model(path: str | Path) -> ModelSpec | None:
     """The model that one of our checkpoints describes; None for weights of others.
 
     Raises:
-        WeightsError: the file is absent or damaged, or does not hold that model's weights.
+        WeightsError: the file is absent or damaged, or does not hold that model's weights, which
+            of a model from a user's file cannot be told.
     """
     header = _read_header(path) if Path(path).suffix == ".safetensors" else None
     if header is None:
         return None
     info = _parse(header, path)
-    _check_shapes(_build(info, path).state_dict(), path)
+    if not is_path(info.model.name):
+        _check_shapes(_build(info, path).state_dict(), path)
     return info.model
 
 
@@ -234,45 +258,54 @@ def read_trained_on(path: str | Path) -> ImageHashes | None:
         raise WeightsError(f"{path}: its list of training images is damaged ({error})") from error
 
 
-def load_checkpoint(path: str | Path) -> tuple[AestheticModel, CheckpointInfo]:
+def load_checkpoint(
+    path: str | Path, model: str | None = None
+) -> tuple[AestheticModel, CheckpointInfo]:
     """Build the model of a checkpoint and load its weights, in evaluation mode.
 
     One of ours must be complete. One of the authors' gives raw outputs, as in their code.
 
+    Args:
+        path: of the checkpoint.
+        model: FILE.py:FUNCTION, for a checkpoint of a model that such a function makes. A name in
+            the checkpoint is never imported.
+
     Raises:
         WeightsError: the file is absent, damaged or incomplete, holds weights that are not finite,
-            or is a checkpoint neither of ours nor of the authors'.
+            is a checkpoint neither of ours nor of the authors', or needs ``model``.
     """
     header = _read_header(path)
     if header is None:
         state = read_state(path)
         info = _released_info(state, path)
-        model = _build(info, path)
-        report = load_state(model, state, str(path))
+        built = _build(info, path, model)
+        report = load_state(built, state, str(path))
         unused = info.release.unused if info.release else ()
         for name in {*report.left_out, *report.resized} - {*unused}:
             raise WeightsError(
                 f"{path}: {name!r} is none of the weights that the authors published"
             )
-        return model.eval(), info
+        return built.eval(), info
     info = _parse(header, path)
-    model = _build(info, path)
-    own = model.state_dict()
+    built = _build(info, path, model)
+    if model is not None and digest(model) != info.files.get("model.name", digest(model)):
+        log.warning("%s has changed since %s was trained with it", model, path)
+    own = built.state_dict()
     _check_shapes(own, path)
     state = load_file(path)
     state.pop(TRAINED_ON, None)
-    check_dtypes(state, str(path))
+    check_dtypes(state, own, str(path))
     # Copies: tensors of a mapped file would change with it.
     copies = {n: as_weight(state[n], own[n], n, str(path), copy=True) for n in own}
-    model.load_state_dict(copies, assign=True)
-    return model.eval(), info
+    built.load_state_dict(copies, assign=True)
+    return built.eval(), info
 
 
-def _build(info: CheckpointInfo, path: str | Path) -> AestheticModel:
-    """The model that a checkpoint describes, without weights."""
+def _build(info: CheckpointInfo, path: str | Path, model: str | None = None) -> AestheticModel:
+    """The model that a checkpoint describes; without weights, if it is one of the package."""
     try:
-        with EmptyWeights():
-            return info.model.build()
+        with nullcontext() if is_path(info.model.name) else EmptyWeights():
+            return info.model.build(model)
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{path}: its model cannot be built: {_brief(error)}") from error
 

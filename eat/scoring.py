@@ -76,6 +76,7 @@ class Scorer:
         self,
         checkpoint: str | Path,
         *,
+        model: str | None = None,
         device: str = "auto",
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         batch_size: int | None = None,
@@ -96,16 +97,16 @@ class Scorer:
         self._given = {"precision": precision, "compile": compile, "scale": scale}
         self._given |= {"own_rule": True} if own_rule else {}
         self.checkpoint = Path(checkpoint)
-        model, self.info = load_checkpoint(checkpoint)
+        net, self.info = load_checkpoint(checkpoint, model)
         self.scale = ONE_TO_TEN if scale == "ten" else self.info.scale
         if own_rule:
-            model.use_own_rule(self.info.batch_size)
+            net.use_own_rule(self.info.batch_size)
         else:
-            model.use_own_points()
-        cast_weights(model, precision)
-        self.model = model.to(self.device)
+            net.use_own_points()
+        cast_weights(net, precision)
+        self.model = net.to(self.device)
         if compile:
-            compile_frozen(model, self._normalised(self._empty_batch()), precision)
+            compile_frozen(net, self._normalised(self._empty_batch()), precision)
 
     @property
     def num_votes(self) -> int:

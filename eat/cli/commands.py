@@ -123,7 +123,7 @@ def run_points(image: str, options: PointsOptions) -> int:
     from eat.checkpoint import load_checkpoint
     from eat.pictures.points import draw_points
 
-    model, info = load_checkpoint(options.checkpoint)
+    model, info = load_checkpoint(options.checkpoint, options.model)
     announce(info)
     blocks = draw_points(model, info, image, options.out, every_block=options.every_block)
     print(f"{options.out}: {', '.join(blocks)}")
@@ -137,7 +137,7 @@ def run_saliency(image: str, options: SaliencyOptions) -> int:
 
     given = asdict(options)
     checkpoint, out, file = (given.pop(name) for name in ("checkpoint", "out", "mask"))
-    model, info = load_checkpoint(checkpoint)
+    model, info = load_checkpoint(checkpoint, given.pop("model"))
     announce(info)
     mask = read_mask(file, image, upright=info.preprocessing.upright) if file else None
     weights = draw_saliency(model, info, image, out, **given)

@@ -10,6 +10,7 @@ from eat.cli.errors import guarded
 from eat.cli.parser import ConfigFile, Parser
 from eat.config import TrainConfig
 from eat.system.heap import keep_heap
+from eat.system.plugins import is_path
 from eat.system.processes import (
     from_main,
     init_distributed,
@@ -27,7 +28,10 @@ def typed_settings(config: TrainConfig, prog: str) -> dict[str, Any]:
     from eat.training.setup import resolve_model
 
     settings, parser = config.model.settings, Parser(prog=prog)
-    family = find_variant(str(resolve_model(config).model.name)).family
+    name = str(resolve_model(config).model.name)
+    if is_path(name):
+        return settings  # its function checks them
+    family = find_variant(name).family
     parser.add_class_arguments(family, "model.settings", skip={"num_outputs", "img_size"})
     typed = parser.parse_object({"model": {"settings": settings}}).model.settings.as_dict()
     return {name: typed[name] for name in settings}

@@ -15,6 +15,7 @@ class ScoreOptions:
 
     Attributes:
         checkpoint: the model: a run's checkpoint, or one of the authors' `.pth` files.
+        model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
         device: auto (a GPU if there is one), cpu or cuda.
         precision: fp32, bf16 or fp16.
         batch_size: images a forward pass; null takes 1 on a CPU and 16 on a GPU.
@@ -31,6 +32,7 @@ class ScoreOptions:
     """
 
     checkpoint: str
+    model: str | None = None
     device: Device = "auto"
     precision: Precision = "fp32"
     batch_size: int | None = None
@@ -49,6 +51,7 @@ class EvaluateOptions:
 
     Attributes:
         released: in place of a run's checkpoint: a checkpoint of the authors'.
+        model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
         labels: label file or folder; null takes those of the run.
         images: image folder; null takes the run's.
         name: data set of the labels; null takes the one that the model was trained on.
@@ -78,6 +81,7 @@ class EvaluateOptions:
     """
 
     released: str | None = None
+    model: str | None = None
     labels: str | None = None
     images: str | None = None
     name: str | None = None
@@ -168,6 +172,7 @@ class PersonalizeOptions:
             worker keeps 5 in the 100-shot case.
         skip_small: leave out workers with fewer than k + `min_rest` images, and list them.
         missing: "error" or "leave_out" for rated images without a file.
+        model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
         progress: show a bar on a terminal.
     """
 
@@ -194,6 +199,7 @@ class PersonalizeOptions:
     min_rest: int = 2
     skip_small: bool = False
     missing: Literal["error", "leave_out"] = "error"
+    model: str | None = None
     progress: bool = True
 
 
@@ -261,12 +267,14 @@ class PointsOptions:
 
     Attributes:
         checkpoint: the model: a run's checkpoint, or one of the authors' `.pth` files.
+        model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
         out: PNG to write.
         every_block: show all blocks that sample positions; else of more than four the first and
             the last two.
     """
 
     checkpoint: str
+    model: str | None = None
     out: str = "points.png"
     every_block: bool = False
 
@@ -277,6 +285,7 @@ class SaliencyOptions:
 
     Attributes:
         checkpoint: the model: a run's checkpoint, or one of the authors' `.pth` files.
+        model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
         out: PNG to write.
         method: rollout (attention, followed from the block back to the photograph), gradcam (where
             features raise the expected score; needs pip install 'eat-iaa[saliency]') or gradient
@@ -288,6 +297,7 @@ class SaliencyOptions:
     """
 
     checkpoint: str
+    model: str | None = None
     out: str = "saliency.png"
     method: Literal["rollout", "gradcam", "gradient"] = "rollout"
     block: str | None = None

@@ -15,7 +15,7 @@ from eat.data.labels.identity import ImageHashes, fingerprint, hash_images
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError
 from eat.data.loading import make_loader, rows_in_order
-from eat.data.registry import DATASETS, DatasetSpec
+from eat.data.registry import DATASETS, DatasetSpec, find_dataset
 from eat.data.splits import Splits, read_splits
 from eat.evaluation.measure import intervals, measure, predict, tabulate
 from eat.evaluation.released import RELEASED
@@ -52,7 +52,7 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
             raise ValueError(f"{option} is {value}: expected at least {low}")
     check_range("examples", options.examples, 0, MOST_EXAMPLES)
     path = Path(checkpoint or options.released or "")
-    model, info = load_checkpoint(path)
+    model, info = load_checkpoint(path, options.model)
     if options.released and not info.released:
         raise WeightsError(
             f"{path}: not one of the released checkpoints, but of a run; give it without --released"
@@ -108,6 +108,22 @@ def run_config(path: Path, info: CheckpointInfo) -> TrainConfig:
         raise WeightsError(f"{path}: the options of its run cannot be read: {error}") from error
 
 
+def _trained_dataset(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> str:
+    """The data set that a model was trained on, by a name that does not import a file by itself.
+
+    Raises:
+        LabelError: it is not registered here, and ``options`` do not name the file that has it.
+    """
+    if info.dataset in DATASETS:
+        return info.dataset
+    if options.name is not None and find_dataset(options.name).name == info.dataset:
+        return options.name
+    raise LabelError(
+        f"{path}: was trained on the data set {info.dataset!r:.200}, which is not registered here; "
+        "give it as --name FILE.py:NAME, or the data set of the labels as --name"
+    )
+
+
 def _lies_in_its_run(path: Path, folder: str | None) -> bool:
     """Whether a checkpoint lies where its run wrote it, and so was not got from elsewhere."""
     here = path.resolve().parent
@@ -130,12 +146,7 @@ def _splits(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> tuple
         )
     if not options.labels:
         config.check()
-    name = options.name or info.dataset
-    if name == info.dataset and name not in DATASETS:
-        raise LabelError(
-            f"{path}: was trained on the data set {name!r}, which is not registered here; add it "
-            "to eat.data.registry.DATASETS, or give the data set of the labels as --name"
-        )
+    name = options.name or _trained_dataset(path, info, options)
     scale = run if name == info.dataset else DataConfig()  # its other labels share the scale
     splits = read_splits(
         name,
@@ -213,7 +224,8 @@ def _trained_on(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> I
     if options.trained_on is None:
         return None if info.released else read_trained_on(path)
     run = run_config(path, info).data
-    table = read_labels(info.dataset, options.trained_on, low=run.low, high=run.high)
+    name = _trained_dataset(path, info, options)
+    table = read_labels(name, options.trained_on, low=run.low, high=run.high)
     train = table[table["split"] == "train"]
     return hash_images(train if len(train) else table)
 

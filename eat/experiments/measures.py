@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -46,7 +47,7 @@ def measure(experiment: Experiment, row: Row, config: TrainConfig, folder: Path)
         TrainingError: the folder is damaged, or an adaptation diverged.
     """
     try:
-        record = measure_run(folder)
+        record = measure_run(folder, str(config.model.name))
     except (OSError, ValueError, LookupError) as error:
         raise TrainingError(
             f"{folder} is damaged ({type(error).__name__}: {error}): remove it, and the same "
@@ -57,7 +58,7 @@ def measure(experiment: Experiment, row: Row, config: TrainConfig, folder: Path)
         column = slice_column(table, experiment.slice_by)
         record["slices"] = json.dumps(measure_slices(folder, table, column))
     if experiment.task == "background":
-        record |= measure_background(folder)
+        record |= measure_background(folder, str(config.model.name))
     images = record["images_seen"] // config.optim.epochs
     reduced = experiment.reduced(row, config, images)
     if row.shots is not None:
@@ -67,7 +68,7 @@ def measure(experiment: Experiment, row: Row, config: TrainConfig, folder: Path)
     return record
 
 
-def measure_run(folder: Path) -> Record:
+def measure_run(folder: Path, model: str | None = None) -> Record:
     """What every experiment says of a run: metrics, cost, program, machine."""
     result = json.loads((folder / "result.json").read_text())
     start = last_start(folder)
@@ -85,7 +86,7 @@ def measure_run(folder: Path) -> Record:
     return (
         result
         | start
-        | asdict(model_cost(info.model.build))
+        | asdict(model_cost(partial(info.model.build, model)))
         | image_intervals(predictions)
         | {
             "fingerprints": " ".join(

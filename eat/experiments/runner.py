@@ -19,9 +19,10 @@ from eat.experiments.report import write_report
 from eat.experiments.results import Record, Results
 from eat.experiments.table import Configure, Experiment, Row, configs_of
 from eat.experiments.workers import workers_digest
+from eat.system.plugins import in_file_name
 from eat.system.stops import TrainingError
 from eat.training.folder import FREE, FolderLock
-from eat.training.setup import read_run_splits
+from eat.training.setup import own_files, read_run_splits
 from eat.training.trainer import Report, train
 
 Say = Callable[[str], object]
@@ -80,7 +81,7 @@ def run_digest(config: TrainConfig, data: str) -> str:
     }
     if config.model.weights is not None:
         options["model.weights"] = file_digest(config.model.weights)
-    content = json.dumps(options | {"data": data}, sort_keys=True)
+    content = json.dumps(options | own_files(config) | {"data": data}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -106,7 +107,8 @@ def make_jobs(experiment: Experiment, configure: Configure, seeds: int, runs: Pa
             if str(data) not in digests:
                 digests[str(data)] = data_digest(data)
             digest = run_digest(config, digests[str(data)])
-            run.folder = str(runs / f"{config.data.name}-{config.model.name}-{digest}")
+            name, data_name = str(config.model.name), in_file_name(config.data.name)
+            run.folder = str(runs / f"{data_name}-{in_file_name(name)}-{digest}")
             if row.shots is not None:  # rows that differ in their workers alone share the run
                 digest = f"{digest}-{workers_digest(experiment, row, config)}"
             jobs.append(Job(row, config, digest))

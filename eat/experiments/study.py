@@ -22,7 +22,7 @@ from eat.system.files import finite
 BATCH = 50
 
 
-def measure_background(folder: Path) -> dict[str, Any]:
+def measure_background(folder: Path, model: str) -> dict[str, Any]:
     """What a finished run on scenes of the task ``background`` makes of it, on the test split.
 
     Returns:
@@ -30,7 +30,7 @@ def measure_background(folder: Path) -> dict[str, Any]:
         other is given; ``background_attention`` and ``background_gradient``, JSON objects of each
         block's share of the two on the background; ``background_area``, its share of the images.
     """
-    model, info = load_checkpoint(folder / "checkpoints" / "best.safetensors")
+    net, info = load_checkpoint(folder / "checkpoints" / "best.safetensors", model)
     data = info.config["data"]
     predictions = pd.read_csv(folder / "predictions.csv")
     names = predictions["image"].tolist()
@@ -45,14 +45,14 @@ def measure_background(folder: Path) -> dict[str, Any]:
             "background_area": masks.mean().item(),
         }
     )
-    model.eval()
-    if isinstance(model, EAT):
+    net.eval()
+    if isinstance(net, EAT):
         pixels = [info.preprocessing.evaluation(Path(data["images"]) / name) for name in names]
         batches = info.preprocessing.normalise(torch.stack(pixels)).split(BATCH)
         score = partial(mean_scores, source=info.scale, target=info.scale)
         shares = {
-            "background_attention": attention_on_masks(model, batches, masks),
-            "background_gradient": gradient_on_masks(model, batches, masks, score),
+            "background_attention": attention_on_masks(net, batches, masks),
+            "background_gradient": gradient_on_masks(net, batches, masks, score),
         }
         for name, blocks in shares.items():
             found[name] = json.dumps({block: round(share, 4) for block, share in blocks.items()})

@@ -10,6 +10,8 @@ from eat.models.base import AestheticModel
 from eat.models.det import DeT
 from eat.models.psvit import PSViT
 from eat.models.tanet import TANet
+from eat.models.user_model import UserModel, load_model
+from eat.system.plugins import is_path
 from eat.system.schema import typed
 from eat.system.words import nearest
 
@@ -145,11 +147,13 @@ VARIANTS: dict[str, Variant] = {
 
 
 def find_variant(name: str) -> Variant:
-    """The row of a named model.
+    """The row of a named model; of FILE.py:FUNCTION one that is made up, without an import.
 
     Raises:
         ValueError: the name is unknown.
     """
+    if is_path(name):
+        return Variant(UserModel, {"img_size": 224}, name, "")
     if name not in VARIANTS:
         near = nearest(name, VARIANTS)
         hint = f"did you mean {near!r}? " if near else ""
@@ -166,7 +170,9 @@ def create_model(
     """Build a named model with fresh weights.
 
     Args:
-        name: a key of ``VARIANTS``, such as ``eat_base`` or ``psvit_b``.
+        name: a key of ``VARIANTS``, such as ``eat_base`` or ``psvit_b``; or FILE.py:FUNCTION, a
+            function of yours that returns a torch module from (B, 3, H, W) normalised pixels to
+            (B, num_outputs). It gets num_outputs, img_size (height, width) and the settings.
         num_outputs: 10 for a distribution over the scores 1..10, 1 for a score; None takes the
             variant's own (else 10).
         img_size: side, or (height, width), in pixels; None takes the variant's own (else 224).
@@ -174,7 +180,7 @@ def create_model(
 
     Raises:
         ValueError: the name is unknown, or a setting has another type, is out of range, or does not
-            fit another.
+            fit another; or the file is not as expected.
         TypeError: a setting is not one of the family's.
     """
     variant = find_variant(name)
@@ -182,6 +188,8 @@ def create_model(
         settings["num_outputs"] = num_outputs
     if img_size is not None:
         settings["img_size"] = img_size
+    if is_path(name):
+        return load_model(name, **settings)
     kinds = get_type_hints(variant.family.__init__)  # an unknown setting is left to the family
     checked = {n: typed(kinds[n], v, n) if n in kinds else v for n, v in settings.items()}
     return variant.family(**variant.settings | checked)

@@ -191,14 +191,16 @@ def _lacks_all(state: State, name: str) -> bool:
     return part is not None and not any(other.startswith(part[0]) for other in state)
 
 
-def check_dtypes(state: State, source: str) -> None:
-    """Refuse weights that are integers, truth values or complex numbers.
+def check_dtypes(state: State, own: State, source: str) -> None:
+    """Refuse weights that are integers, truth values or complex numbers, and not so in ``own``.
 
     Raises:
         WeightsError: naming the first.
     """
     for name, value in state.items():
-        if value.dtype not in FLOATS and not name.endswith(INTEGERS):
+        like = own.get(name, value)
+        alike = like is not value and like.dtype == value.dtype
+        if value.dtype not in FLOATS and not alike and not name.endswith(INTEGERS):
             raise WeightsError(f"{source}: {name!r} is of {value.dtype}: expected floating point")
 
 
@@ -247,7 +249,7 @@ def load_weights(
 def load_state(model: AestheticModel, state: State, source: str) -> LoadReport:
     """``load_weights`` of a flat state dict, called ``source`` in messages."""
     state = {name: value for name, value in state.items() if name != TRAINED_ON}
-    check_dtypes(state, source)
+    check_dtypes(state, model.state_dict(), source)
     # Numbers of 8 bits are to be stored, and not to be calculated with.
     state = {n: value.float() if value.element_size() == 1 else value for n, value in state.items()}
     kind, converted, origin = convert(state, model, source)

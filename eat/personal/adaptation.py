@@ -125,7 +125,7 @@ class Adapter:
     def __init__(self, checkpoint: str, options: PersonalizeOptions) -> None:
         self.options = options
         self.device = pick_device(options.device)
-        model, info = load_checkpoint(checkpoint)
+        model, info = load_checkpoint(checkpoint, options.model)
         model.use_own_points()
         model.set_epoch(1, 1)  # the model's training is over: Eq. 9 leaves no rotation
         self.model = model.to(self.device)
@@ -133,9 +133,11 @@ class Adapter:
         self.source, self.target = info.scale, dataset.scale
         side = round(info.preprocessing.size * 256 / 224)
         self.preprocessing = replace(info.preprocessing, train_resize=side, flip=True)
-        head = list(model.get_submodule("head").parameters())
+        head = list(model.get_classifier().parameters())
         body = [p for p in model.parameters() if all(p is not other for other in head)]
         if options.scope == "head":
+            if not head:
+                raise ValueError("scope is head, which a model of your own does not name: take all")
             for parameter in body:
                 parameter.requires_grad_(False)
             body = []

@@ -32,7 +32,8 @@ LOWEST = {
     "seed": 0, "lr": 0, "head_lr": 0,
 }  # fmt: skip
 # Options that no number depends on, or whose effect the settings record by another name.
-NO_SETTINGS = ("num_test_workers", "out", "processes", "device", "missing", "progress")
+NO_SETTINGS = ("num_test_workers", "out", "processes", "device", "missing", "progress",
+               "model")  # fmt: skip
 
 
 def personalize(checkpoint: str, options: PersonalizeOptions) -> Personalization:

@@ -82,6 +82,8 @@ def look(
             f"attention rollout follows the stages of EAT, Swin and DAT, and {info.model.name} has "
             "none: take --method gradient or gradcam"
         )
+    if not names:
+        raise ValueError(f"{info.model.name} names no blocks whose features are a map of the image")
     block = check_block(block or names[-1], names)
     place = block if method == "rollout" else f"{block}.{layer}"
     if method == "rollout":

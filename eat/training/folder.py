@@ -22,6 +22,7 @@ from eat.config.legacy import is_legacy, translate
 from eat.data.labels.identity import identities
 from eat.data.labels.table import vote_columns
 from eat.system.files import append_line, remove_partial, write_atomically
+from eat.system.plugins import in_file_name
 from eat.system.processes import is_main
 from eat.system.provenance import describe
 
@@ -96,7 +97,8 @@ def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderL
             into it.
         ValueError: it holds a run with other options, or cannot be made.
     """
-    name = f"{config.data.name}-{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    what = f"{in_file_name(config.data.name)}-{in_file_name(str(config.model.name))}"
+    name = f"{what}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(config.run.folder or Path("runs") / name)
     try:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from eat.data.splits import Splits, read_splits
 from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, LoadReport, WeightsError, create_model, load_weights
 from eat.models.variants import find_variant
+from eat.system.plugins import digest, is_path
 
 
 def resolve_model(config: TrainConfig) -> TrainConfig:
@@ -29,6 +30,11 @@ def resolve_model(config: TrainConfig) -> TrainConfig:
     model, data = config.model, config.data
     spec = described_model(model.weights) if model.weights and model.name is None else None
     if spec is not None:
+        if is_path(spec.name):
+            raise ValueError(
+                f"{model.weights}: its model was made by {spec.name!r:.200}: give that file, or "
+                "where it is now, as --model.name FILE.py:FUNCTION, and its settings"
+            )
         settings = spec.settings | model.settings
         model = replace(model, name=spec.name, settings=settings)
         data = replace(data, size=data.size or spec.img_size[0])
@@ -36,6 +42,12 @@ def resolve_model(config: TrainConfig) -> TrainConfig:
     inputs = find_variant(str(model.name)).inputs
     data = replace(data, interpolation=data.interpolation or inputs.interpolation)
     return replace(config, model=model, data=data)
+
+
+def own_files(config: TrainConfig) -> dict[str, str]:
+    """SHA-256 (hex) of the user's own files that a run's options name, by option."""
+    named = {"data.name": config.data.name, "model.name": config.model.name}
+    return {option: digest(name) for option, name in named.items() if name and is_path(name)}
 
 
 def read_run_splits(config: TrainConfig) -> Splits:
@@ -109,6 +121,7 @@ def make_model(
             name: {"images": len(table), "fingerprint": fingerprint(table)}
             for name, table in splits.tables().items()
         },
+        files=own_files(config),
     )
     info.check()  # a checkpoint that is written can be read
     if choice.weights is None:
@@ -117,7 +130,9 @@ def make_model(
     try:
         return info, model, load_weights(model, choice.weights, verbose=False)
     except WeightsError as error:
-        if spec is None or (spec.name, spec.settings) == (choice.name, choice.settings):
+        if spec is None or is_path(spec.name):
+            raise
+        if (spec.name, spec.settings) == (choice.name, choice.settings):
             raise
         raise WeightsError(
             f"{error}; the weights are those of {spec.name} with model.settings {spec.settings}, "

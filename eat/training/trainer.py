@@ -336,8 +336,9 @@ class Trainer:
         """Write predictions and metrics of the best checkpoint on the final split."""
         split, scale = self.data.final_split, self.info.scale
         best = self.folder / "checkpoints" / "best.safetensors"
-        state = from_main(lambda: load_checkpoint(best)[0].state_dict())
-        model = self.info.model.build()
+        name = self.config.model.name
+        state = from_main(lambda: load_checkpoint(best, name)[0].state_dict())
+        model = self.info.model.build(name)
         model.load_state_dict(state)
         outputs = self._predict(split, model.to(self.accelerator.device))
         table = self.data.tables[split]
@@ -365,7 +366,7 @@ class Trainer:
 
     def _save_state(self) -> None:
         def save() -> None:
-            state = self.step.state() | {"labels": self.labels}
+            state = self.step.state() | {"labels": self.labels, "files": self.info.files}
             save_state(self.folder / "checkpoints", self.progress, state, self.config.run.keep)
 
         from_main(save)  # no process leaves before it is written
@@ -390,6 +391,10 @@ class Trainer:
             return
         progress, state = found
         check_same_labels(state.get("labels"), self.labels, self.folder)
+        before = state.get("files", {})
+        for option, digest in self.info.files.items():
+            if before.get(option, digest) != digest:
+                log.warning("%s: the file has changed since the run was stopped", option)
         vars(self.progress).update(vars(progress))
         if not self.is_main:
             self.step.load(state)
