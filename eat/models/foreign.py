@@ -240,7 +240,7 @@ def convert(state: State, model: AestheticModel, source: str) -> tuple[str, Stat
         weights, origin = rename(state, PS_VIT_RULES, source)
         _split_qkv(weights, origin, model, source)
         return "PS-ViT", weights, origin
-    if any(name in state for name in OURS) or model.state_dict().keys() & state.keys():
+    if any(name in state for name in (*OURS, next(iter(model.state_dict())))):
         return "eat", state, {name: name for name in state}
     raise WeightsError(
         f"{source}: none of the known families of names (eat, the releases, DAT, timm's Swin, "
