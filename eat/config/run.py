@@ -134,6 +134,10 @@ class OptimConfig:
         interest_lr: the interest convolution of an enhanced block learns at `lr` times this over
             its number of inputs (32,768 in stage 3 of eat_base), at most at `lr`. Steps at `lr`
             would drive its tanh into saturation. Null for `lr`, which *_released models take.
+        lr_factors: learning rates of parts of the model over `lr`, by name, such as {head: 10,
+            stages.3: 0.1}. The longest name that fits a parameter counts, beside `interest_lr`.
+        frozen: names of parts whose weights stay as they are. BatchNorm's running statistics follow
+            the images all the same.
         loss: emd (one root a batch), emd_per_image (NIMA) or mse. "released" takes emd for vote
             distributions and mse for scores, as the authors' code; null takes the same for models
             named *_released, and for others emd_per_image and mse.
@@ -153,6 +157,8 @@ class OptimConfig:
     weight_decay: float = 0.0
     decay: Literal["matrices", "all"] = "matrices"
     interest_lr: float | None = 1.0
+    lr_factors: dict[str, float] = field(default_factory=dict)
+    frozen: list[str] = field(default_factory=list)
     loss: Literal["emd", "emd_per_image", "mse", "released"] | None = None
     schedule: Literal["constant", "step", "cosine"] = "constant"
     step_epochs: int = 5
@@ -283,6 +289,8 @@ class TrainConfig:
             ("run.keep", self.run.keep, 1, 1e6),
             ("optim.step_epochs", self.optim.step_epochs, 1, 1e6),
         ]
+        for part, factor in self.optim.lr_factors.items():
+            bounds.append((f"optim.lr_factors of {reprlib.repr(part)}", factor, 0, 1e6))
         for option, value, low, high in bounds:
             if value is not None and not low <= value <= high:
                 found = reprlib.repr(value)

@@ -1,8 +1,9 @@
 """One training step: forward, backward, optimizer, schedule and average, in one process or many."""
 
 import math
+import reprlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
@@ -72,24 +73,62 @@ def schedule_factor(step: int, steps_per_epoch: int, optim: OptimConfig) -> floa
     return 1.0
 
 
+def parts(model: AestheticModel, names: Iterable[str], option: str) -> dict[str, str]:
+    """The parts of a model that its parameters belong to, by the parameters' names.
+
+    Of nested parts it is the innermost.
+
+    Raises:
+        ValueError: naming the option and the part that the model does not have.
+    """
+    parameters = [name for name, _ in model.named_parameters()]
+    found: dict[str, str] = {}
+    for part in sorted(names, key=len):
+        own = [name for name in parameters if f"{name}.".startswith(f"{part}.")]
+        if not own:
+            known = ", ".join(dict.fromkeys(name.partition(".")[0] for name in parameters))
+            raise ValueError(
+                f"{option} names {reprlib.repr(part)}, and no parameter of the model begins so: "
+                f"expected such as {known}, or a part of one after a dot"
+            )
+        found |= dict.fromkeys(own, part)
+    return found
+
+
+def freeze(model: AestheticModel, optim: OptimConfig) -> None:
+    """Leave the parameters of ``optim.frozen`` out of training."""
+    for name in parts(model, optim.frozen, "optim.frozen"):
+        model.get_parameter(name).requires_grad_(False)
+
+
 def make_optimizer(model: AestheticModel, optim: OptimConfig) -> torch.optim.Optimizer:
-    """The optimizer, with a group of parameters for each weight decay and learning rate."""
-    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    """The optimizer, with a group of parameters for each weight decay and learning rate.
+
+    Raises:
+        ValueError: nothing is left to train, or ``optim.lr_factors`` names no part of the model.
+    """
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not named:
+        raise ValueError("optim.frozen leaves no parameter to train: name fewer parts")
+    groups: list[dict[str, Any]] = [{"params": [*named.values()]}]
     if optim.weight_decay and optim.decay == "matrices":
         from timm.optim import param_groups_weight_decay
 
         groups = param_groups_weight_decay(
             model, optim.weight_decay, no_weight_decay_list=model.no_weight_decay()
         )
-    if optim.interest_lr is not None:
-        named = dict(model.named_parameters())
-        factors = {named[name]: f for name, f in model.lr_factors(optim.interest_lr).items()}
-        groups = [
-            group | {"params": parameters, "lr": optim.lr * factor}
-            for group in groups
-            for factor in sorted({1.0, *factors.values()}, reverse=True)
-            if (parameters := [p for p in group["params"] if factors.get(p, 1.0) == factor])
-        ]
+    interest = {} if optim.interest_lr is None else model.lr_factors(optim.interest_lr)
+    part_of = parts(model, optim.lr_factors, "optim.lr_factors")
+    factors = {
+        parameter: interest.get(name, 1.0) * optim.lr_factors.get(part_of.get(name, ""), 1.0)
+        for name, parameter in named.items()
+    }
+    groups = [
+        group | {"params": parameters, "lr": optim.lr * factor}
+        for group in groups
+        for factor in sorted({*factors.values()}, reverse=True)
+        if (parameters := [p for p in group["params"] if factors[p] == factor])
+    ]
     kind = OPTIMIZERS[optim.optimizer]
     return kind(groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
 
@@ -127,6 +166,7 @@ class TrainStep:
             ema = get_ema_multi_avg_fn(optim.ema)
             self.average = AveragedModel(model, accelerator.device, multi_avg_fn=ema)
         model.set_grad_checkpointing(run.grad_checkpointing)
+        freeze(model, optim)
         if run.compile:
             check_compiler()
             model.compile()
@@ -136,9 +176,9 @@ class TrainStep:
             self.model, self.optimizer = accelerator.prepare(model, make_optimizer(model, optim))
         # Of kernels with one input channel, whose strides mean nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        self.schedule = LambdaLR(
-            self.optimizer.optimizer, lambda step: schedule_factor(step, steps_per_epoch, optim)
-        )
+        self.base_lr = optim.lr
+        self.factor = lambda step: schedule_factor(step, steps_per_epoch, optim)
+        self.schedule = LambdaLR(self.optimizer.optimizer, self.factor)
 
     @property
     def eval_model(self) -> AestheticModel:
@@ -149,8 +189,8 @@ class TrainStep:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next step."""
-        return self.optimizer.param_groups[0]["lr"]
+        """The learning rate of the next step, without the factors of single parameters."""
+        return self.base_lr * self.factor(self.schedule.last_epoch)
 
     def gradients(
         self,
