@@ -154,17 +154,19 @@ def _fill(folder: Path, config: TrainConfig, left_out: list[str]) -> None:
 def check_same_run(written: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
     """Refuse to continue a run with options that would change its result.
 
+    One that did not exist when the run began was as its default is now.
+
     Raises:
         ValueError: naming the options that differ.
     """
-    before = translate(written)
+    before, usual = translate(written), TrainConfig().to_dict()
     differing = [
-        f"{group}.{key} (was {before.get(group, {}).get(key)!r}, now {value!r})"
+        f"{group}.{key} (was {old!r}, now {value!r})"
         for group, options in wanted.items()
         for key, value in options.items()
         if group != "faults"
         and f"{group}.{key}" not in FREE
-        and before.get(group, {}).get(key) != value
+        and (old := before.get(group, {}).get(key, usual[group][key])) != value
     ]
     if differing:
         raise ValueError(
