@@ -11,9 +11,7 @@ import torch
 import eat
 from eat.checkpoint import RELEASED, load_checkpoint, read_info, save_checkpoint
 from eat.cli import main
-from eat.data.transforms import normalise
 from eat.evaluation import released
-from eat.models import AestheticModel
 
 TANET = {  # ours, and the release's
     "theme.scenes.": "res365_last.",
@@ -60,11 +58,6 @@ def argv(sample: Path, tmp_path: Path) -> list[str]:
     return [*labels, "--name", "tad66k", "--workers", "0", "--samples", "0", "--out", str(tmp_path)]
 
 
-def outputs(model: AestheticModel, pixels: list[torch.Tensor]) -> np.ndarray:
-    with torch.no_grad():
-        return model(normalise(torch.stack(pixels))).numpy()
-
-
 def test_the_published_numbers_are_of_the_checkpoints_that_are_recognised() -> None:
     assert {(row.model, row.dataset) for row in RELEASED} == set(released.RELEASED)
 
@@ -81,8 +74,10 @@ def test_tanet_is_recognised_and_evaluated_in_batches(
     assert (info.model.name, info.dataset, info.batch_size) == (name, dataset, batch)
     assert main(["evaluate", str(files[name]), *argv]) == 0
     table = pd.read_csv(tmp_path / "predictions.csv")
-    read = info.preprocessing.evaluation
-    expected = outputs(model, [read(sample / "images" / image) for image in table["image"]])
+    own = info.preprocessing
+    pixels = [own.evaluation(sample / "images" / image) for image in table["image"]]
+    with torch.no_grad():
+        expected = model(own.normalise(torch.stack(pixels))).numpy()
     scores = expected @ np.arange(1, 11) if dataset == "ava" else 10 * expected[:, 0]
     np.testing.assert_allclose(table["predicted"], scores, rtol=1e-5)
     out = capsys.readouterr().out
