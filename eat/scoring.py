@@ -7,10 +7,11 @@ import itertools
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 from eat.checkpoint import load_checkpoint
 from eat.data.photos import find_images, read_ahead
 from eat.data.scales import ScoreScale, rescale, to_scores
-from eat.data.transforms import ImageError
+from eat.data.transforms import Decoded, ImageError
 from eat.models import AestheticModel
+from eat.models.base import Record
 from eat.system.device import DTYPES, autocast, check_compiler, pick_device
 from eat.system.files import append_line, cut_torn_line, finite, json_object, refuse_foreign
 from eat.system.stops import Interrupted, interruptible, number_of
@@ -54,6 +56,22 @@ class _Batch:
     files: list[Path]
     errors: dict[int, str]
     outputs: Tensor
+
+
+class Watch(Protocol):
+    """Whoever sees what a scorer has of each photograph on its way to a score.
+
+    Attributes:
+        blocks: names of the blocks whose attention ``attended`` receives.
+    """
+
+    blocks: Sequence[str]
+
+    def decoded(self, file: Path, photo: Decoded) -> None:
+        """Take a decoded photograph, in one of the decoding threads, before it is resized."""
+
+    def attended(self, files: Sequence[Path], record: Record) -> None:
+        """Take what the blocks attended to in the photographs of a batch."""
 
 
 class Scorer:
@@ -123,16 +141,18 @@ class Scorer:
         """Score files, folders and glob patterns, in order; unreadable files carry an error."""
         return self.score_files(find_images([paths] if isinstance(paths, str | Path) else paths))
 
-    def score_files(self, files: Iterable[Path]) -> Iterator[Score]:
+    def score_files(self, files: Iterable[Path], watch: Watch | None = None) -> Iterator[Score]:
         """Score image files, in order; unreadable ones carry an error."""
         ahead = 2 * max(self.batch_size, self.workers)
-        decoded = read_ahead(self._decode, files, threads=self.workers, ahead=ahead)
-        yield from self._scores(self._through_model(decoded))
+        decode = partial(self._decode, watch=watch) if watch else self._decode
+        decoded = read_ahead(decode, files, threads=self.workers, ahead=ahead)
+        yield from self._scores(self._through_model(decoded, watch))
 
-    def _decode(self, file: Path) -> Tensor | str:
+    def _decode(self, file: Path, watch: Watch | None = None) -> Tensor | str:
         """Pixels, or why there are none."""
+        look = partial(watch.decoded, file) if watch else None
         try:
-            return self.info.preprocessing.evaluation(file)
+            return self.info.preprocessing.evaluation(file, look)
         except ImageError as error:
             return str(error)
 
@@ -144,9 +164,13 @@ class Scorer:
         """uint8 (B, 3, H, W) as the model takes it, on its device."""
         return self.info.preprocessing.normalise(pixels.to(self.device))
 
-    def _through_model(self, decoded: Iterator[tuple[Path, Tensor | str]]) -> Iterator[_Batch]:
+    def _through_model(
+        self, decoded: Iterator[tuple[Path, Tensor | str]], watch: Watch | None
+    ) -> Iterator[_Batch]:
         """Batches whose forward pass was started."""
         while group := list(itertools.islice(decoded, self.batch_size)):
+            files = [file for file, _ in group]
+            record: Record = {name: {} for name in watch.blocks} if watch else {}
             pixels = self._empty_batch()
             errors: dict[int, str] = {}
             for i, (_, found) in enumerate(group):
@@ -155,8 +179,11 @@ class Scorer:
                 else:
                     pixels[i] = found
             with torch.inference_mode(), autocast(self.device, self.precision):
-                outputs = self.model(self._normalised(pixels))
-            yield _Batch([file for file, _ in group], errors, outputs)
+                model_input = self._normalised(pixels)
+                outputs = self.model(model_input, record) if record else self.model(model_input)
+            if watch and record:
+                watch.attended(files, record)
+            yield _Batch(files, errors, outputs)
 
     def _scores(self, batches: Iterator[_Batch]) -> Iterator[Score]:
         """Scores of batches in order.

@@ -360,3 +360,26 @@ def test_errors_have_a_line_in_json_and_none_in_csv() -> None:
         {"image": "a.jpg", "score": 5.0, "votes": [0.25, 0.75]},
         {"image": "b.jpg", "error": "gone"},
     ]
+
+
+def test_a_watch_sees_the_photographs_and_what_the_model_attends_to(
+    folder: Path, checkpoint: Path
+) -> None:
+    class Watch:
+        blocks = ["stages.3.blocks.0"]
+        photos: dict[str, int] = {}
+        batches: list[tuple[int, torch.Size]] = []
+
+        def decoded(self, file: Path, photo) -> None:
+            self.photos[str(file)] = photo.shape[-1] if torch.is_tensor(photo) else photo.width
+
+        def attended(self, files, record) -> None:
+            self.batches.append((len(files), record[self.blocks[0]]["positions"].shape[:1]))
+
+    scorer, watch = Scorer(checkpoint, batch_size=4), Watch()
+    files = find_images([folder])
+    seen = list(scorer.score_files(files, watch))
+    plain = list(scorer.score_files(files))
+    np.testing.assert_allclose([s.score for s in seen], [s.score for s in plain], atol=1e-5)
+    assert watch.photos == {s.image: 96 for s in plain if not s.error}
+    assert watch.batches == [(4, (4,)), (2, (4,))]

@@ -26,6 +26,7 @@ FORMATS = {"JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM", "JP
 HEAVY = {"WEBP", "AVIF", "HEIF"}  # decoding them takes four times the memory of the pixels
 LARGE = 32 * 2**20  # bytes of pixels, of a photograph of 11 megapixels
 STRIPE = 1024  # rows of an image that are converted at a time
+Decoded = Image.Image | Tensor  # a photograph as RGB, or as uint8 (3, H, W)
 T = TypeVar("T")
 _thread = threading.local()
 
@@ -203,7 +204,7 @@ class Preprocessing:
         """The side in pixels that photographs are resized to."""
         return self.train_resize or self.size if training else self.size
 
-    def read(self, path: str | Path) -> Image.Image | Tensor:
+    def read(self, path: str | Path) -> Decoded:
         """Decode a file for ``resize``, as ``read_image``; to uint8 (3, H, W) if fast.
 
         The latter may lie in memory that this thread's next call uses again.
@@ -215,7 +216,7 @@ class Preprocessing:
             pixels = _decode(path, self.upright, to_array)
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
-    def resize(self, photo: Image.Image | Tensor, side: int) -> Tensor:
+    def resize(self, photo: Decoded, side: int) -> Tensor:
         """Resize what ``read`` gave: uint8 (3, side, side), in any layout."""
         if isinstance(photo, Image.Image):
             return to_tensor(photo.resize((side, side), FILTERS[self.interpolation]))
@@ -226,9 +227,12 @@ class Preprocessing:
         )
         return resized[0]
 
-    def evaluation(self, path: str | Path) -> Tensor:
-        """Pixels of a file for evaluation: uint8 (3, size, size)."""
-        return packed(self.resize(self.read(path), self.size))
+    def evaluation(self, path: str | Path, look: Callable[[Decoded], None] | None = None) -> Tensor:
+        """Pixels of a file for evaluation: uint8 (3, size, size). ``look`` sees what is resized."""
+        photo = self.read(path)
+        if look is not None:
+            look(photo)
+        return packed(self.resize(photo, self.size))
 
     def training(self, path: str | Path, seed: int) -> Tensor:
         """Pixels of a file with augmentation drawn from ``seed``: uint8 (3, size, size)."""

@@ -22,16 +22,16 @@ MOST = 4  # blocks in a row, and in a picture that shows a choice
 
 
 def attended_positions(
-    record: dict[str, torch.Tensor],
+    record: dict[str, torch.Tensor], image: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The positions that each head samples in the first image of a batch, and their attention.
+    """The positions that each head samples in an image of a batch, and their attention.
 
     Returns:
         (heads, N, 2) positions as (y, x) in [-1, 1], equal for the heads of a group, and (heads, N)
         attention weights, the mean over queries.
     """
-    positions = record["positions"][0].flatten(1, 2)  # (groups, N, 2)
-    weights = record["attention"][0].mean(dim=1)  # (heads, N): the mean over queries
+    positions = record["positions"][image].flatten(1, 2)  # (groups, N, 2)
+    weights = record["attention"][image].mean(dim=1)  # (heads, N): the mean over queries
     positions = positions.repeat_interleave(len(weights) // len(positions), dim=0)
     return positions.float().cpu().numpy(), weights.float().cpu().numpy()
 
