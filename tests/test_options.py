@@ -99,7 +99,8 @@ def test_the_trial_command_of_a_search_is_a_run(name: str) -> None:
         (["--optim.lr", "fast"], r"error: --optim\.lr: found 'fast', expected a number\n"),
         (
             ["--optim.loss", "emdd"],
-            r"--optim\.loss: found 'emdd', expected emd, emd_per_image, mse, released or null\n",
+            r"--optim\.loss: found 'emdd', expected emd, emd_per_image, mse, released, "
+            r"FILE\.py:FUNCTION or null\n",
         ),
         (["--optim.batch_size", "1.5"], r"batch_size: found '1\.5', expected a whole number\n"),
         (["--model.settings.etta", "1"], r"etta.*\nDid you mean --model\.settings\.eta\?"),

@@ -74,6 +74,7 @@ def test_a_path_in_a_checkpoint_is_never_imported(
     def change(content: dict[str, Any]) -> None:
         content["model"]["name"] = content["dataset"] = name
         content["config"]["model"]["name"] = content["config"]["data"]["name"] = name
+        content["config"]["optim"]["loss"] = name
 
     path = rewritten(own, tmp_path / "evil.safetensors", change)
     read_info(path)

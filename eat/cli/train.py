@@ -9,6 +9,7 @@ from typing import Any
 from eat.cli.errors import guarded
 from eat.cli.parser import ConfigFile, Parser
 from eat.config import TrainConfig
+from eat.config.run import LOSSES
 from eat.system.heap import keep_heap
 from eat.system.plugins import is_path
 from eat.system.processes import (
@@ -78,6 +79,10 @@ def parse_train(
     argv += [f"{option}={value}" for option, value in as_options(parameters or {}).items()]
     made = parser.instantiate_classes(parser.parse_args(argv))
     config = TrainConfig(**{group.name: made[group.name] for group in fields(TrainConfig)})
+    loss = config.optim.loss
+    if loss not in (None, *LOSSES) and not is_path(loss):
+        known = ", ".join(LOSSES)
+        parser.error(f"--optim.loss: found {loss!r}, expected {known}, FILE.py:FUNCTION or null")
     if config.model.settings:
         config.model.settings = typed_settings(config, prog)
     return config

@@ -54,7 +54,8 @@ class EvaluateOptions:
         model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
         labels: label file or folder; null takes those of the run.
         images: image folder; null takes the run's.
-        name: data set of the labels; null takes the one that the model was trained on.
+        name: data set of the labels, or FILE.py:NAME; null takes the one that the model was trained
+            on, if it is one of the package.
         low: lowest score of the data set `table`; null takes 1, or that of the run.
         high: highest score of the data set `table`; null takes 10, or that of the run.
         test: label file or id list of the test split.

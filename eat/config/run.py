@@ -7,6 +7,7 @@ from typing import Any, Literal
 from eat.config.pixels import Interpolation
 
 Tracker = Literal["mlflow", "wandb"]
+LOSSES = ("emd", "emd_per_image", "mse", "released")
 MIN_SIZE, MAX_SIZE = 64, 4096  # pixels of a side, that models take
 
 
@@ -15,7 +16,8 @@ class DataConfig:
     """Label files and images.
 
     Attributes:
-        name: data set, a row of eat.data.registry.DATASETS; "table" is a file of your own.
+        name: data set, a row of eat.data.registry.DATASETS; "table" is a label file of your own.
+            FILE.py:NAME is a DatasetSpec in a Python file of your own.
         low: lowest score of the data set `table`; null takes 1.
         high: highest score of the data set `table`; null takes 10.
         labels: label file, or the folder that holds the published files.
@@ -140,7 +142,8 @@ class OptimConfig:
             the images all the same.
         loss: emd (one root a batch), emd_per_image (NIMA) or mse. "released" takes emd for vote
             distributions and mse for scores, as the authors' code; null takes the same for models
-            named *_released, and for others emd_per_image and mse.
+            named *_released, and for others emd_per_image and mse. FILE.py:FUNCTION is your own,
+            from predictions and targets, (B, K) each, to a term for each image, (B,).
         schedule: constant (the paper), step (times `step_factor` every `step_epochs`) or cosine.
         step_epochs: epochs between two steps of the schedule.
         step_factor: factor of one step.
@@ -159,7 +162,7 @@ class OptimConfig:
     interest_lr: float | None = 1.0
     lr_factors: dict[str, float] = field(default_factory=dict)
     frozen: list[str] = field(default_factory=list)
-    loss: Literal["emd", "emd_per_image", "mse", "released"] | None = None
+    loss: str | None = None
     schedule: Literal["constant", "step", "cosine"] = "constant"
     step_epochs: int = 5
     step_factor: float = 0.1

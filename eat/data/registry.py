@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eat.data.scales import ScoreScale
+from eat.system.plugins import blaming, file_of, is_path, load_object
 from eat.system.words import nearest
 
 if TYPE_CHECKING:
@@ -68,6 +69,23 @@ class Reader:
     def __call__(self, path: str | Path) -> pd.DataFrame:
         module = import_module(f"eat.data.labels.formats.{self.module}")
         return getattr(module, self.function)(path, **dict(self.bounds))
+
+
+@dataclass(frozen=True)
+class OwnReader:
+    """The reader of a data set in a user's file, whose tables are checked as any other."""
+
+    file: Path
+    spec: DatasetSpec
+
+    def __call__(self, path: str | Path) -> pd.DataFrame:
+        from eat.data.labels.table import validate
+
+        with blaming(self.file):
+            table = self.spec.read(path)
+            if not hasattr(table, "columns"):
+                raise TypeError(f"read gave {type(table).__name__}: expected a pandas DataFrame")
+        return validate(table, self.spec.low, self.spec.high, path)
 
 
 CSV_SPLITS = {"train": "train.csv", "val": "val.csv?", "test": "test.csv"}
@@ -143,23 +161,41 @@ DATASETS: dict[str, DatasetSpec] = {row.name: row for row in _ROWS}
 DATASETS["sample"] = replace(DATASETS["ava"], name="sample", title="sample data", counts={})
 
 
+def own_dataset(name: str) -> DatasetSpec:
+    """The data set of FILE.py:NAME: a ``DatasetSpec``, or a function that returns one.
+
+    Raises:
+        ValueError: the file is not as expected, or the data set has the name of another.
+    """
+    found, file = load_object(name), file_of(name)
+    if callable(found):
+        with blaming(file):
+            found = found()
+    if not isinstance(found, DatasetSpec):
+        kind = type(found).__name__
+        raise ValueError(f"{name} is {kind}: expected an eat.data.registry.DatasetSpec")
+    if found.name in DATASETS or is_path(found.name):
+        raise ValueError(f"{name}: its name is {found.name!r}: expected one that is not taken yet")
+    return replace(found, read=OwnReader(file, found))
+
+
 def find_dataset(name: str, low: float | None = None, high: float | None = None) -> DatasetSpec:
-    """The data set of a name.
+    """The data set of a name, or of FILE.py:NAME, which is imported.
 
     The data set ``table`` may be given bounds, where None takes 1 and 10. Its scores are then
     divided by ``high`` for the target, those above the middle are the positive class, and its
     labels may have any number of votes.
 
     Raises:
-        ValueError: there is no such data set, it is not ``table`` and bounds are given, or the
-            bounds are no scale.
+        ValueError: there is no such data set, or not in its file; it is not ``table`` and bounds
+            are given; or the bounds are no scale.
     """
-    if name not in DATASETS:
+    if name not in DATASETS and not is_path(name):
         near = nearest(str(name), DATASETS, cutoff=0)
         raise ValueError(
             f"unknown data set {name!r}: did you mean {near!r}? There are {', '.join(DATASETS)}"
         )
-    spec = DATASETS[name]
+    spec = own_dataset(name) if is_path(name) else DATASETS[name]
     if low is None and high is None:
         return spec
     if name != "table":

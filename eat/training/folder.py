@@ -22,7 +22,7 @@ from eat.config.legacy import is_legacy, translate
 from eat.data.labels.identity import identities
 from eat.data.labels.table import vote_columns
 from eat.system.files import append_line, remove_partial, write_atomically
-from eat.system.plugins import in_file_name
+from eat.system.plugins import in_file_name, is_path
 from eat.system.processes import is_main
 from eat.system.provenance import describe
 
@@ -125,7 +125,9 @@ def keep_old_defaults(config: TrainConfig) -> TrainConfig:
     if not is_legacy(before):
         return config
     old = translate(before)["optim"]
-    loss, kept = config.optim.loss or old["loss"], {n: old[n] for n in ("decay", "interest_lr")}
+    # A path in a folder that others may have written is never imported.
+    before_that = None if is_path(str(old["loss"])) else old["loss"]
+    loss, kept = config.optim.loss or before_that, {n: old[n] for n in ("decay", "interest_lr")}
     if is_main():
         log.warning("%s: a run of version 0.1, of optim.loss %s and optim.decay %s",
                     written.parent, loss, kept["decay"])  # fmt: skip

@@ -72,9 +72,16 @@ LOSSES = {
 
 
 def choose_loss(option: str | None, model: str, num_outputs: int) -> Loss:
-    """The loss of a run, as ``optim.loss`` or else the model's name and outputs choose it."""
+    """The loss of a run, as ``optim.loss`` or else the model's name and outputs choose it.
+
+    Raises:
+        ValueError: there is no loss of that name.
+    """
     if option is None and not model.endswith("_released"):
         option = "emd_per_image" if num_outputs > 1 else "mse"
     elif option in (None, "released"):
         option = "emd" if num_outputs > 1 else "mse"
+    if option not in LOSSES:
+        names = ", ".join(LOSSES)
+        raise ValueError(f"optim.loss is {option!r:.100}: expected {names}, released or null")
     return LOSSES[str(option)]

@@ -15,7 +15,8 @@ from eat.data.splits import Splits, read_splits
 from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, LoadReport, WeightsError, create_model, load_weights
 from eat.models.variants import find_variant
-from eat.system.plugins import digest, is_path
+from eat.system.plugins import blaming, digest, file_of, is_path, load_function
+from eat.training.losses import Loss, choose_loss
 
 
 def resolve_model(config: TrainConfig) -> TrainConfig:
@@ -46,7 +47,8 @@ def resolve_model(config: TrainConfig) -> TrainConfig:
 
 def own_files(config: TrainConfig) -> dict[str, str]:
     """SHA-256 (hex) of the user's own files that a run's options name, by option."""
-    named = {"data.name": config.data.name, "model.name": config.model.name}
+    data, model, loss = config.data.name, config.model.name, config.optim.loss
+    named = {"data.name": data, "model.name": model, "optim.loss": loss}
     return {option: digest(name) for option, name in named.items() if name and is_path(name)}
 
 
@@ -138,6 +140,29 @@ def make_model(
             f"{error}; the weights are those of {spec.name} with model.settings {spec.settings}, "
             "which --model.name null takes over"
         ) from error
+
+
+def make_loss(option: str | None, model: str, num_outputs: int) -> Loss:
+    """The loss of a run; of FILE.py:FUNCTION, once it was seen to give a term for each image.
+
+    Raises:
+        ValueError: there is no such loss, or the function is not as expected.
+    """
+    if option is None or not is_path(option):
+        return choose_loss(option, model, num_outputs)
+    function, images = load_function(option), num_outputs + 2
+    predicted = torch.full((images, num_outputs), 1 / num_outputs, requires_grad=True)
+    with blaming(file_of(option)):
+        terms = function(predicted, predicted.detach().clone())
+    found = tuple(terms.shape) if isinstance(terms, torch.Tensor) else type(terms).__name__
+    if found != (images,):
+        raise ValueError(
+            f"{option} returns {found} for predictions and targets of {tuple(predicted.shape)}: "
+            f"expected {(images,)}, a term for each image"
+        )
+    if not terms.requires_grad:
+        raise ValueError(f"{option}: its terms have no gradient: expected functions of torch")
+    return Loss(function)
 
 
 class RunData:

@@ -39,8 +39,7 @@ from eat.training.folder import (
     open_folder,
 )
 from eat.training.log import EpochLog, describe_data, describe_model, logging_to
-from eat.training.losses import choose_loss
-from eat.training.setup import RunData, make_model, read_run_splits, resolve_model
+from eat.training.setup import RunData, make_loss, make_model, read_run_splits, resolve_model
 from eat.training.state import Progress, load_state, save_state
 from eat.training.step import MicroBatch, TrainStep
 from eat.training.trackers import check_trackers
@@ -104,7 +103,7 @@ class Trainer:
         self.trained_on = hash_images(
             self.splits.train, config.data.images if self.is_main else None
         )
-        loss = choose_loss(config.optim.loss, self.info.model.name, model.num_outputs)
+        loss = make_loss(config.optim.loss, self.info.model.name, model.num_outputs)
         steps = self.data.batches.steps
         pixels = self.info.preprocessing
         self.step = TrainStep(

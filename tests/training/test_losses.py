@@ -1,10 +1,13 @@
 """Losses, by hand and against numpy."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from eat.training.losses import LOSSES, choose_loss
+from eat.training.setup import make_loss
 
 EMD, EMD_PER_IMAGE, MSE = LOSSES["emd"], LOSSES["emd_per_image"], LOSSES["mse"]
 
@@ -98,3 +101,45 @@ def test_mse_of_different_numbers_of_scores_is_refused() -> None:
 )
 def test_the_loss_of_a_run(option: str | None, model: str, outputs: int, name: str) -> None:
     assert choose_loss(option, model, outputs) is LOSSES[name]
+
+
+OWN = """
+import torch
+def absolute(predicted, target): return (predicted - target).abs().mean(dim=1)
+def mean(predicted, target): return (predicted - target).abs().mean()
+def each(predicted, target): return (predicted - target).abs()
+def number(predicted, target): return 3.0
+def constant(predicted, target): return torch.zeros(len(predicted))
+def numpy(predicted, target): return predicted.numpy()
+"""
+
+
+def test_a_loss_of_ones_own_file_is_a_mean_over_images(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    loss = make_loss(f"{tmp_path}/own.py:absolute", "eat_nano", 3)
+    assert loss(PREDICTED, TARGET).item() == pytest.approx((1 / 3 + 1 / 3) / 2)
+    assert make_loss("mse", "eat_nano", 1) is MSE
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mean", r"returns \(\) for predictions and targets of \(5, 3\): expected \(5,\)"),
+        ("each", r"returns \(5, 3\)"),
+        ("number", "returns float"),
+        ("constant", "its terms have no gradient"),
+        ("numpy", r"own\.py, line 8: RuntimeError"),
+        ("absolut", "did you mean 'absolute'"),
+    ],
+)
+def test_a_loss_file_that_is_not_as_expected_is_told(
+    name: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    with pytest.raises(ValueError, match=message):
+        make_loss(f"{tmp_path}/own.py:{name}", "eat_nano", 3)
+
+
+def test_an_unknown_loss_is_told() -> None:
+    with pytest.raises(ValueError, match=r"optim\.loss is 'emdd': expected emd, emd_per_image"):
+        choose_loss("emdd", "eat_nano", 10)
