@@ -13,17 +13,26 @@ import wrapt
 from eat.version import __version__
 
 if TYPE_CHECKING:
-    from eat.models import VARIANTS, create_model, load_weights
+    from eat.models import VARIANTS, create_model, list_models, load_weights
     from eat.models.enhance import enhance
     from eat.scoring import Scorer
 
-__all__ = ["VARIANTS", "Scorer", "__version__", "create_model", "enhance", "load_weights"]
+__all__ = [
+    "VARIANTS",
+    "Scorer",
+    "__version__",
+    "create_model",
+    "enhance",
+    "list_models",
+    "load_weights",
+]
 
 HOMES = {
     "VARIANTS": "eat.models",
     "Scorer": "eat.scoring",
     "create_model": "eat.models",
     "enhance": "eat.models.enhance",
+    "list_models": "eat.models",
     "load_weights": "eat.models",
 }
 

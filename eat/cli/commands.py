@@ -1,5 +1,7 @@
 """The commands but ``train``: a row each, and what it calls."""
 
+import csv
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -10,6 +12,7 @@ from eat.cli.errors import FAILED
 from eat.config.commands import (
     BestOptions,
     EvaluateOptions,
+    ModelsOptions,
     PersonalizeOptions,
     PointsOptions,
     PrepareOptions,
@@ -164,6 +167,27 @@ def run_sample(folder: str, options: SampleOptions) -> int:
     return 0
 
 
+def run_models(pattern: str | None, options: ModelsOptions) -> int:
+    """List the named models, with what is published of them."""
+    from eat.models.listing import BESIDE, describe_models, in_words
+
+    records = describe_models(pattern or "")
+    if options.format == "json":
+        print(json.dumps(records, indent=2))
+    elif options.format == "csv":
+        rows = [
+            {name: "; ".join(map(str, v)) if isinstance(v, list | tuple) else v
+             for name, v in record.items() if name != "settings"}
+            for record in records
+        ]  # fmt: skip
+        table = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    else:
+        print(*map(in_words, records), BESIDE, sep="\n")
+    return 0
+
+
 def run_best(experiment: str, options: BestOptions) -> int:
     """Name the best trial of a search, and write its config and the table of all trials."""
     from eat.tuning.results import best, chosen
@@ -233,6 +257,13 @@ COMMANDS = {
         ("experiment", "nni's id of the search, or its folder"),
         BestOptions,
         run_best,
+    ),
+    "models": Command(
+        "the named models, and what is published of them",
+        ("pattern", "part of a name, or a pattern such as eat_*; all if none is given"),
+        ModelsOptions,
+        run_models,
+        nargs="?",
     ),
     "points": Command(
         "picture of where a model looks",

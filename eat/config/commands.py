@@ -334,6 +334,17 @@ class SampleOptions:
 
 
 @dataclass
+class ModelsOptions:
+    """The named models.
+
+    Attributes:
+        format: text, or a table for programs: json has every setting too.
+    """
+
+    format: Literal["text", "csv", "json"] = "text"
+
+
+@dataclass
 class BestOptions:
     """The best trial of a search, and a table of all.
 

@@ -8,6 +8,7 @@ what families of models have in common; ``psvit`` is another one.
 
 from eat.models.backbone import EAT
 from eat.models.base import AestheticModel
+from eat.models.listing import list_models
 from eat.models.psvit import PSViT
 from eat.models.variants import VARIANTS, create_model
 from eat.models.weights import LoadReport, WeightsError, load_weights
@@ -20,5 +21,6 @@ __all__ = [
     "PSViT",
     "WeightsError",
     "create_model",
+    "list_models",
     "load_weights",
 ]

@@ -1,6 +1,6 @@
 """Named models of all families: one row each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any, get_type_hints
 
@@ -9,6 +9,7 @@ from eat.models.backbone import EAT
 from eat.models.base import AestheticModel
 from eat.models.det import DeT
 from eat.models.psvit import PSViT
+from eat.models.published import PUBLISHED, Result
 from eat.models.tanet import TANet
 from eat.models.user_model import UserModel, load_model
 from eat.system.plugins import is_path
@@ -23,16 +24,18 @@ class Variant:
     Attributes:
         family: the class that it is of.
         settings: keywords of the class, where they differ from its defaults.
-        title: name in print.
-        paper: where it was published.
+        about: what it is, in a line.
+        paper: where it was published; ``LICENCES`` has the licence of its authors' release.
         inputs: the pixels that it takes.
+        published: results in print.
     """
 
     family: type[AestheticModel]
     settings: dict[str, Any]
-    title: str
+    about: str
     paper: str
     inputs: Inputs = Inputs()
+    published: tuple[Result, ...] = ()
 
     def all_settings(self) -> dict[str, Any]:
         """Every keyword that the model is built with."""
@@ -101,48 +104,74 @@ DAT_PAPER = "Vision Transformer with Deformable Attention, CVPR 2022"
 PS_VIT_PAPER = "Vision Transformer with Progressive Sampling, ICCV 2021"
 TANET_PAPER = "TANet, IJCAI 2022"
 DET_PAPER = "Delegate Transformer, ICCV 2023"
+LICENCES = {
+    EAT_PAPER: "Apache-2.0",
+    SWIN_PAPER: "MIT",
+    DAT_PAPER: "Apache-2.0",
+    PS_VIT_PAPER: "MIT",
+    TANET_PAPER: "Apache-2.0",
+    DET_PAPER: "Apache-2.0",
+}
 DET = EAT_SIZES["base"] | RELEASED
 
 VARIANTS: dict[str, Variant] = {
-    **{f"eat_{size}": Variant(EAT, s, f"EAT-{size}", EAT_PAPER) for size, s in EAT_SIZES.items()},
     **{
-        f"eat_{size}_released": Variant(EAT, s | RELEASED, f"EAT-{size}, as released", EAT_PAPER)
+        f"eat_{size}": Variant(EAT, s, f"EAT-{size}, the paper's equations", EAT_PAPER)
         for size, s in EAT_SIZES.items()
     },
-    "eat_base_384": Variant(EAT, EAT_SIZES["base"] | AT_384, "EAT-base at 384", EAT_PAPER),
+    **{
+        f"eat_{size}_released": Variant(
+            EAT, s | RELEASED, f"EAT-{size}, what its authors' code computes", EAT_PAPER
+        )
+        for size, s in EAT_SIZES.items()
+    },
+    "eat_base_384": Variant(
+        EAT, EAT_SIZES["base"] | AT_384, "EAT-base for 384 pixels, the paper's equations", EAT_PAPER
+    ),
     "eat_base_384_released": Variant(
         EAT,
         EAT_SIZES["base"] | RELEASED | AT_384 | {"shift": 6},
-        "EAT-base at 384, as released",
+        "EAT-base for 384 pixels, what its authors' code computes",
         EAT_PAPER,
     ),
-    "eat_nano": Variant(EAT, NANO | {"stages": stages("LS", "LE", 2)}, "a small EAT", EAT_PAPER),
+    "eat_nano": Variant(
+        EAT, NANO | {"stages": stages("LS", "LE", 2)}, "a small EAT for experiments", EAT_PAPER
+    ),
     **{
-        f"swin_{size}": Variant(EAT, s, f"Swin-{size}", SWIN_PAPER)
+        f"swin_{size}": Variant(EAT, s, f"Swin-{size}, built of EAT's blocks", SWIN_PAPER)
         for size, s in SWIN_SIZES.items()
     },
     **{
-        f"dat_{size}": Variant(EAT, s | DAT, f"DAT-{size}", DAT_PAPER)
+        f"dat_{size}": Variant(EAT, s | DAT, f"DAT-{size}, built of EAT's blocks", DAT_PAPER)
         for size, s in DAT_SIZES.items()
     },
-    "psvit_b": Variant(PSViT, {}, "PS-ViT-B/14", PS_VIT_PAPER),
-    "psvit_ti": Variant(PSViT, PS_VIT_TINY, "PS-ViT-Ti/14", PS_VIT_PAPER),
-    "psvit_nano": Variant(PSViT, PS_VIT_NANO, "a small PS-ViT", PS_VIT_PAPER),
-    "psvit_b_eam": Variant(PSViT, ENHANCED, "PS-ViT-B/14 with EAM", EAT_PAPER),
+    "psvit_b": Variant(PSViT, {}, "PS-ViT-B/14, progressive sampling", PS_VIT_PAPER),
+    "psvit_ti": Variant(PSViT, PS_VIT_TINY, "PS-ViT-Ti/14, progressive sampling", PS_VIT_PAPER),
+    "psvit_nano": Variant(PSViT, PS_VIT_NANO, "a small PS-ViT for experiments", PS_VIT_PAPER),
+    "psvit_b_eam": Variant(PSViT, ENHANCED, "PS-ViT-B/14 with enhanced attention (EAM)", EAT_PAPER),
     "psvit_nano_eam": Variant(
         PSViT,
         PS_VIT_NANO | ENHANCED | {"interest_kernel": 3},
-        "a small PS-ViT with EAM",
+        "a small PS-ViT with enhanced attention",
         EAT_PAPER,
     ),
-    "tanet_ava": Variant(TANet, {}, "TANet for AVA", TANET_PAPER),
+    "tanet_ava": Variant(TANet, {}, "TANet for the votes of AVA", TANET_PAPER),
     "tanet_tad66k": Variant(
-        TANet, {"num_outputs": 1, "column_norm": False}, "TANet for TAD66K", TANET_PAPER
+        TANet,
+        {"num_outputs": 1, "column_norm": False},
+        "TANet for the scores of TAD66K",
+        TANET_PAPER,
     ),
     "det_icaa17k": Variant(
-        DeT, DET | {"num_outputs": 2, "gate_points": True}, "DeT for ICAA17K", DET_PAPER
+        DeT,
+        DET | {"num_outputs": 2, "gate_points": True},
+        "DeT for ICAA17K: mean opinion score and colour",
+        DET_PAPER,
     ),
-    "det_spaq": Variant(DeT, DET | {"num_outputs": 1}, "DeT for SPAQ", DET_PAPER),
+    "det_spaq": Variant(DeT, DET | {"num_outputs": 1}, "DeT for SPAQ: colourfulness", DET_PAPER),
+}
+VARIANTS |= {
+    name: replace(VARIANTS[name], published=results) for name, results in PUBLISHED.items()
 }
 
 
