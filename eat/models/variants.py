@@ -155,11 +155,11 @@ VARIANTS: dict[str, Variant] = {
         "a small PS-ViT with enhanced attention",
         EAT_PAPER,
     ),
-    "tanet_ava": Variant(TANet, {}, "TANet for the votes of AVA", TANET_PAPER),
+    "tanet_ava": Variant(TANet, {}, "TANet for votes of AVA", TANET_PAPER),
     "tanet_tad66k": Variant(
         TANet,
         {"num_outputs": 1, "column_norm": False},
-        "TANet for the scores of TAD66K",
+        "TANet for scores of TAD66K",
         TANET_PAPER,
     ),
     "det_icaa17k": Variant(
