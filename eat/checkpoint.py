@@ -22,10 +22,10 @@ from eat.data.registry import DATASETS
 from eat.data.scales import ScoreScale
 from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, WeightsError, create_model
+from eat.models.empty import EmptyWeights
 from eat.models.foreign import State
 from eat.models.weights import (
     TRAINED_ON,
-    EmptyWeights,
     as_weight,
     check_dtypes,
     load_state,

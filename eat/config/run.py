@@ -107,17 +107,22 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        name: a named model, such as eat_base, eat_base_released or psvit_b. Null takes name,
+        name: a named model, such as eat_base, eat_base_released or psvit_b, or any image model of
+            timm, as timm/swin_base_patch4_window7_224.ms_in22k. Null takes name,
             `settings` and `data.size` of the run that wrote `weights`, where these options do not
             say otherwise; eat_base if no run of ours did.
-        weights: weights to start from: ours, the authors', DAT's, timm's Swin or PS-ViT's.
+        weights: weights to start from: a file of ours, the authors', DAT's, timm's or PS-ViT's, or
+            timm/NAME for those that timm publishes; of Swin also for eat_* and swin_*.
+        pretrained: start from the weights that timm publishes for `name`, unless `weights` is set.
         num_outputs: width of the head; null takes that of the named model where it has its own (1
             of tanet_tad66k), else one output per vote bin where the labels have votes, else 1.
-        settings: keywords of the model's class, such as eat.models.EAT, that replace its own.
+        settings: keywords of the model's class, such as eat.models.EAT, that replace its own; of
+            timm.create_model for its models.
     """
 
     name: str | None = None
     weights: str | None = None
+    pretrained: bool = False
     num_outputs: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 

@@ -165,7 +165,7 @@ def score_gradients(
     Args:
         model: in evaluation mode.
         pixels: (B, 3, H, W), normalised.
-        layers: names of modules whose outputs are (B, H, W, C), such as a block's ``norm1``.
+        layers: names of map blocks, or of modules in them such as ``norm1``.
         score: of the model's outputs.
     """
     outputs: dict[str, Tensor] = {}
@@ -175,7 +175,8 @@ def score_gradients(
             hooks.enter_context(model.get_submodule(name).register_forward_hook(keep))
         total = score(model(pixels)).sum()
     found = torch.autograd.grad(total, [outputs[name] for name in layers])
-    return {name: one.norm(dim=-1) for name, one in zip(layers, found, strict=True)}
+    maps = [model.as_map(one, pixels) for one in found]
+    return {name: one.norm(dim=-1) for name, one in zip(layers, maps, strict=True)}
 
 
 def score_gradient(model: AestheticModel, pixels: Tensor, layer: str, score: Score) -> Tensor:
@@ -211,7 +212,7 @@ def gradcam(model: AestheticModel, pixels: Tensor, layer: str, score: Score) -> 
     cam_class = load_gradcam()
 
     def channels_first(features: Tensor) -> Tensor:
-        return features.permute(0, 3, 1, 2)  # our maps are (B, H, W, C)
+        return model.as_map(features, pixels).permute(0, 3, 1, 2)
 
     def score_of_one(output: Tensor) -> Tensor:
         return score(output[None])[0]

@@ -135,9 +135,13 @@ class AestheticModel(nn.Module):
     def map_blocks(self) -> list[str]:
         """Names of the blocks whose features are a map (B, H, W, C) of the image, in their order.
 
-        They have layers ``norm1`` and ``norm2``.
+        They may have layers ``norm1`` and ``norm2``.
         """
         return []
+
+    def as_map(self, features: Tensor, pixels: Tensor) -> Tensor:
+        """Output of a map block, or of a layer of it, as (B, H, W, C)."""
+        return features
 
     def sampling_blocks(self) -> list[str]:
         """Names of the blocks that sample positions, from the first to the last."""

@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor
 
 from eat.models.base import AestheticModel
+from eat.models.timm_backbone import TimmModel, is_ours
 
 State = dict[str, Tensor]
 
@@ -225,6 +226,12 @@ def _check_points(state: State, model: AestheticModel, source: str) -> None:
 
 def convert(state: State, model: AestheticModel, source: str) -> tuple[str, State, dict[str, str]]:
     """Recognise the family of names and translate it: (format, weights, foreign name of each)."""
+    if isinstance(model, TimmModel):
+        try:
+            return "eat" if is_ours(state) else "timm", *model.adapt(state)
+        except Exception as error:  # timm expects names and shapes of its own
+            reason = f"timm cannot convert it to {model.arch} ({type(error).__name__}: {error})"
+            raise WeightsError(f"{source}: another architecture: {reason}") from error
     if "hst_head.weight" in state:
         return "released DeT", *rename(_join_det_heads(state, source), DET_RULES, source)
     if "patch_proj.0.weight" in state:

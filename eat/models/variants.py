@@ -11,6 +11,7 @@ from eat.models.det import DeT
 from eat.models.psvit import PSViT
 from eat.models.published import PUBLISHED, Result
 from eat.models.tanet import TANet
+from eat.models.timm_backbone import PREFIX, TimmModel, timm_config
 from eat.models.user_model import UserModel, load_model
 from eat.system.plugins import is_path
 from eat.system.schema import typed
@@ -40,7 +41,8 @@ class Variant:
     def all_settings(self) -> dict[str, Any]:
         """Every keyword that the model is built with."""
         keywords = signature(self.family).parameters
-        return {name: keyword.default for name, keyword in keywords.items()} | self.settings
+        own = {n: k.default for n, k in keywords.items() if k.default is not k.empty}
+        return own | self.settings
 
 
 TINY = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24), "drop_path_rate": 0.2}
@@ -176,17 +178,26 @@ VARIANTS |= {
 
 
 def find_variant(name: str) -> Variant:
-    """The row of a named model; of FILE.py:FUNCTION one that is made up, without an import.
+    """The row of a named model; one is made up for a model of timm, and for FILE.py:FUNCTION.
+
+    The latter is not imported.
 
     Raises:
         ValueError: the name is unknown.
     """
     if is_path(name):
         return Variant(UserModel, {"img_size": 224}, name, "")
+    if name.startswith(PREFIX):
+        arch = name.removeprefix(PREFIX)
+        config = timm_config(arch)
+        inputs = Inputs(config.mean, config.std, config.interpolation)
+        return Variant(TimmModel, {"arch": arch}, arch, "timm", inputs)
     if name not in VARIANTS:
         near = nearest(name, VARIANTS)
         hint = f"did you mean {near!r}? " if near else ""
-        raise ValueError(f"unknown model {name!r}; {hint}models: {', '.join(VARIANTS)}")
+        raise ValueError(
+            f"unknown model {name!r}; {hint}models: {', '.join(VARIANTS)}, or {PREFIX}ARCH"
+        )
     return VARIANTS[name]
 
 
@@ -199,9 +210,10 @@ def create_model(
     """Build a named model with fresh weights.
 
     Args:
-        name: a key of ``VARIANTS``, such as ``eat_base`` or ``psvit_b``; or FILE.py:FUNCTION, a
-            function of yours that returns a torch module from (B, 3, H, W) normalised pixels to
-            (B, num_outputs). It gets num_outputs, img_size (height, width) and the settings.
+        name: a key of ``VARIANTS``, such as ``eat_base`` or ``psvit_b``; any image model of timm,
+            as ``timm/ARCH[.TAG]``; or FILE.py:FUNCTION, a function of yours that returns a torch
+            module from (B, 3, H, W) normalised pixels to (B, num_outputs). It gets num_outputs,
+            img_size (height, width) and the settings.
         num_outputs: 10 for a distribution over the scores 1..10, 1 for a score; None takes the
             variant's own (else 10).
         img_size: side, or (height, width), in pixels; None takes the variant's own (else 224).

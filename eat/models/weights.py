@@ -15,14 +15,15 @@ from einops import rearrange
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from eat.models.base import AestheticModel
 from eat.models.foreign import State, WeightsError, convert, misfit
+from eat.models.timm_backbone import fetch_weights, is_name
 from eat.system.files import regular
 
 TRAINED_ON = "trained_on"  # a list of images that older checkpoints hold beside the weights
-INTEGERS = "relative_position_index", "num_batches_tracked"  # ends of names of integers
+# Ends of the names of integers.
+INTEGERS = "relative_position_index", "attention_bias_idxs", "num_batches_tracked"
 FLOATS = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
     torch.float8_e5m2,
@@ -144,19 +145,6 @@ def unwrap(content: object, source: str) -> State:
     return state
 
 
-class EmptyWeights(TorchFunctionMode):
-    """Build models without making up weights that a file replaces; buffers are made as usual.
-
-    Parameters come out on the meta device, until ``load_weights`` puts those of the file there.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        device = {"device": "meta"} if func is torch.empty else {}
-        return func(*args, **(kwargs or {}) | device)
-
-
 def resize_bias_table(table: Tensor, shape: torch.Size) -> Tensor | None:
     """Resize either kind of bias table bicubically; None if it is not a matter of resolution."""
     if not table.numel():
@@ -229,15 +217,21 @@ def load_weights(
 
     Args:
         model: the model to fill. One built within ``EmptyWeights`` takes tensors as they are.
-        weights: a ``.safetensors`` file, a PyTorch file (read with ``weights_only=True``), or a
-            state dict.
+        weights: a ``.safetensors`` file, a PyTorch file (read with ``weights_only=True``), a name
+            of weights that timm publishes, ``timm/ARCH[.TAG]``, or a state dict.
         verbose: print the report.
 
     Raises:
         WeightsError: the file is truncated or would run code, or it holds another architecture, or
             numbers that are not finite.
     """
-    if isinstance(weights, str | Path):
+    if isinstance(weights, str | Path) and is_name(weights):
+        try:
+            state = fetch_weights(str(weights))
+        except ValueError as error:
+            raise WeightsError(str(error)) from error
+        report = load_state(model, state, str(weights))
+    elif isinstance(weights, str | Path):
         report = load_state(model, read_state(weights), str(weights))
     else:
         report = load_state(model, unwrap(weights, "state dict"), "state dict")
@@ -261,7 +255,8 @@ def load_state(model: AestheticModel, state: State, source: str) -> LoadReport:
         changed = None if want is None else _fit(name, value, want)
         if changed is not None:
             fitted[name] = changed
-            resized = value.shape != want and name.endswith("bias_table")
+            before = state.get(origin[name], value).shape
+            resized = before != want and (name.endswith("bias_table") or kind == "timm")
             (report.resized if resized else report.loaded).append(name)
         elif optional.match(name) and (want is not None or not ours or _lacks_all(own, name)):
             report.left_out.append(origin[name])

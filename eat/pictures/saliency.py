@@ -43,7 +43,7 @@ def draw_saliency(
         picture: the PNG to write.
         method: of ``eat.evaluation.saliency``, gradients being those of the expected score.
         block: name of the block; None takes the last.
-        layer: of the block, for gradients.
+        layer: of the block, for gradients; of a block without it, its output.
 
     Returns:
         (H, W) what is drawn, not negative.
@@ -85,7 +85,8 @@ def look(
     if not names:
         raise ValueError(f"{info.model.name} names no blocks whose features are a map of the image")
     block = check_block(block or names[-1], names)
-    place = block if method == "rollout" else f"{block}.{layer}"
+    inside = dict(model.get_submodule(block).named_children())
+    place = f"{block}.{layer}" if layer in inside and method != "rollout" else block
     if method == "rollout":
         weights = rollout(model, pixels, block)
     else:

@@ -126,11 +126,12 @@ def make_model(
         files=own_files(config),
     )
     info.check()  # a checkpoint that is written can be read
-    if choice.weights is None:
+    weights = choice.weights or (choice.name if choice.pretrained else None)
+    if weights is None:
         return info, model, None
-    spec = described_model(choice.weights)
+    spec = described_model(weights)
     try:
-        return info, model, load_weights(model, choice.weights, verbose=False)
+        return info, model, load_weights(model, weights, verbose=False)
     except WeightsError as error:
         if spec is None or is_path(spec.name):
             raise

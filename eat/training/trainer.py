@@ -374,13 +374,15 @@ class Trainer:
     def _announce(self) -> None:
         describe_data(self.config, self.splits, self.data.eval_split)
         describe_model(self.config, self.info, self.step.raw_model, self.accelerator)
+        if self.config.model.weights and self.config.model.pretrained:
+            log.info("model.weights is taken, and model.pretrained left out")
         if self.weights is not None:
             log.info("weights: %s", self.weights)
         elif self.info.dataset != "sample":
             log.warning(
                 "training starts WITHOUT pretrained weights: on real photographs such a "
                 "model does not generalise (about 0.1 PLCC on AVA); give --model.weights "
-                "an ImageNet checkpoint of DAT or Swin"
+                "an ImageNet checkpoint of DAT or Swin, or timm/NAME"
             )
 
     def _resume(self) -> None:

@@ -10,9 +10,10 @@ from siblings import Golden, State, golden_images, golden_loss, read_golden
 from torch import Tensor, nn
 
 from eat.models.det import ColourHistogram, DeT
+from eat.models.empty import EmptyWeights
 from eat.models.foreign import DET_RULES, rename
 from eat.models.variants import EAT_SIZES, RELEASED
-from eat.models.weights import EmptyWeights, WeightsError, load_weights
+from eat.models.weights import WeightsError, load_weights
 
 # What the release stores beside the weights that it uses.
 UNUSED = {

@@ -8,10 +8,11 @@ import torch
 from siblings import Golden, golden_images, golden_loss, golden_target, read_golden
 from torch import Tensor, nn
 
+from eat.models.empty import EmptyWeights
 from eat.models.foreign import TANET_RULES, rename
 from eat.models.tanet import TANet
 from eat.models.variants import create_model
-from eat.models.weights import EmptyWeights, WeightsError, load_weights
+from eat.models.weights import WeightsError, load_weights
 
 
 class Case(NamedTuple):

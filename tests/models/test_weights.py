@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from eat.models.backbone import EAT
+from eat.models.empty import EmptyWeights
 from eat.models.variants import create_model
 from eat.models.weights import (
     TRAINED_ON,
-    EmptyWeights,
     LoadReport,
     WeightsError,
     load_weights,
