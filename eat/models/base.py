@@ -22,7 +22,8 @@ def open_record(record: Record | None, blocks: Iterable[str]) -> Record:
     every = list(blocks)
     unknown = sorted(set(record) - set(every))
     if unknown:
-        raise KeyError(f"no block {unknown[0]!r}; blocks: {every[0]} ... {every[-1]}")
+        blocks = f"{every[0]} ... {every[-1]}" if every else "none"
+        raise KeyError(f"no block {unknown[0]!r}; blocks: {blocks}")
     if not record:
         record.update({name: {} for name in every})
     return record

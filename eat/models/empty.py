@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
+INITIALISING = {name for name in vars(nn.init) if name.endswith("_") and name[0] != "_"}
+INITIALISING |= {"erfinv_", "fill_", "zero_", "copy_", "mul_", "div_", "add_", "clamp_"}
+
 
 class EmptyWeights(TorchFunctionMode):
     """Build models without making up weights that a file replaces; buffers are made as usual.
@@ -36,11 +39,8 @@ class EmptyWeights(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if args and isinstance(args[0], nn.Parameter) and func.__name__ in INITIALISING:
-            return args[0]
-        return func(*args, **kwargs or {})
-
-
-INITIALISING = {
-    "uniform_", "normal_", "erfinv_", "fill_", "zero_", "copy_", "mul_", "div_", "add_", "clamp_"
-}  # fmt: skip
+        given = kwargs or {}
+        weight = args[0] if args else given.get("tensor")  # as torch.nn.init names it
+        if isinstance(weight, nn.Parameter) and func.__name__ in INITIALISING:
+            return weight
+        return func(*args, **given)

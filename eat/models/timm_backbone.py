@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eat.models.base import AestheticModel, Record
+from eat.models.base import AestheticModel, Record, open_record
 from eat.models.empty import EmptyWeights
+from eat.models.enhance import recording
 from eat.models.limits import check_totals
 from eat.models.noise import PerImageNoise
 from eat.system.schema import check_range
@@ -227,12 +228,12 @@ class TimmModel(AestheticModel):
     def forward_features(self, x: Tensor, record: Record | None = None) -> Tensor:
         """(B, 3, H, W) normalised pixels -> timm's features, of any shape.
 
-        Raises:
-            KeyError: ``record`` names a block: none is recorded.
+        ``record`` is as in :meth:`EAT.forward_features`, of the blocks with enhanced attention.
         """
-        if record:
-            raise KeyError(f"no block {next(iter(record))!r} samples positions in {self.arch}")
-        return self.net.forward_features(x)
+        if record is None:
+            return self.net.forward_features(x)
+        with recording(self, open_record(record, self.sampling_blocks())):
+            return self.net.forward_features(x)
 
     def pool(self, x: Tensor) -> Tensor:
         """timm's features -> (B, C), by the pooling that timm configures."""
