@@ -46,7 +46,8 @@ def test_a_file_says_its_command_and_rows_have_published_numbers() -> None:
         assert all(row.published.personal and row.shots for row in SHIPPED[name].rows)
     assert len(SHIPPED["table4"].rows) == 12 and len(SHIPPED["table5"].rows) == 5
     for name in ("table1", "table2", "table4", "table5"):
-        assert all(row.published.srcc and row.published.gflops for row in SHIPPED[name].rows)
+        rows = [row for row in SHIPPED[name].rows if row.name != "TANet"]  # has no FLOPs there
+        assert all(row.published.srcc and row.published.gflops for row in rows)
 
 
 def test_the_same_model_is_the_same_run_in_every_table() -> None:
@@ -65,7 +66,7 @@ def test_the_same_model_is_the_same_run_in_every_table() -> None:
 
 def test_rows_take_their_proportions_from_the_base_model() -> None:
     paper, sample = (configs(SHIPPED["table1"], given) for given in ({}, SAMPLE))
-    assert [config.data.size for config in paper.values()] == [None, None, None, 512, 640]
+    assert [config.data.size for config in paper.values()] == [None, None, None, 512, 640, None]
     assert sample["EAT, 640 pixels"].data.size == 288  # 96 * 640 / 224, in steps of 32
     assert paper["Swin"].model.settings == {"stages": ["LS", "LS", "LS" * 9, "LS"]}
     assert len(configs(SHIPPED["figure8"], {})) == 10
