@@ -78,17 +78,17 @@ class ModelCost:
 
 
 def without_content(build: Callable[[], AestheticModel]) -> tuple[AestheticModel, Tensor]:
-    """A model and an image of its usual size that have shapes and no content."""
+    """A model and a batch of its usual size, of as few images as it takes, without content."""
     with torch.device("meta"):
         model = build().eval()
-        return model, torch.zeros(1, 3, *model.img_size)
+        return model, torch.zeros(model.smallest_batch, 3, *model.img_size)
 
 
-def count_macs(model: AestheticModel, image: Tensor) -> int:
-    """Multiply-adds of a model's convolutions and matrix products for a batch of images."""
+def count_macs(model: AestheticModel, images: Tensor) -> int:
+    """Multiply-adds of a model's convolutions and matrix products for one of a batch of images."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(image)
-    return counter.get_total_flops() // 2
+        model(images)
+    return counter.get_total_flops() // 2 // len(images)
 
 
 def model_cost(build: Callable[[], AestheticModel]) -> ModelCost:
@@ -96,7 +96,7 @@ def model_cost(build: Callable[[], AestheticModel]) -> ModelCost:
 
     Nothing is computed: its tensors have shapes and no content, so that the device does not matter.
     """
-    model, image = without_content(build)
+    model, images = without_content(build)
     kept: dict[Any, Tensor] = {}  # by storage, as several tensors may share one
 
     def keep(tensor: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def model_cost(build: Callable[[], AestheticModel]) -> ModelCost:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(image)
+        model(images)
     for parameter in model.parameters():
         kept.pop(parameter.untyped_storage()._cdata, None)
     blocks = [model.get_submodule(f"{name}.attn") for name in model.enhanced_blocks()]
@@ -112,8 +112,8 @@ def model_cost(build: Callable[[], AestheticModel]) -> ModelCost:
     printed = [eq12_of(block) for block in blocks]
     return ModelCost(
         params=sum(parameter.numel() for parameter in model.parameters()),
-        macs=count_macs(model, image),
-        memory=sum(tensor.untyped_storage().nbytes() for tensor in kept.values()),
+        macs=count_macs(model, images),
+        memory=sum(t.untyped_storage().nbytes() for t in kept.values()) // len(images),
         points=math.prod(shapes[0]) if shapes else None,
         eq12=None if None in printed or not printed else sum(filter(None, printed)),
     )

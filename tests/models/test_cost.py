@@ -64,6 +64,12 @@ def test_a_model_is_counted_without_computing_as_with() -> None:
     assert cost.eq12 == stage_3 + eq12(2, 2, 256, 2, 2, k_in=1, k_of=1)
 
 
+def test_a_model_that_compares_images_is_counted_for_one_of_them() -> None:
+    cost = model_cost(partial(create_model, "tanet_ava"))
+    # ResNet-18 has 1.8 G, MobileNetV2 0.3 G.
+    assert cost.macs / 1e9 == pytest.approx(2.13, abs=0.01)
+
+
 def test_memory_is_what_the_backward_pass_needs() -> None:
     small, large = (model_cost(partial(create_model, "eat_nano", 10, s)) for s in (96, 192))
     assert 3.5 < large.memory / small.memory < 4.5  # tokens: four times as many
