@@ -203,7 +203,10 @@ def save_checkpoint(
     ``trained_on`` are the training images, so that an evaluation can tell which test images the
     model has seen.
     """
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    state = {  # copies, as weights that a model uses twice share their memory
+        name: value.detach().to("cpu", copy=True).contiguous()
+        for name, value in model.state_dict().items()
+    }
     header = {"format": "pt", HEADER: json.dumps({"format": FORMAT} | asdict(info))}
     for key, hashes in zip(TRAINED_KEYS, trained_on or (), strict=False):
         header[key] = base64.b64encode(hashes.astype("<i8").tobytes()).decode()
@@ -297,7 +300,7 @@ def load_checkpoint(
     check_dtypes(state, own, str(path))
     # Copies: tensors of a mapped file would change with it.
     copies = {n: as_weight(state[n], own[n], n, str(path), copy=True) for n in own}
-    built.load_state_dict(copies, assign=True)
+    built.load_state_dict(copies, assign=not is_path(info.model.name))  # else they stay tied
     return built.eval(), info
 
 

@@ -201,6 +201,8 @@ def as_weight(value: Tensor, like: Tensor, name: str, source: str, *, copy: bool
     value = value.to(like.dtype, copy=copy)
     # One pass without a mask as large as the weight; NaN comes out as both.
     if value.numel() and not all(bound.isfinite() for bound in value.aminmax()):
+        if not like.is_meta and torch.equal(value, like):  # such as a mask of -inf
+            return value
         raise WeightsError(f"{source}: {name!r} holds NaN or infinite values")
     return value
 

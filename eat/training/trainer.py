@@ -378,7 +378,7 @@ class Trainer:
             log.info("model.weights is taken, and model.pretrained left out")
         if self.weights is not None:
             log.info("weights: %s", self.weights)
-        elif self.info.dataset != "sample":
+        elif self.info.dataset != "sample" and "model.name" not in self.info.files:
             log.warning(
                 "training starts WITHOUT pretrained weights: on real photographs such a "
                 "model does not generalise (about 0.1 PLCC on AVA); give --model.weights "
