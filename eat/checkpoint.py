@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from eat.config.run import MAX_SIZE
+from eat.config.run import MAX_SIZE, EnhanceConfig
 from eat.data.labels.identity import ImageHashes
 from eat.data.registry import DATASETS
 from eat.data.scales import ScoreScale
@@ -87,6 +87,7 @@ class ModelSpec:
     num_outputs: int
     img_size: tuple[int, int]
     settings: dict[str, Any] = field(default_factory=dict)
+    enhance: EnhanceConfig | None = None
 
     def build(self, model: str | None = None) -> AestheticModel:
         """Build the model with fresh weights.
@@ -106,7 +107,8 @@ class ModelSpec:
         if not own and model not in (None, self.name):
             raise ValueError(f"it is of {self.name}, which needs no --model, and none is {model}")
         name = str(model) if own else self.name
-        return create_model(name, self.num_outputs, self.img_size, **self.settings)
+        enhance = None if self.enhance is None else asdict(self.enhance)
+        return create_model(name, self.num_outputs, self.img_size, enhance=enhance, **self.settings)
 
 
 @dataclass

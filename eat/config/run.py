@@ -118,6 +118,8 @@ class ModelConfig:
             of tanet_tad66k), else one output per vote bin where the labels have votes, else 1.
         settings: keywords of the model's class, such as eat.models.EAT, that replace its own; of
             timm.create_model for its models.
+        enhance: put enhanced attention into the transformer, after its weights are loaded; null
+            leaves it as it is. `--model.enhance.gate true` and the others set options of it.
     """
 
     name: str | None = None
@@ -125,6 +127,7 @@ class ModelConfig:
     pretrained: bool = False
     num_outputs: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    enhance: EnhanceConfig | None = None
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -93,7 +94,9 @@ def train_images(config: TrainConfig) -> int | None:
 
 def count(config: TrainConfig) -> tuple[int, int]:
     """Multiply-adds for an image, and parameters, of a run's model."""
-    return _count(str(config.model.name), config.data.size, json.dumps(config.model.settings))
+    model = asdict(config.model)
+    settings = model["settings"] | {"enhance": model["enhance"]}
+    return _count(str(config.model.name), config.data.size, json.dumps(settings))
 
 
 @cache

@@ -89,6 +89,7 @@ class Row:
         if self.model is not None:
             name = self.model[base.model.name != PAPER_MODEL]
             found = {"model.name": name, "model.settings": {}, "model.weights": None}
+            found |= {"model.enhance": None} if base.model.enhance else {}
         found |= self.options
         if "stages" not in settings and (self.letters is not None or self.kernel is not None):
             raise ValueError(

@@ -1,6 +1,8 @@
 """The interface of a model of any family to training, scoring and evaluation."""
 
+import math
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -154,7 +156,8 @@ class AestheticModel(nn.Module):
 
     def map_side(self, block: str, size: int) -> int:
         """Tokens along a side of the map that a sampling block reads, of images of a side."""
-        raise NotImplementedError
+        attn: Any = self.get_submodule(f"{block}.attn")
+        return math.ceil(attn.feature_size[0] * size / self.img_size[0])
 
     def set_epoch(self, epoch: int, num_epochs: int) -> None:
         """Adapt to the progress of training.

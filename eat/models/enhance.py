@@ -345,6 +345,8 @@ def places_in_stages(model: Any, options: EnhanceConfig) -> list[Place]:
         raise ValueError("blocks is for plain transformers: choose stages of this one")
     layers = "layers" if hasattr(model, "layers") else "stages"
     stages = getattr(model, layers, ())
+    if not stages:
+        raise ValueError(f"{type(model).__name__} has neither blocks nor stages of a transformer")
     check_range("stages", options.stages, 0, len(stages) - 1)
     height, width = getattr(model, "img_size", None) or model.patch_embed.img_size
     steps = {info["module"]: info["reduction"] for info in getattr(model, "feature_info", ())}

@@ -1,5 +1,6 @@
 """Named models of all families: one row each."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any, get_type_hints
@@ -8,6 +9,7 @@ from eat.config.pixels import Inputs
 from eat.models.backbone import EAT
 from eat.models.base import AestheticModel
 from eat.models.det import DeT
+from eat.models.enhance import enhance as enhance_attention
 from eat.models.psvit import PSViT
 from eat.models.published import PUBLISHED, Result
 from eat.models.tanet import TANet
@@ -205,6 +207,8 @@ def create_model(
     name: str,
     num_outputs: int | None = None,
     img_size: int | tuple[int, int] | None = None,
+    *,
+    enhance: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> AestheticModel:
     """Build a named model with fresh weights.
@@ -217,6 +221,7 @@ def create_model(
         num_outputs: 10 for a distribution over the scores 1..10, 1 for a score; None takes the
             variant's own (else 10).
         img_size: side, or (height, width), in pixels; None takes the variant's own (else 224).
+        enhance: settings of ``eat.enhance`` to enhance it by; None leaves it as it is.
         **settings: keywords of the variant's family that replace its own.
 
     Raises:
@@ -230,7 +235,11 @@ def create_model(
     if img_size is not None:
         settings["img_size"] = img_size
     if is_path(name):
-        return load_model(name, **settings)
-    kinds = get_type_hints(variant.family.__init__)  # an unknown setting is left to the family
-    checked = {n: typed(kinds[n], v, n) if n in kinds else v for n, v in settings.items()}
-    return variant.family(**variant.settings | checked)
+        model = load_model(name, **settings)
+    else:
+        kinds = get_type_hints(variant.family.__init__)  # an unknown setting is left to the family
+        checked = {n: typed(kinds[n], v, n) if n in kinds else v for n, v in settings.items()}
+        model = variant.family(**variant.settings | checked)
+    if enhance is not None:
+        enhance_attention(model, **enhance)
+    return model

@@ -1,6 +1,6 @@
 """From a run's options to its splits, loaders, model and checkpoint description."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 from torch.utils.data import DataLoader
@@ -14,6 +14,7 @@ from eat.data.loading import TrainBatches, make_loader, rows_in_order
 from eat.data.splits import Splits, read_splits
 from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, LoadReport, WeightsError, create_model, load_weights
+from eat.models.enhance import enhance
 from eat.models.variants import find_variant
 from eat.system.plugins import blaming, digest, file_of, is_path, load_function
 from eat.training.losses import Loss, choose_loss
@@ -22,7 +23,7 @@ from eat.training.losses import Loss, choose_loss
 def resolve_model(config: TrainConfig) -> TrainConfig:
     """Options with a model's name: if there is none, that of the weights, else eat_base.
 
-    With the name come the settings, size and interpolation that the options leave open.
+    With the name come settings, enhancement, size and interpolation that the options leave open.
 
     Raises:
         ValueError: the name is unknown.
@@ -37,7 +38,8 @@ def resolve_model(config: TrainConfig) -> TrainConfig:
                 "where it is now, as --model.name FILE.py:FUNCTION, and its settings"
             )
         settings = spec.settings | model.settings
-        model = replace(model, name=spec.name, settings=settings)
+        enhanced = model.enhance or spec.enhance
+        model = replace(model, name=spec.name, settings=settings, enhance=enhanced)
         data = replace(data, size=data.size or spec.img_size[0])
     model = replace(model, name=model.name or "eat_base")
     inputs = find_variant(str(model.name)).inputs
@@ -104,7 +106,7 @@ def make_model(
     if model.img_size[0] != model.img_size[1]:
         raise ValueError(f"training takes square images, not {model.img_size}")
     info = CheckpointInfo(
-        model=ModelSpec(choice.name, outputs, model.img_size, choice.settings),
+        model=ModelSpec(choice.name, outputs, model.img_size, choice.settings, choice.enhance),
         dataset=dataset.name,
         title=dataset.title,
         scale=dataset.scale,
@@ -127,20 +129,44 @@ def make_model(
     )
     info.check()  # a checkpoint that is written can be read
     weights = choice.weights or (choice.name if choice.pretrained else None)
-    if weights is None:
-        return info, model, None
-    spec = described_model(weights)
-    try:
-        return info, model, load_weights(model, weights, verbose=False)
-    except WeightsError as error:
-        if spec is None or is_path(spec.name):
-            raise
-        if (spec.name, spec.settings) == (choice.name, choice.settings):
-            raise
-        raise WeightsError(
-            f"{error}; the weights are those of {spec.name} with model.settings {spec.settings}, "
-            "which --model.name null takes over"
-        ) from error
+    return info, model, start_model(model, info.model, weights)
+
+
+def start_model(model: AestheticModel, spec: ModelSpec, weights: str | None) -> LoadReport | None:
+    """Load the weights that a model starts from, and enhance it.
+
+    Weights of a model enhanced in the same way are those of the enhanced one, all others of the
+    original.
+
+    Args:
+        model: as built, and not enhanced.
+        spec: the model that it becomes.
+        weights: a file or a name of weights, if any.
+
+    Raises:
+        ValueError: it cannot be enhanced so.
+        WeightsError: the weights cannot be read, or do not fit.
+    """
+    found, report = described_model(weights) if weights else None, None
+    enhanced_weights = found is not None and found.enhance == spec.enhance
+    if spec.enhance is not None and enhanced_weights:
+        enhance(model, **asdict(spec.enhance))
+    if weights is not None:
+        try:
+            report = load_weights(model, weights, verbose=False)
+        except WeightsError as error:
+            if found is None or is_path(found.name):
+                raise
+            if enhanced_weights and (found.name, found.settings) == (spec.name, spec.settings):
+                raise
+            enhanced = ", enhanced otherwise" if found.enhance and not enhanced_weights else ""
+            raise WeightsError(
+                f"{error}; the weights are those of {found.name} with model.settings "
+                f"{found.settings}{enhanced}, which --model.name null takes over"
+            ) from error
+    if spec.enhance is not None and not enhanced_weights:
+        enhance(model, **asdict(spec.enhance))
+    return report
 
 
 def make_loss(option: str | None, model: str, num_outputs: int) -> Loss:
