@@ -101,11 +101,19 @@ PS_VIT_NANO = {
     "stem_dims": (32, 64),
     "drop_path_rate": 0.0,
 }
+VIT_NANO = {
+    "arch": "vit_tiny_patch16_224",
+    "img_size": 96,
+    "embed_dim": 144,
+    "depth": 8,
+    "num_heads": 6,
+}
 ENHANCED = {"enhanced": True}
 EAT_PAPER = "EAT, ACM Multimedia 2023"
 SWIN_PAPER = "Swin Transformer, ICCV 2021"
 DAT_PAPER = "Vision Transformer with Deformable Attention, CVPR 2022"
 PS_VIT_PAPER = "Vision Transformer with Progressive Sampling, ICCV 2021"
+VIT_PAPER = "An Image is Worth 16x16 Words, ICLR 2021"
 TANET_PAPER = "TANet, IJCAI 2022"
 DET_PAPER = "Delegate Transformer, ICCV 2023"
 LICENCES = {
@@ -115,6 +123,7 @@ LICENCES = {
     PS_VIT_PAPER: "MIT",
     TANET_PAPER: "Apache-2.0",
     DET_PAPER: "Apache-2.0",
+    VIT_PAPER: "Apache-2.0",
 }
 DET = EAT_SIZES["base"] | RELEASED
 
@@ -159,6 +168,7 @@ VARIANTS: dict[str, Variant] = {
         "a small PS-ViT with enhanced attention",
         EAT_PAPER,
     ),
+    "vit_nano": Variant(TimmModel, VIT_NANO, "a small ViT", VIT_PAPER),
     "tanet_ava": Variant(TANet, {}, "TANet for votes of AVA", TANET_PAPER),
     "tanet_tad66k": Variant(
         TANet,

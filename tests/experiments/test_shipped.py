@@ -158,7 +158,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_misspelt_name_gets_the_nearest() -> None:
-    names = "background, equation3, figure2, figure3, figure8, figure9, points, quickstart, "
+    names = "background, enhance, equation3, figure2, figure3, figure8, figure9, points, "
     with pytest.raises(ValueError, match=f"did you mean table5.*there are {names}"):
         find_experiments("tabel5")
 
