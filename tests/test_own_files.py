@@ -103,6 +103,20 @@ def test_a_path_in_a_checkpoint_is_never_imported(
     assert not mark.exists()
 
 
+def test_a_path_in_a_run_folder_is_never_imported(sample: Path, tmp_path: Path) -> None:
+    folder, mark = tmp_path / "run", tmp_path / "imported"
+    folder.mkdir()
+    (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    name = f"{tmp_path}/evil.py:x"
+    written = {"data": {"name": name}, "model": {"name": name}, "optim": {"loss": name}}
+    (folder / "config.yaml").write_text(json.dumps(written | {"run": {"passes": 1}}))  # as of 0.1
+    config = small_run(sample, folder)
+    config.run.resume = "auto"
+    with pytest.raises(ValueError, match="holds a run with other options"):
+        train(config)
+    assert not mark.exists()
+
+
 def test_the_model_is_given_anew_to_every_command(
     own: Path, file: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

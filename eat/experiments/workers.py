@@ -154,7 +154,8 @@ def measure_workers(
         TrainingError: an adaptation diverged.
     """
     out = folder / f"personal-{row.shots}-{workers_digest(experiment, row, config)}"
-    options = replace(protocol_options(experiment, row, config), out=str(out))
+    options = protocol_options(experiment, row, config)
+    options = replace(options, out=str(out), model=config.model.name)
     try:
         found = personalize(str(folder / "checkpoints" / "best.safetensors"), options)
     except ValueError as error:
