@@ -16,6 +16,7 @@ from test_walls import EAT, imports
 from eat.config.files import find_config
 
 ROOT = EAT.parent
+ONNX = "onnx", "onnxruntime", "onnxscript"
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml"))
 
 
@@ -70,7 +71,7 @@ def test_every_package_that_is_imported_is_a_dependency(site: Path) -> None:
         (name, path.relative_to(EAT).as_posix())
         for path in EAT.rglob("*.py")
         for name in {module.partition(".")[0] for module in imports(path)}
-        if name not in {*sys.stdlib_module_names, "eat", "mlflow", "nni", "pytorch_grad_cam"}
+        if name not in {*sys.stdlib_module_names, "eat", "mlflow", "nni", "pytorch_grad_cam", *ONNX}
         and not {home.lower().replace("_", "-") for home in homes[name]} & dependencies(site)
     }
     assert missing == set()

@@ -21,6 +21,8 @@ HEAVY = (
     "mlflow",
     "accelerate",
     "nni",
+    "onnx",
+    "onnxruntime",
     "tensorboardX",
     "wandb",
 )

@@ -11,7 +11,7 @@ MODULES = sorted(EAT.rglob("*.py"))
 
 # A room imports itself and what stands to the right of it, never its own neighbours on a level.
 DIRECTION = (
-    "__init__, __main__ -> cli -> experiments -> tuning, pictures -> training, personal"
+    "__init__, __main__ -> cli -> experiments -> tuning, pictures, sharing -> training, personal"
     " -> evaluation, scoring -> checkpoint -> sample -> data, models -> config, system -> version"
 )
 LEVEL = {
@@ -26,6 +26,8 @@ HEAVY = {
     "matplotlib",
     "mlflow",
     "nni",
+    "onnx",
+    "onnxruntime",
     "pandas",
     "ray",
     "scipy",

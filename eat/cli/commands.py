@@ -12,6 +12,7 @@ from eat.cli.errors import FAILED
 from eat.config.commands import (
     BestOptions,
     EvaluateOptions,
+    ExportOptions,
     ModelsOptions,
     PersonalizeOptions,
     PointsOptions,
@@ -152,6 +153,20 @@ def run_saliency(image: str, options: SaliencyOptions) -> int:
     return 0
 
 
+def run_export(checkpoint: str, options: ExportOptions) -> int:
+    """Write a checkpoint as a file for another runtime."""
+    from eat.sharing.export import export
+
+    card = export(checkpoint, options)
+    shape = ", ".join(map(str, card["input"]["shape"]))
+    kind = "drawn images" if card["drawn"] else "photographs"
+    print(f"{options.out}: {card['input']['name']} ({shape}) -> {', '.join(card['outputs'])}")
+    print(f"at most {card['difference']:.1e} from PyTorch on {card['images']} {kind}")
+    if options.labels:
+        print("SRCC {srcc:.4f} of the checkpoint, {srcc_of_file:.4f} of the file".format(**card))
+    return 0
+
+
 def run_sample(folder: str, options: SampleOptions) -> int:
     """Make the sample data set."""
     from eat.sample.make import make_sample, make_workers
@@ -276,6 +291,12 @@ COMMANDS = {
         ("image", "a photograph"),
         SaliencyOptions,
         run_saliency,
+    ),
+    "export": Command(
+        "a model as ONNX or PyTorch's exported program",
+        ("checkpoint", "also as --checkpoint: of a run, or one of the authors' .pth files"),
+        ExportOptions,
+        run_export,
     ),
     "sample": Command(
         "make the sample data set",

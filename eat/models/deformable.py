@@ -420,7 +420,7 @@ class DeformableAttention(PerImageNoise):
 
         The other arguments are those of ``forward``.
         """
-        B = len(x)
+        B = x.shape[0]
         points = self.points(x, record)
         positions = points.expand(B, self.num_groups, -1, -1, -1)
         if self.offset is not None:

@@ -17,6 +17,9 @@ HALF = (torch.bfloat16, torch.float16)
 # thread, to oneDNN. On AMD processors: 450 instead of 220 GFLOP/s, a training step 3.04 to 1.89 s.
 ONEDNN_FOR_MKL = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
 
+# An exported program runs elsewhere, and so it gets the plain operations.
+exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # of PyTorch 2.7 and later
+
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision to float32."""
@@ -34,7 +37,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., C').
     """
-    if not (ONEDNN_FOR_MKL and x.dtype == torch.float32 and x.device.type == "cpu"):
+    fast = ONEDNN_FOR_MKL and x.dtype == torch.float32 and x.device.type == "cpu"
+    if exporting() or not fast:
         return F.linear(x, weight, bias)
     tokens = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # one image, channels innermost
     y = F.conv2d(tokens, weight[:, :, None, None], bias)
@@ -63,7 +67,7 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """
     B, H, W, C = x.shape
     outputs, kh, kw = conv.out_channels, *conv.weight.shape[2:]
-    if not products_for(C, outputs, (kh, kw)):
+    if exporting() or not products_for(C, outputs, (kh, kw)):
         return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     terms = linear(x, conv.weight.permute(2, 3, 0, 1).reshape(-1, C))
     image, row, col, _ = terms.stride()
@@ -114,7 +118,8 @@ class DepthwiseConv(torch.autograd.Function):
 
 def convolve_depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """A depthwise convolution with bias, of stride 1: (B, C, H, W) -> (B, C, H', W')."""
-    if x.device.type != "cpu" or max(conv.kernel_size) <= 3:  # PyTorch's gradient is fast there
+    # PyTorch's gradient is fast on a GPU, and for small kernels.
+    if exporting() or x.device.type != "cpu" or max(conv.kernel_size) <= 3:
         return conv(x)
     return DepthwiseConv.apply(x, conv.weight, conv.bias, conv.padding)
 
@@ -149,6 +154,8 @@ def biased_softmax(logits: Tensor, bias: Tensor) -> Tensor:
         logits: (..., N); may be overwritten.
         bias: broadcastable to ``logits``.
     """
+    if exporting():
+        return (at_least_float32(logits) + bias).softmax(dim=-1).to(logits.dtype)
     if logits.dtype in HALF:
         return HalfSoftmax.apply(logits, bias)
     return logits.add_(bias).softmax(dim=-1)

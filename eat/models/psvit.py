@@ -290,7 +290,7 @@ class PSViT(AestheticModel):
         kept = open_record(record, self.block_names)
         recompute = self.grad_checkpointing and self.training
         tokens = self.progressive_sampling(self.stem(x), kept, recompute)
-        x = torch.cat((self.cls_token.expand(len(x), -1, -1), tokens.flatten(1, 2)), dim=1)
+        x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), tokens.flatten(1, 2)), dim=1)
         for i, block in enumerate(self.trans_layers):
             x = run_block(block, x, kept.get(f"trans_layers.{i}"), recompute=recompute)
         return self.norm(x)
@@ -303,7 +303,7 @@ class PSViT(AestheticModel):
             kept: records by block.
             recompute: compute blocks again in the backward pass.
         """
-        points = self.grid(features).expand(len(features), -1, -1, -1)
+        points = self.grid(features).expand(features.shape[0], -1, -1, -1)
         size = torch.stack([points.new_full((), side) for side in features.shape[1:3]])
         offsets, tokens = torch.zeros_like(points), torch.zeros_like(features[:, :1, :1])
         for i, block in enumerate(self.ps_layers):
