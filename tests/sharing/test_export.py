@@ -19,7 +19,7 @@ from eat.config.commands import ExportOptions
 from eat.data.registry import DATASETS
 from eat.data.transforms import FILTERS, Preprocessing
 from eat.models import create_model
-from eat.models.weights import EmptyWeights
+from eat.models.empty import EmptyWeights
 from eat.scoring import Scorer
 from eat.sharing import export as exporting
 from eat.sharing.export import export
@@ -31,6 +31,7 @@ TINY: dict[str, Any] = {"dims": (8, 16, 16, 32), "heads": (1, 2, 2, 4)}
 SETTINGS: dict[str, dict[str, Any]] = {
     "eat_nano": TINY | {"stages": ("L", "S", "E", "D")},  # every kind of block of EAT, DAT and Swin
     "det_spaq": TINY | {"stages": ("L", "L", "L", "E")},
+    "timm/vit_tiny_patch16_224": {"embed_dim": 16, "depth": 2, "num_heads": 2},
     "psvit_nano_eam": {"points": 4, "dim": 16, "heads": 4, "depths": (2, 1), "stem_dims": (8, 8)},
 }
 
