@@ -273,11 +273,6 @@ def fetch_weights(name: str) -> dict[str, Tensor]:
     """
     import timm
 
-    if not name.startswith(PREFIX):
-        raise ValueError(
-            f"no weights are published under the name {name!r}: expected {PREFIX}ARCH[.TAG]; give "
-            "a file as --model.weights FILE"
-        )
     arch = name.removeprefix(PREFIX)
     config = timm_config(arch)
     if not config.has_weights:

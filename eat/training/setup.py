@@ -15,6 +15,7 @@ from eat.data.splits import Splits, read_splits
 from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, LoadReport, WeightsError, create_model, load_weights
 from eat.models.enhance import enhance
+from eat.models.timm_backbone import PREFIX
 from eat.models.variants import find_variant
 from eat.system.plugins import blaming, digest, file_of, is_path, load_function
 from eat.training.losses import Loss, choose_loss
@@ -129,6 +130,11 @@ def make_model(
     )
     info.check()  # a checkpoint that is written can be read
     weights = choice.weights or (choice.name if choice.pretrained else None)
+    if not choice.weights and weights and not choice.name.startswith(PREFIX):
+        raise ValueError(
+            f"model.pretrained is true, and no weights are published under the name {weights!r}: "
+            f"expected a model.name {PREFIX}ARCH[.TAG]; or give a file as --model.weights FILE"
+        )
     return info, model, start_model(model, info.model, weights)
 
 
