@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from eat.models.base import AestheticModel
+from eat.models.empty import EmptyWeights
 from eat.models.kernels import products_for
 
 
@@ -79,14 +80,15 @@ class ModelCost:
 
 def without_content(build: Callable[[], AestheticModel]) -> tuple[AestheticModel, Tensor]:
     """A model and a batch of its usual size, of as few images as it takes, without content."""
-    with torch.device("meta"):
-        model = build().eval()
-        return model, torch.zeros(model.smallest_batch, 3, *model.img_size)
+    with EmptyWeights():  # timm makes some buffers from the contents of others
+        model = build()
+    images = torch.zeros(model.smallest_batch, 3, *model.img_size, device="meta")
+    return model.to("meta").eval(), images
 
 
 def count_macs(model: AestheticModel, images: Tensor) -> int:
     """Multiply-adds of a model's convolutions and matrix products for one of a batch of images."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:  # with gradients: it looks for their functions
         model(images)
     return counter.get_total_flops() // 2 // len(images)
 
