@@ -15,8 +15,12 @@ from torch import Tensor
 from eat.training.losses import LOSSES
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "parity" / "siblings"
-KEPT = "relative_position_index", "attn_mask", "num_batches_tracked"
+KEPT = "relative_position_index", "attn_mask", "num_batches_tracked", "point_coord"
 ONES = "hist_feature.bin_centers_conv.weight", "hist_feature.bin_widths_conv.bias"
+ALIASES = {
+    r"^hist_feature\.widths$": "hist_feature.bin_widths_conv.weight",
+    r"^ps_layers\.\d+\.position_layer\.": "pos_layer.",
+}
 State = dict[str, Tensor]
 
 
@@ -56,7 +60,8 @@ def fill(name: str, shape: list[int], keys: Mapping[str, Any]) -> np.ndarray:
         return np.zeros(shape)
     if name in ONES:
         return np.ones(shape)
-    name = "hist_feature.bin_widths_conv.weight" if name == "hist_feature.widths" else name
+    for alias, own in ALIASES.items():
+        name = re.sub(alias, own, name)
     draw = np.asarray(np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape))
     stem, _, last = name.rpartition(".")
     if last == "running_mean":
