@@ -247,6 +247,8 @@ def create_model(
     if is_path(name):
         model = load_model(name, **settings)
     else:
+        if "arch" in settings:  # its pixels would be those of another
+            raise TypeError(f"arch is no setting of {name!r}, which says the architecture")
         kinds = get_type_hints(variant.family.__init__)  # an unknown setting is left to the family
         checked = {n: typed(kinds[n], v, n) if n in kinds else v for n, v in settings.items()}
         model = variant.family(**variant.settings | checked)

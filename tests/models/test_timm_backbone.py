@@ -97,6 +97,7 @@ def test_names_that_timm_does_not_know_are_refused_with_the_nearest() -> None:
     ("name", "settings", "message"),
     [
         (CONVNEXT, {"dimensions": [8]}, "unexpected keyword argument 'dimensions'"),
+        (CONVNEXT, {"arch": "resnet10t"}, "arch is no setting of"),
         (CONVNEXT, {"checkpoint_path": "x.pth"}, "checkpoint_path is no setting of"),
         (CONVNEXT, {"pretrained_cfg": {"file": "x"}}, "pretrained_cfg is no setting of"),
         (CONVNEXT, {"dims": [8, 8, 8, 10**6]}, "dims is 1000000: expected -16384 to 16384"),
