@@ -118,7 +118,7 @@ class CheckpointInfo:
     Attributes:
         dataset: name of the data set that it was trained on, which need not be registered here.
         title: that data set's name in print.
-        scale: of that data set's scores.
+        scale: of that data set's scores, or of the first target.
         config: the options of the run.
         epoch: finished epochs.
         metrics: of that epoch.
@@ -127,6 +127,8 @@ class CheckpointInfo:
             the epoch; empty if unknown.
         released: the weights are the authors' own.
         files: SHA-256 (hex) of the user's own files in the run, by the option that named them.
+        targets: scales of the columns of the labels that the outputs are scores of, in their order;
+            empty for votes or a score.
     """
 
     model: ModelSpec
@@ -141,6 +143,17 @@ class CheckpointInfo:
     score_quantiles: tuple[float, ...] = ()
     released: bool = False
     files: dict[str, str] = field(default_factory=dict)
+    targets: dict[str, ScoreScale] = field(default_factory=dict)
+
+    @property
+    def scales(self) -> dict[str, ScoreScale]:
+        """The scale of each target; without targets that of the score."""
+        return self.targets or {"score": self.scale}
+
+    @property
+    def num_votes(self) -> int:
+        """Vote shares that the model predicts; 0 if it predicts scores alone."""
+        return self.model.num_outputs if self.model.num_outputs > len(self.scales) else 0
 
     def check(self) -> None:
         """Refuse values that no image can be scored with. The model checks its own.
@@ -148,23 +161,26 @@ class CheckpointInfo:
         Raises:
             ValueError: naming the value, what was found and what is expected.
         """
-        side, scale = self.preprocessing.size, self.scale
+        side = self.preprocessing.size
         bounds: list[tuple[str, float | None, float, float]] = [
             ("preprocessing.size", side, 1, MAX_SIZE),
             ("preprocessing.train_resize", self.preprocessing.train_resize, side, 4 * MAX_SIZE),
             *(("preprocessing.mean", mean, -10, 10) for mean in self.preprocessing.mean),
             *(("preprocessing.std", std, 1e-3, 1e3) for std in self.preprocessing.std),
-            ("scale.low", scale.low, -MAX_SCORE, MAX_SCORE),
-            ("scale.high", scale.high, -MAX_SCORE, MAX_SCORE),
-            ("scale.positive_above", scale.positive_above, -MAX_SCORE, MAX_SCORE),
-            ("scale.num_votes", scale.num_votes, 0, 2**14),
-            ("scale.target_scale", scale.target_scale, 1 / MAX_SCORE, MAX_SCORE),
             ("epoch", self.epoch, 0, 2**31),
         ]
         for bound in bounds:
             check_range(*bound)
-        if scale.low >= scale.high:
-            raise ValueError(f"scale.low is {scale.low}: expected less than high, {scale.high}")
+        _check_scale("scale", self.scale)
+        for name, scale in self.targets.items():
+            _check_scale(f"targets.{name}", scale)
+            if not name.isprintable():
+                raise ValueError("targets hold characters that cannot be printed")
+        if self.targets and len(self.targets) != self.model.num_outputs:
+            raise ValueError(
+                f"model.num_outputs is {self.model.num_outputs}: expected {len(self.targets)}, one "
+                "for each of the targets"
+            )
         if self.model.img_size != (side, side):
             raise ValueError(
                 f"model.img_size is {self.model.img_size}: expected the {side} x {side} pixels of "
@@ -192,6 +208,16 @@ class CheckpointInfo:
             return release.batch_size
         found = self.config.get("optim", {}).get("batch_size")
         return min(found, MAX_EVAL_BATCH) if isinstance(found, int) and found > 0 else USUAL_BATCH
+
+
+def _check_scale(name: str, scale: ScoreScale) -> None:
+    """Refuse a scale that is none, by a ValueError."""
+    for field_name in ("low", "high", "positive_above"):
+        check_range(f"{name}.{field_name}", getattr(scale, field_name), -MAX_SCORE, MAX_SCORE)
+    check_range(f"{name}.num_votes", scale.num_votes, 0, 2**14)
+    check_range(f"{name}.target_scale", scale.target_scale, 1 / MAX_SCORE, MAX_SCORE)
+    if scale.low >= scale.high:
+        raise ValueError(f"{name}.low is {scale.low}: expected less than high, {scale.high}")
 
 
 def save_checkpoint(

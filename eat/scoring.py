@@ -8,7 +8,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from eat.checkpoint import load_checkpoint
 from eat.data.photos import find_images, read_ahead
-from eat.data.scales import ScoreScale, rescale, to_scores
+from eat.data.scales import ScoreScale, mean_scores
 from eat.data.transforms import Decoded, ImageError
 from eat.models import AestheticModel
 from eat.models.base import Record
@@ -38,15 +38,17 @@ class Score:
 
     Attributes:
         image: its path as given.
-        score: on the scorer's scale, the best highest.
+        score: on the scorer's scale, the best highest; of several targets the first.
         votes: predicted shares of the votes, if the model predicts a distribution; else empty.
         error: why there is no score (which then is NaN); empty if there is.
+        targets: the score of each target, by its name, of a model with ``data.targets``.
     """
 
     image: str
     score: float
     votes: tuple[float, ...] = ()
     error: str = ""
+    targets: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -116,7 +118,9 @@ class Scorer:
         self._given |= {"own_rule": True} if own_rule else {}
         self.checkpoint = Path(checkpoint)
         net, self.info = load_checkpoint(checkpoint, model)
-        self.scale = ONE_TO_TEN if scale == "ten" else self.info.scale
+        self.scales = self.info.scales
+        if scale == "ten":
+            self.scales = dict.fromkeys(self.scales, ONE_TO_TEN)
         if own_rule:
             net.use_own_rule(self.info.batch_size)
         else:
@@ -129,7 +133,7 @@ class Scorer:
     @property
     def num_votes(self) -> int:
         """Vote shares that the model predicts; 0 if it predicts a score alone."""
-        return self.model.num_outputs if self.model.num_outputs > 1 else 0
+        return self.info.num_votes
 
     def settings(self) -> dict[str, Any]:
         """All that the digits of a score depend on, but for the machine."""
@@ -200,7 +204,7 @@ class Scorer:
 
     def _score_batch(self, batch: _Batch) -> Iterator[Score]:
         outputs: NDArray[np.float64] = batch.outputs.double().cpu().numpy()
-        scores = rescale(to_scores(outputs, self.info.scale), self.info.scale, self.scale)
+        scores = mean_scores(outputs, self.scales, self.info.scales)
         for i, file in enumerate(batch.files):
             error = batch.errors.get(i, "")
             if not error and not np.isfinite(outputs[i]).all():
@@ -209,7 +213,9 @@ class Scorer:
                 yield Score(str(file), float("nan"), error=error)
             else:
                 votes = tuple(outputs[i].tolist()) if self.num_votes else ()
-                yield Score(str(file), float(scores[i]), votes)
+                found = {name: float(values[i]) for name, values in scores.items()}
+                first = next(iter(found.values()))
+                yield Score(str(file), first, votes, targets=found if self.info.targets else {})
 
 
 def available_cores() -> int:
@@ -248,7 +254,10 @@ def compile_frozen(model: AestheticModel, pixels: Tensor, precision: str) -> Non
 
 
 def score_lines(
-    scores: Iterable[Score], num_votes: int, form: Literal["csv", "jsonl"]
+    scores: Iterable[Score],
+    num_votes: int,
+    form: Literal["csv", "jsonl"],
+    targets: Sequence[str] = ("score",),
 ) -> Iterator[str]:
     """Scores as lines of text, each without its end.
 
@@ -257,18 +266,20 @@ def score_lines(
         form: "csv": image, score, and v1..vK for the vote shares, without the photographs that
             have an error; "jsonl": one object a photograph: image, score, votes where there are, or
             image and error.
+        targets: of the model, whose names then stand in the place of score.
     """
     if form == "csv":
-        yield _csv_line(["image", "score", *(f"v{k + 1}" for k in range(num_votes))])
+        yield _csv_line(["image", *targets, *(f"v{k + 1}" for k in range(num_votes))])
     for score in scores:
+        values = score.targets or {"score": score.score}
         if form == "csv" and not score.error:
-            yield _csv_line([score.image, *(f"{x:.6f}" for x in (score.score, *score.votes))])
+            yield _csv_line([score.image, *(f"{x:.6f}" for x in (*values.values(), *score.votes))])
         elif form == "jsonl":
             entry: dict[str, object] = {"image": score.image}
             if score.error:
                 entry["error"] = score.error
             else:
-                entry["score"] = round(score.score, 6)
+                entry |= {name: round(value, 6) for name, value in values.items()}
                 if score.votes:
                     entry["votes"] = [round(share, 6) for share in score.votes]
             yield json.dumps(entry)
@@ -291,6 +302,7 @@ class PartialScores:
         out: FILE.
         settings: of the scorer.
         resume: go on from what is there.
+        targets: as in ``score_lines``.
 
     Attributes:
         done: images that are not to be scored again.
@@ -301,8 +313,15 @@ class PartialScores:
         OSError: FILE.partial cannot be written.
     """
 
-    def __init__(self, out: str | Path, settings: dict[str, Any], *, resume: bool = False) -> None:
-        refuse_foreign(out, b"image,score", b'{"image": "')
+    def __init__(
+        self,
+        out: str | Path,
+        settings: dict[str, Any],
+        *,
+        resume: bool = False,
+        targets: Sequence[str] = ("score",),
+    ) -> None:
+        refuse_foreign(out, _csv_line(["image", *targets]).encode(), b'{"image": "')
         self.path = Path(f"{out}.partial")
         if self.path.exists():
             if not resume:
@@ -380,10 +399,11 @@ class PartialScores:
 def _read_partial(line: str) -> Score | None:
     """The score that a line was made of; None for a line that was made of none."""
     try:
-        row = json_object(line)
+        row = {"targets": {}} | json_object(line)
         value = float("nan") if row["score"] is None else float(row["score"])
         votes = tuple(map(float, row["votes"]))
-        score = Score(str(row["image"]), value, votes, str(row["error"]))
-    except (KeyError, TypeError, ValueError, OverflowError):
+        targets = {name: float(one) for name, one in row["targets"].items()}
+        score = Score(str(row["image"]), value, votes, str(row["error"]), targets)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
     return score if finite(asdict(score)) == row else None

@@ -38,10 +38,12 @@ def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
     print(evaluation.table())
     print(*evaluation.write(out, options.predictions), sep="\n")
     if options.examples:
+        from eat.evaluation.measure import first_target
         from eat.pictures.examples import draw_examples
 
         picture = out / "examples.png"
-        draw_examples(evaluation.predictions, evaluation.folder, picture, options.examples)
+        predictions = first_target(evaluation.predictions)
+        draw_examples(predictions, evaluation.folder, picture, options.examples)
         print(picture)
     return 0
 
@@ -66,13 +68,14 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
             yield score
 
     def write(scores: Iterable[Score]) -> None:
-        write_lines(score_lines(watched(scores), scorer.num_votes, form), out)
+        lines = score_lines(watched(scores), scorer.num_votes, form, [*scorer.scales])
+        write_lines(lines, out)
 
     files = find_images(images)
     if out is None:
         write(interruptible(scorer.score_files(files)))
     else:
-        partial = PartialScores(out, scorer.settings(), resume=resume)
+        partial = PartialScores(out, scorer.settings(), resume=resume, targets=[*scorer.scales])
         partial.extend(scorer.score_files(partial.missing(files)))
         write(partial)
         partial.path.unlink()

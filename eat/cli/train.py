@@ -9,7 +9,7 @@ from typing import Any
 from eat.cli.errors import guarded
 from eat.cli.parser import ConfigFile, Parser
 from eat.config import TrainConfig
-from eat.config.run import LOSSES
+from eat.config.run import LOSSES, METRICS, metric_prefixes
 from eat.system.heap import keep_heap
 from eat.system.plugins import is_path
 from eat.system.processes import (
@@ -134,7 +134,9 @@ def run_train(config: TrainConfig) -> int:
     if film.exists():
         print(f"points       {film}")
     draw_predictions(pd.read_csv(folder / "predictions.csv"), folder / "predictions.png")
-    print("SRCC {srcc:.4f}  PLCC {plcc:.4f}  accuracy {accuracy:.4f}".format(**metrics))
+    for target, prefix in metric_prefixes(config.data.targets or [""]).items():
+        srcc, plcc, accuracy = (metrics[prefix + name] for name in METRICS)
+        print(f"SRCC {srcc:.4f}  PLCC {plcc:.4f}  accuracy {accuracy:.4f}  {target}".rstrip())
     print(f"checkpoint   {folder / 'checkpoints' / 'best.safetensors'}")
     print(f"predictions  {folder / 'predictions.csv'}, {folder / 'predictions.png'}")
     return 0

@@ -1,6 +1,7 @@
 """The options of a training run, with their defaults. YAML, command line and nni fill these."""
 
 import reprlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -8,7 +9,13 @@ from eat.config.pixels import Interpolation
 
 Tracker = Literal["mlflow", "wandb"]
 LOSSES = ("emd", "emd_per_image", "mse", "released")
+METRICS = ("srcc", "plcc", "accuracy")  # that can choose an epoch
 MIN_SIZE, MAX_SIZE = 64, 4096  # pixels of a side, that models take
+
+
+def metric_prefixes(targets: Iterable[str]) -> dict[str, str]:
+    """What comes before the names of each target's metrics: nothing for the first's."""
+    return {name: f"{name}." if k else "" for k, name in enumerate(targets)}
 
 
 @dataclass
@@ -24,6 +31,8 @@ class DataConfig:
         images: folder that the image paths in the labels are relative to.
         test: label file, or list of image ids, of the test split, if `labels` does not tell.
         val: the same for the validation split, on which the best epoch is chosen.
+        targets: columns of the labels that the model predicts, such as [score, color], each by an
+            output of its own, in this order; null for the votes, or else the score.
         val_fraction: share of the training images, in [0, 1), drawn as validation split when there
             is no other. Without a validation split the best epoch is chosen on the test split.
         missing: what to do about labels without an image: "error", or "leave_out" and record them.
@@ -48,6 +57,7 @@ class DataConfig:
     images: str | None = None
     test: str | None = None
     val: str | None = None
+    targets: list[str] | None = None
     val_fraction: float = 0.0
     missing: Literal["error", "leave_out"] = "error"
     size: int | None = None
@@ -114,8 +124,9 @@ class ModelConfig:
         weights: weights to start from: a file of ours, the authors', DAT's, timm's or PS-ViT's, or
             timm/NAME for those that timm publishes; of Swin also for eat_* and swin_*.
         pretrained: start from the weights that timm publishes for `name`, unless `weights` is set.
-        num_outputs: width of the head; null takes that of the named model where it has its own (1
-            of tanet_tad66k), else one output per vote bin where the labels have votes, else 1.
+        num_outputs: width of the head; null takes one output per target of data.targets; without
+            them that of the named model where it has its own (1 of tanet_tad66k), else one output
+            per vote bin where the labels have votes, else 1.
         settings: keywords of the model's class, such as eat.models.EAT, that replace its own; of
             timm.create_model for its models.
         enhance: put enhanced attention into the transformer, after its weights are loaded; null
@@ -192,7 +203,8 @@ class RunConfig:
             less memory. Their gradients add up to those of the undivided batch.
         compile: compile the model, which takes minutes at the start and makes steps faster.
         grad_checkpointing: compute blocks twice instead of keeping what they compute: less memory.
-        metric: the metric that chooses the best epoch and that nni maximises.
+        metric: the metric that chooses the best epoch and that nni maximises: srcc, plcc or
+            accuracy, of the first target; for another of data.targets TARGET.srcc and so on.
         resume: auto continues the unfinished run in `folder`, or starts it if there is none;
             never refuses a folder that holds a run.
         save_steps: save the run's state every so many steps; null for no such rule. It is saved
@@ -214,7 +226,7 @@ class RunConfig:
     accumulation_steps: int = 1
     compile: bool = False
     grad_checkpointing: bool = False
-    metric: Literal["srcc", "plcc", "accuracy"] = "srcc"
+    metric: str = "srcc"
     resume: Literal["never", "auto"] = "never"
     save_steps: int | None = None
     save_minutes: float | None = 30.0
@@ -271,6 +283,20 @@ class TrainConfig:
         for option in ("data.labels", "data.images"):
             if not getattr(self.data, option.removeprefix("data.")):
                 raise ValueError(f"{option} is not set: give a path, as in --{option} PATH")
+        targets, loss = self.data.targets, self.optim.loss
+        if targets is not None and (not targets or len({*targets}) < len(targets)):
+            found = reprlib.repr(targets)
+            raise ValueError(f"data.targets is {found}: expected columns, each once, or null")
+        if targets and loss in ("emd", "emd_per_image"):
+            raise ValueError(
+                f"optim.loss is {loss}, of vote distributions: expected mse or null for the scores "
+                "of data.targets"
+            )
+        prefixes = metric_prefixes(targets or ["score"]).values()
+        metrics = [prefix + metric for prefix in prefixes for metric in METRICS]
+        if self.run.metric not in metrics:
+            found = reprlib.repr(self.run.metric)
+            raise ValueError(f"run.metric is {found}: expected {', '.join(metrics)}")
         bounds: list[tuple[str, float | None, float, float]] = [
             ("data.low", self.data.low, -1e30, 1e30),
             ("data.high", self.data.high, -1e30, 1e30),

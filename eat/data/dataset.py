@@ -9,28 +9,30 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from eat.data.labels.table import LabelError, vote_columns
-from eat.data.scales import ScoreScale
+from eat.data.scales import Scales
 from eat.data.transforms import ImageError, PixelSource
 
 TRIES = 100  # images tried in the place of a broken one
 
 
-def targets(table: pd.DataFrame, scale: ScoreScale, num_outputs: int) -> Tensor:
+def targets(table: pd.DataFrame, scales: Scales, num_outputs: int) -> Tensor:
     """Targets for a model with ``num_outputs`` outputs.
 
     Returns:
-        (N, K) vote shares for K outputs, or (N, 1) scores divided by ``target_scale`` for one.
+        (N, K) columns of the table divided by their ``target_scale`` for as many outputs as there
+        are ``scales``, else vote shares.
 
     Raises:
         LabelError: the labels do not have as many vote bins as the model has outputs.
     """
-    if num_outputs == 1:
-        return torch.tensor(table["score"].to_numpy() / scale.target_scale).float()[:, None]
+    if num_outputs == len(scales):
+        shares = [table[name].to_numpy() / scale.target_scale for name, scale in scales.items()]
+        return torch.tensor(np.stack(shares, axis=1)).float()
     columns = vote_columns(table)
     if len(columns) != num_outputs:
         raise LabelError(
             f"the labels have {len(columns)} vote bins, and the model has {num_outputs} outputs; "
-            f"set model.num_outputs to {len(columns) or 1}"
+            f"set model.num_outputs to {len(columns) or 1}, or data.targets to as many columns"
         )
     votes = table[columns].to_numpy(dtype=np.float64)
     return torch.tensor(votes / votes.sum(axis=1, keepdims=True)).float()

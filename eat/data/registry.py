@@ -13,7 +13,7 @@ from eat.system.plugins import blaming, file_of, is_path, load_object
 from eat.system.words import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import pandas as pd
 
@@ -33,6 +33,7 @@ class DatasetSpec:
         layouts: published files in a folder, by split ("" where a file does not say); the first
             layout that is all there holds, and files with a ? may be absent.
         ratings: published files of single ratings, by preference.
+        targets: scales of further columns of the labels, where they are not those of the scores.
     """
 
     name: str
@@ -46,6 +47,7 @@ class DatasetSpec:
     counts: dict[str, int] = field(default_factory=dict)
     layouts: tuple[dict[str, str], ...] = ()
     ratings: tuple[str, ...] = ()
+    targets: dict[str, ScoreScale] = field(default_factory=dict)
 
     @property
     def scale(self) -> ScoreScale:
@@ -53,6 +55,10 @@ class DatasetSpec:
         return ScoreScale(
             self.low, self.high, self.target_scale, self.positive_above, self.num_votes
         )
+
+    def scales(self, targets: Iterable[str] | None = None) -> dict[str, ScoreScale]:
+        """The scale of each target, a column of its labels; None for the score alone."""
+        return {name: self.targets.get(name, self.scale) for name in targets or ("score",)}
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,19 @@ AADB_LISTS = {
 }
 PARA_SPLITS = {"train": "PARA-GiaaTrain.csv", "test": "PARA-GiaaTest.csv"}
 FLICKR_RATINGS = "FLICKR-AES_image_labeled_by_each_worker.csv"
+AADB_ATTRIBUTES = {  # columns, by the names of their files
+    "BalacingElements": "balancing_elements",  # their spelling
+    "ColorHarmony": "color_harmony",
+    "Content": "content",
+    "DoF": "dof",
+    "Light": "light",
+    "MotionBlur": "motion_blur",
+    "Object": "object",
+    "Repetition": "repetition",
+    "RuleOfThirds": "rule_of_thirds",
+    "Symmetry": "symmetry",
+    "VividColor": "vivid_color",
+}
 
 
 def _inside(folder: str, layout: dict[str, str]) -> dict[str, str]:
@@ -129,12 +148,14 @@ _ROWS = [
         read=Reader("aadb", "read_aadb"),
         counts={"train": 8500, "val": 500, "test": 1000},
         layouts=(AADB_LISTS, _inside("imgListFiles_label", AADB_LISTS), {"": "AADBinfo.mat"}),
+        targets=dict.fromkeys(AADB_ATTRIBUTES.values(), ScoreScale(-1, 1, 1, 0)),
     ),
     DatasetSpec(
         name="icaa17k", title="ICAA17K", low=0, high=10, target_scale=10, positive_above=5,
         read=Reader("icaa17k", "read_icaa17k"),
         counts={"train": 15734, "test": 1617},
         layouts=({"train": "1train.csv", "test": "1test.csv"},),
+        targets={"probability": ScoreScale(0, 1, 1, 0.5)},
     ),
     DatasetSpec(
         name="spaq", title="SPAQ", low=0, high=10, target_scale=10, positive_above=5,

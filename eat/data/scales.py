@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,6 +32,33 @@ class ScoreScale:
     target_scale: float
     positive_above: float
     num_votes: int = 0
+
+
+Scales = Mapping[str, ScoreScale]  # by target: a column of the labels that a model predicts
+
+
+def split_outputs(outputs: Scores, scales: Scales) -> dict[str, Scores]:
+    """Model outputs (N, K) by target: all of them for one target, (N, 1) each for several."""
+    if len(scales) == 1:
+        return dict.fromkeys(scales, outputs)
+    return {name: outputs[:, k : k + 1] for k, name in enumerate(scales)}
+
+
+def mean_scores(
+    outputs: NDArray, scales: Scales, sources: Scales | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Outputs (N, K) of a model as mean scores (N,) by target.
+
+    Args:
+        outputs: of the model, as ``to_scores`` takes them for one target; of several a score each.
+        scales: that the scores are wanted on.
+        sources: that the model was trained on, if others.
+    """
+    sources = sources or scales
+    return {
+        name: rescale(to_scores(part, sources[name]), sources[name], scales[name])
+        for name, part in split_outputs(outputs, sources).items()
+    }
 
 
 def to_scores(outputs: NDArray, scale: ScoreScale) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """The splits of a run: label files held against the images on disk."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def read_splits(
     high: float | None = None,
     test: str | Path | None = None,
     val: str | Path | None = None,
+    targets: Sequence[str] | None = None,
     val_fraction: float = 0.0,
     missing: str = "error",
     seed: int = 0,
@@ -52,7 +54,7 @@ def read_splits(
         ValueError: there is no such data set, or the bounds are no scale or not for it.
         LabelError: a label file is wrong, or labels have no image and ``missing`` is "error".
     """
-    table = read_labels(name, labels, low=low, high=high, test=test, val=val)
+    table = read_labels(name, labels, low=low, high=high, test=test, val=val, targets=targets)
     table, left_out = with_images(table, images, missing)
     splits = {split: rows.reset_index(drop=True) for split, rows in table.groupby("split")}
     train = splits.get("train", splits.get("", table.iloc[:0]))

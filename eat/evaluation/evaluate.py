@@ -70,7 +70,7 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         notes += _image_notes(table, images, splits.dataset, info, trained_on)
     notes += _scale_notes(info, splits.dataset) + batch_notes
     outputs = _outputs(model, info, options, table, images, batch_size)
-    scales = splits.dataset.scale, info.scale
+    scales = splits.dataset.scales(info.targets), info.scales
 
     def measured(rows: NDArray[np.int64]) -> dict[str, float]:
         part = outputs[rows], table.iloc[rows], *scales
@@ -92,6 +92,7 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         left_out=splits.left_out,
         notes=notes,
         folder=images,
+        targets=[*info.scales],
     )
 
 
@@ -154,6 +155,7 @@ def _splits(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> tuple
         images,
         test=options.test or own.test,
         val=own.val,
+        targets=[*info.targets] or None,
         val_fraction=own.val_fraction,
         missing=options.missing or run.missing,
         seed=config.run.seed,
@@ -186,7 +188,8 @@ def _outputs(
 ) -> NDArray[np.float64]:
     """Outputs (N, K) of the model for the rows of a table."""
     device = pick_device(options.device)
-    target, rows = targets(table, info.scale, 1), rows_in_order(len(table), batch_size)
+    target = targets(table, info.scales, len(info.scales))
+    rows = rows_in_order(len(table), batch_size)
     loader = make_loader(
         table, images, target, info.preprocessing, rows, options.workers, cache=options.cache
     )
@@ -236,14 +239,14 @@ def _key(info: CheckpointInfo) -> tuple[str, str]:
 
 
 def _scale_notes(info: CheckpointInfo, dataset: DatasetSpec) -> list[str]:
-    """A remark on the mapping of scales, where there is one."""
-    source, target = info.scale, dataset.scale
-    if (source.low, source.high) == (target.low, target.high):
-        return []
+    """Remarks on the mapping of scales, where there is one."""
+    pairs = zip(info.scales.values(), dataset.scales(info.targets).values(), strict=True)
+    bounds = [((source.low, source.high), (target.low, target.high)) for source, target in pairs]
     return [
-        f"scores mapped from {info.title} ({source.low:g}..{source.high:g}) to "
-        f"{dataset.title} ({target.low:g}..{target.high:g}) by the straight line through the "
-        "bounds"
+        f"scores mapped from {info.title} ({source[0]:g}..{source[1]:g}) to {dataset.title} "
+        f"({target[0]:g}..{target[1]:g}) by the straight line through the bounds"
+        for source, target in dict.fromkeys(bounds)
+        if source != target
     ]
 
 

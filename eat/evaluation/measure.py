@@ -1,6 +1,6 @@
 """Evaluators: a model and a loader to outputs, outputs and labels to named numbers."""
 
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from typing import cast
 
 import numpy as np
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from eat.config.run import metric_prefixes
 from eat.data.dataset import targets
 from eat.data.labels.table import vote_columns
 from eat.data.loading import loaded
-from eat.data.scales import ScoreScale, rescale, to_scores
+from eat.data.scales import Scales, ScoreScale, mean_scores
 from eat.data.transforms import Preprocessing
 from eat.evaluation.metrics import bootstrap_interval, emd, score_metrics
 from eat.evaluation.points import PointWatch
@@ -55,71 +56,87 @@ def predict(
     return outputs
 
 
-def mean_scores(outputs: Array, scale: ScoreScale, source: ScoreScale | None = None) -> Array:
-    """Outputs (N, K) of a model trained on ``source`` as mean scores (N,) on ``scale``."""
-    source = source or scale
-    return rescale(to_scores(outputs, source), source, scale)
-
-
 def measure(
-    outputs: Array, table: pd.DataFrame, scale: ScoreScale, source: ScoreScale | None = None
+    outputs: Array, table: pd.DataFrame, scales: Scales, sources: Scales | None = None
 ) -> dict[str, float]:
     """Metrics of a split.
 
     Args:
-        outputs: (N, K) model outputs, K vote shares or one score.
+        outputs: (N, K) model outputs, K vote shares or a score for each target.
         table: the N rows of labels.
-        scale: of the labels; its threshold and target scale hold.
-        source: the scale that the model was trained on, if another; its scores are rescaled.
+        scales: of the labels, by target; their thresholds and target scales hold.
+        sources: the scales that the model was trained on, if others; its scores are rescaled.
 
     Returns:
         srcc, plcc, accuracy, ratio, mse (of scores over ``target_scale``), and emd where labels
-        and model have the same vote bins.
+        and model have the same vote bins. Those of the second target on are named TARGET.srcc and
+        so on.
     """
-    return _metrics(scale, *_vectors(outputs, table, scale, source))
+    return {
+        prefix + metric: value
+        for prefix, scale, vectors in _vectors(outputs, table, scales, sources)
+        for metric, value in _metrics(scale, *vectors).items()
+    }
 
 
 def intervals(
     outputs: Array,
     table: pd.DataFrame,
-    scale: ScoreScale,
-    source: ScoreScale | None = None,
+    scales: Scales,
+    sources: Scales | None = None,
     *,
     samples: int = 1000,
 ) -> dict[str, tuple[float, float]]:
     """95% bootstrap interval over images of each metric of ``measure``; empty for 0 samples."""
     if samples == 0 or len(table) < 2:
         return {}
-    vectors = _vectors(outputs, table, scale, source)
+    found: dict[str, tuple[float, float]] = {}
+    for prefix, scale, vectors in _vectors(outputs, table, scales, sources):
 
-    def statistic(*rows: Array) -> list[float]:
-        return list(_metrics(scale, *rows).values())
+        def statistic(*rows: Array, scale: ScoreScale = scale) -> list[float]:
+            return list(_metrics(scale, *rows).values())
 
-    low, high = bootstrap_interval(statistic, *vectors, samples=samples)
-    names = _metrics(scale, *vectors)
-    return dict(zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+        low, high = bootstrap_interval(statistic, *vectors, samples=samples)
+        names = [prefix + metric for metric in _metrics(scale, *vectors)]
+        found |= zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True)
+    return found
 
 
 def tabulate(
-    outputs: Array, table: pd.DataFrame, scale: ScoreScale, source: ScoreScale | None = None
+    outputs: Array, table: pd.DataFrame, scales: Scales, sources: Scales | None = None
 ) -> pd.DataFrame:
-    """Predictions beside labels: image, score, predicted, and p1..pK for vote shares."""
-    predictions = table[["image", "score"]].copy()
-    predictions["predicted"] = mean_scores(outputs, scale, source)
-    if outputs.shape[1] > 1:
+    """Predictions beside labels: image, score, predicted, and p1..pK for vote shares.
+
+    Of several targets, each rated column and then what is predicted: score, predicted, color,
+    color.predicted.
+    """
+    predictions, prefixes = table[["image"]].copy(), metric_prefixes(scales)
+    for name, scores in mean_scores(outputs, scales, sources).items():
+        predictions[name] = table[name]
+        predictions[f"{prefixes[name]}predicted"] = scores
+    if outputs.shape[1] > len(scales):
         predictions[[f"p{k + 1}" for k in range(outputs.shape[1])]] = outputs
     return predictions
 
 
+def first_target(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The columns of the first target in a table of ``tabulate``, as image, score, predicted."""
+    return predictions.iloc[:, :3].set_axis(["image", "score", "predicted"], axis=1)
+
+
 def _vectors(
-    outputs: Array, table: pd.DataFrame, scale: ScoreScale, source: ScoreScale | None
-) -> list[Array]:
-    """Predicted and rated scores (N,), and where both have K votes their shares (N, K)."""
-    vectors = [mean_scores(outputs, scale, source), table["score"].to_numpy()]
-    votes = outputs.shape[1]
-    if votes > 1 and votes == len(vote_columns(table)):
-        vectors += [outputs, targets(table, scale, votes).numpy()]
-    return vectors
+    outputs: Array, table: pd.DataFrame, scales: Scales, sources: Scales | None
+) -> Iterator[tuple[str, ScoreScale, list[Array]]]:
+    """For each target the prefix of its metrics, its scale and what they are computed of.
+
+    That is predicted and rated scores (N,), and where both have K votes their shares (N, K).
+    """
+    prefixes, votes = metric_prefixes(scales), outputs.shape[1]
+    for name, predicted in mean_scores(outputs, scales, sources).items():
+        vectors = [predicted, table[name].to_numpy()]
+        if votes > len(scales) and votes == len(vote_columns(table)):
+            vectors += [outputs, targets(table, scales, votes).numpy()]
+        yield prefixes[name], scales[name], vectors
 
 
 def _metrics(scale: ScoreScale, predicted: Array, rated: Array, *shares: Array) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from eat.config.run import metric_prefixes
 from eat.data.labels.identity import ImageHashes, count_seen
 from eat.system.files import finite, write_atomically
 
@@ -92,8 +93,9 @@ class Evaluation:
         split: train, val or test; "whole" for labels without splits.
         fingerprint: of the images evaluated on.
         metrics: named numbers, as ``eat.evaluation.measure.measure`` gives them.
+        targets: columns that the model predicts; metrics of the first have no prefix.
         intervals: 95% bootstrap interval of each.
-        predictions: columns image, score (rated), predicted, and p1..pK for vote shares.
+        predictions: columns as ``eat.evaluation.measure.tabulate`` has them.
         slices: one row per slice: column, slice, images, the metrics and their intervals.
         published: metrics that the authors report for the checkpoint, if any.
         left_out: labelled images without a file.
@@ -115,37 +117,52 @@ class Evaluation:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     folder: str = ""
+    targets: list[str] = field(default_factory=lambda: ["score"])
 
     def table(self) -> str:
         """The metrics as text for a terminal."""
         lines = [f"{self.dataset}, {self.split} split, {len(self.predictions)} images"]
-        head = f"  {'':10}{'measured':>9}"
-        head += f"{'95% interval':>20}" if self.intervals else ""
-        lines.append(head + (f"{'published':>12}" if self.published else ""))
+        for target, prefix in metric_prefixes(self.targets).items():
+            name = "" if self.targets == ["score"] else target
+            lines += [*self._metric_lines(name, prefix), *self._slice_lines(name, prefix)]
+        if self.left_out:
+            lines.append(f"  {len(self.left_out)} labelled images left out: no file")
+        return "\n".join([*lines, *(f"  {note}" for note in [*self.notes, RATIO_NOTE])])
+
+    def _metric_lines(self, target: str, prefix: str) -> list[str]:
+        head = f"  {target:10}{'measured':>9}" + (f"{'95% interval':>20}" if self.intervals else "")
+        lines = [head + (f"{'published':>12}" if self.published else "")]
         for name, value in self.metrics.items():
-            line = f"  {name:10}{value:9.4f}"
+            of, _, metric = name.rpartition(".")
+            if of != prefix.rstrip("."):
+                continue
+            line = f"  {metric:10}{value:9.4f}"
             if name in self.intervals:
                 low, high = self.intervals[name]
                 line += f"{f'{low:.4f} to {high:.4f}':>20}"
             if name in self.published:
                 line += f"{self.published[name]:12.4f}"
             lines.append(line)
+        return lines
+
+    def _slice_lines(self, target: str, prefix: str) -> list[str]:
+        lines = []
         for row in self.slices.to_dict("records"):
-            text = f"  {row['column']} {row['slice']}"
-            line = f"{text:34}{row['images']:>7} images  SRCC {row['srcc']:7.4f}"
-            if "srcc_low" in row:
-                line += f" ({row['srcc_low']:.4f} to {row['srcc_high']:.4f})"
-            lines.append(f"{line}  PLCC {row['plcc']:7.4f}")
-        if self.left_out:
-            lines.append(f"  {len(self.left_out)} labelled images left out: no file")
-        return "\n".join([*lines, *(f"  {note}" for note in [*self.notes, RATIO_NOTE])])
+            text = f"  {row['column']} {row['slice']}" + (f", {target}" if target else "")
+            line = f"{text:34}{row['images']:>7} images  SRCC {row[f'{prefix}srcc']:7.4f}"
+            if f"{prefix}srcc_low" in row:
+                line += f" ({row[f'{prefix}srcc_low']:.4f} to {row[f'{prefix}srcc_high']:.4f})"
+            lines.append(f"{line}  PLCC {row[f'{prefix}plcc']:7.4f}")
+        return lines
 
     def markdown(self) -> str:
         """The metrics as a table of one row."""
         cells = {"model": self.model, "trained on": self.trained_on, "tested on": self.dataset}
         cells["images"] = str(len(self.predictions))
         for name, value in self.metrics.items():
-            cells[name.upper() if name not in ("accuracy", "ratio") else name] = f"{value:.3f}"
+            of, _, metric = name.rpartition(".")
+            title = metric if metric in ("accuracy", "ratio") else metric.upper()
+            cells[f"{of} {title}".lstrip()] = f"{value:.3f}"
         return markdown_table(cells)
 
     def summary(self) -> dict[str, Any]:

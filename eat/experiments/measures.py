@@ -9,6 +9,7 @@ import pandas as pd
 
 from eat.checkpoint import read_info
 from eat.config import TrainConfig
+from eat.evaluation.measure import first_target
 from eat.evaluation.metrics import bootstrap_interval, plcc, srcc
 from eat.evaluation.slices import Rows, slice_column, slice_metrics
 from eat.experiments.results import Record
@@ -77,7 +78,7 @@ def measure_run(folder: Path, model: str | None = None) -> Record:
     metric = info.config["run"]["metric"]
     defined = [epoch for epoch in epochs if epoch[metric] is not None]
     enough = max(epoch[metric] for epoch in defined) - CONVERGED
-    predictions = pd.read_csv(folder / "predictions.csv")
+    predictions = first_target(pd.read_csv(folder / "predictions.csv"))
     told, found = result["srcc"], srcc(predictions["predicted"], predictions["score"])
     if told is not None and abs(told - found) > 1e-6:
         raise ValueError(f"predictions.csv gives an SRCC of {found:.6f}, result.json {told:.6f}")
@@ -107,7 +108,7 @@ def measure_slices(folder: Path, table: pd.DataFrame, column: str) -> dict[str, 
         table: labels of the split.
         column: to slice by.
     """
-    predictions = pd.read_csv(folder / "predictions.csv", dtype={"image": str})
+    predictions = first_target(pd.read_csv(folder / "predictions.csv", dtype={"image": str}))
     # A run may have left broken images out.
     table = predictions.merge(table.drop(columns="score"), on="image")
     columns = table["predicted"].to_numpy(), table["score"].to_numpy()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from eat.evaluation.measure import first_target
 from eat.evaluation.saliency import load_gradcam
 from eat.experiments.table import Experiment
 from eat.pictures.examples import draw_examples
@@ -44,7 +45,7 @@ def draw_photographs(
                 f"{folder}: the run of {row!r} is gone, which {picture.name} is drawn from: remove "
                 f"its line from {picture.with_suffix('.csv')}, and the same command trains it again"
             )
-    predictions = pd.read_csv(next(iter(folders.values())) / "predictions.csv")
+    predictions = first_target(pd.read_csv(next(iter(folders.values())) / "predictions.csv"))
     count = min(COUNT[experiment.plot], len(predictions))
     if experiment.plot == "examples":
         draw_examples(predictions, images, picture, count)

@@ -55,8 +55,8 @@ def data_digest(data: DataConfig) -> str:
     splits = read_run_splits(TrainConfig(data=replace(data, val_fraction=0.0)))
     digest = hashlib.sha256()
     for split, table in splits.tables().items():
-        columns = ["image", "score", *vote_columns(table)]
-        digest.update(f"{split}\n{table[columns].to_csv(index=False)}".encode())
+        columns = dict.fromkeys(["image", "score", *vote_columns(table), *(data.targets or [])])
+        digest.update(f"{split}\n{table[[*columns]].to_csv(index=False)}".encode())
     return digest.hexdigest()
 
 

@@ -49,7 +49,7 @@ def measure_background(folder: Path, model: str) -> dict[str, Any]:
     if isinstance(net, EAT):
         pixels = [info.preprocessing.evaluation(Path(data["images"]) / name) for name in names]
         batches = info.preprocessing.normalise(torch.stack(pixels)).split(BATCH)
-        score = partial(mean_scores, source=info.scale, target=info.scale)
+        score = partial(mean_scores, info=info, target=info.scale)
         shares = {
             "background_attention": attention_on_masks(net, batches, masks),
             "background_gradient": gradient_on_masks(net, batches, masks, score),

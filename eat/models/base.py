@@ -70,6 +70,11 @@ class AestheticModel(nn.Module):
         """``num_outputs`` under timm's name."""
         return self.num_outputs
 
+    @property
+    def ends_in_softmax(self) -> bool:
+        """Whether the outputs are a distribution."""
+        return self.num_outputs > 1 if self.softmax is None else self.softmax
+
     def get_classifier(self) -> nn.Module:
         """The head, under timm's name."""
         return self.head
@@ -236,8 +241,7 @@ class AestheticModel(nn.Module):
         if pre_logits:
             return x
         x = self.head(x)
-        softmax = self.num_outputs > 1 if self.softmax is None else self.softmax
-        return x.softmax(dim=-1) if softmax else x
+        return x.softmax(dim=-1) if self.ends_in_softmax else x
 
     def forward(self, x: Tensor, record: Record | None = None) -> Tensor:
         """(B, 3, H, W) normalised pixels -> (B, num_outputs).

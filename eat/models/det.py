@@ -40,6 +40,10 @@ class DeT(EAT):
     ICAA17K with ``gate_points`` and two outputs, for SPAQ with one.
     """
 
+    @property
+    def ends_in_softmax(self) -> bool:
+        return False
+
     def build_head(self, num_outputs: int) -> None:
         super().build_head(num_outputs)
         self.histogram = ColourHistogram(self.num_features)

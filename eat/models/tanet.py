@@ -251,7 +251,7 @@ class TANet(AestheticModel):
         # (B, 30): the order is that of the fusion's weights.
         branches = [branch(x) for branch in (self.mobile, self.theme, self.colour)]
         x = self.head(torch.cat(branches, dim=1))
-        return x.softmax(dim=1) if self.num_outputs > 1 else x.sigmoid()
+        return x.softmax(dim=1) if self.ends_in_softmax else x.sigmoid()
 
 
 def check_sides(height: int, width: int) -> None:

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eat.checkpoint import load_checkpoint
+from eat.checkpoint import CheckpointInfo, load_checkpoint
 from eat.config.commands import PersonalizeOptions
 from eat.data.registry import find_dataset
-from eat.data.scales import ScoreScale, rescale
+from eat.data.scales import ScoreScale, rescale, split_outputs
 from eat.data.transforms import Preprocessing, packed
 from eat.evaluation.metrics import UndefinedMetricWarning, srcc
 from eat.models import AestheticModel
@@ -65,12 +65,12 @@ def draw_shots(worker: str, count: int, repeat: int, options: PersonalizeOptions
     return Draw(np.sort(shots), np.sort(rest), seeds, torch_seed)
 
 
-def mean_scores(outputs: Tensor, source: ScoreScale, target: ScoreScale) -> Tensor:
-    """Outputs (N, K) of a model trained on ``source`` as mean scores (N,) on ``target``.
+def mean_scores(outputs: Tensor, info: CheckpointInfo, target: ScoreScale) -> Tensor:
+    """Outputs (N, K) of a model as mean scores (N,), of the first target, on the scale ``target``.
 
-    As ``eat.data.scales.to_scores``, then ``rescale``; but differentiable, in float32.
+    As ``eat.data.scales.mean_scores``, but differentiable, in float32.
     """
-    outputs = outputs.float()
+    source, outputs = info.scale, next(iter(split_outputs(outputs.float(), info.scales).values()))
     if outputs.shape[1] == 1:
         return rescale(outputs[:, 0] * source.target_scale, source, target)
     bins = torch.linspace(source.low, source.high, outputs.shape[1], device=outputs.device)
@@ -130,7 +130,7 @@ class Adapter:
         model.set_epoch(1, 1)  # the model's training is over: Eq. 9 leaves no rotation
         self.model = model.to(self.device)
         dataset = find_dataset(options.name, options.low, options.high)
-        self.source, self.target = info.scale, dataset.scale
+        self.info, self.target = info, dataset.scale
         side = round(info.preprocessing.size * 256 / 224)
         self.preprocessing = replace(info.preprocessing, train_resize=side, flip=True)
         head = list(model.get_classifier().parameters())
@@ -208,7 +208,7 @@ class Adapter:
         for batch in self._micro_batches(len(shots)):
             rows = shots[batch]
             pixels = [images.training(row, s) for row, s in zip(rows, seeds[batch], strict=True)]
-            scores = mean_scores(self._forward(torch.stack(pixels)), self.source, self.target)
+            scores = mean_scores(self._forward(torch.stack(pixels)), self.info, self.target)
             wanted = torch.as_tensor(ratings[rows], dtype=torch.float32, device=self.device)
             share = ((scores - wanted) / scale).square().sum() / len(shots)
             share.backward()
@@ -234,7 +234,7 @@ class Adapter:
         with autocast(self.device, self.options.precision):
             for batch in self._micro_batches(len(rows)):
                 pixels = torch.stack([images.evaluation(row) for row in rows[batch]])
-                scores.append(mean_scores(self._forward(pixels), self.source, self.target))
+                scores.append(mean_scores(self._forward(pixels), self.info, self.target))
         return torch.cat(scores).double().cpu().numpy()
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from eat.config.run import METRICS
 from eat.pictures.saving import save_figure
 
 
@@ -20,7 +21,7 @@ def draw_curves(run: str | Path, picture: str | Path) -> None:
     left, right, *more = figure.subplots(1, 3 if any(health) else 2)
     left.plot(table["epoch"], table["train_loss"], marker="o")
     left.set(xlabel="epoch", ylabel="training loss")
-    for name in ("srcc", "plcc", "accuracy"):
+    for name in [name for name in table if name.rpartition(".")[2] in METRICS]:
         right.plot(table["epoch"], table[name].astype(float), marker="o", label=name)
     right.set(xlabel="epoch", title=f"{table['split'].iloc[0]} split")
     right.legend()
@@ -36,12 +37,14 @@ def draw_curves(run: str | Path, picture: str | Path) -> None:
 
 
 def draw_predictions(predictions: pd.DataFrame, picture: str | Path) -> None:
-    """Draw predicted over rated scores; columns score and predicted."""
-    figure = Figure(figsize=(5, 5))
-    axis = figure.subplots()
-    axis.scatter(predictions["score"], predictions["predicted"], s=8, alpha=0.5)
-    low = predictions[["score", "predicted"]].min().min()
-    high = predictions[["score", "predicted"]].max().max()
-    axis.plot([low, high], [low, high], color="grey", linewidth=0.8)
-    axis.set(xlabel="rated score", ylabel="predicted score", aspect="equal")
+    """Draw predicted over rated scores of each target, as ``tabulate`` has them side by side."""
+    places = [k for k, name in enumerate(predictions) if f".{name}".endswith(".predicted")]
+    figure = Figure(figsize=(5 * len(places), 5))
+    axes = figure.subplots(1, len(places), squeeze=False)
+    for axis, place in zip(axes.flat, places, strict=True):
+        pair = predictions.iloc[:, [place - 1, place]].to_numpy()
+        axis.scatter(*pair.T, s=8, alpha=0.5)
+        axis.plot(*[[pair.min(), pair.max()]] * 2, color="grey", linewidth=0.8)
+        name = predictions.columns[place - 1]
+        axis.set(xlabel=f"rated {name}", ylabel=f"predicted {name}", aspect="equal")
     save_figure(figure, picture)

@@ -75,7 +75,7 @@ def look(
     """Where a model looks, the score that it predicts, and the name of the place it is taken at."""
     pixels = info.preprocessing.evaluation(photo)[None].to(next(model.parameters()).device)
     pixels = info.preprocessing.normalise(pixels)
-    score = partial(mean_scores, source=info.scale, target=info.scale)
+    score = partial(mean_scores, info=info, target=info.scale)
     names = model.map_blocks()
     if method == "rollout" and not isinstance(model, EAT):
         raise ValueError(

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -177,13 +178,15 @@ def check_same_run(written: dict[str, Any], wanted: dict[str, Any], folder: Path
         )
 
 
-def label_digests(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
+def label_digests(
+    tables: dict[str, pd.DataFrame], targets: Sequence[str]
+) -> dict[str, dict[str, str]]:
     """SHA-256 (hex) of what a run takes from its label tables, rows in order, by split and kind."""
     digests = {}
     for split, table in tables.items():
         columns = {"images": "\n".join(identities(table)).encode()} | {
             kind: table[names].to_numpy(np.float32).tobytes()  # the precision of training
-            for kind, names in (("scores", ["score"]), ("votes", vote_columns(table)))
+            for kind, names in (("scores", [*targets]), ("votes", vote_columns(table)))
         }
         digests[split] = {kind: hashlib.sha256(data).hexdigest() for kind, data in columns.items()}
     return digests

@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 
 from eat.checkpoint import CheckpointInfo
 from eat.config import TrainConfig
+from eat.config.run import METRICS, metric_prefixes
 from eat.data.splits import Splits
 from eat.evaluation.points import Health, collapsed
 from eat.models import AestheticModel
@@ -111,6 +112,7 @@ class EpochLog:
     def __init__(self, config: TrainConfig, folder: Path, split: str, epochs: int) -> None:
         self.file = folder / "metrics.jsonl"
         self.split = split
+        self.prefixes = metric_prefixes(config.data.targets or ("score",)).values()
         lines, self.earlier = self._read(epochs) if self.file.exists() else ([], [])
         write_atomically(self.file, "".join(f"{line}\n" for line in lines).encode())
         if len(lines) < epochs:
@@ -157,7 +159,11 @@ class EpochLog:
             record["epoch"],
             record["train_loss"],
             SPLITS[self.split],
-            ", ".join(f"{name} {metrics[name]:.4f}" for name in ("srcc", "plcc", "accuracy")),
+            ", ".join(
+                f"{prefix}{name} {metrics[prefix + name]:.4f}"
+                for prefix in self.prefixes
+                for name in METRICS
+            ),
             record["images_per_second"],
         )
         if blocks := collapsed(health):

@@ -51,7 +51,7 @@ def squared_emd(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
-    """Squared error of scores, (B, 1) or (B,) each: (B,).
+    """Squared error of scores, (B, K) or (B,) each, its mean over K targets: (B,).
 
     Raises:
         ValueError: the numbers of scores differ.
@@ -61,7 +61,7 @@ def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
             f"MSE needs as many predictions as targets, got {tuple(predicted.shape)} and "
             f"{tuple(target.shape)}"
         )
-    return (predicted.flatten() - target.flatten()).square()
+    return (predicted.flatten() - target.flatten()).square().view(len(target), -1).mean(dim=1)
 
 
 LOSSES = {

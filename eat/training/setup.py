@@ -16,7 +16,7 @@ from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, LoadReport, WeightsError, create_model, load_weights
 from eat.models.enhance import enhance
 from eat.models.timm_backbone import PREFIX
-from eat.models.variants import find_variant
+from eat.models.variants import Variant, find_variant
 from eat.system.plugins import blaming, digest, file_of, is_path, load_function
 from eat.training.losses import Loss, choose_loss
 
@@ -71,6 +71,7 @@ def read_run_splits(config: TrainConfig) -> Splits:
         high=data.high,
         test=data.test,
         val=data.val,
+        targets=data.targets,
         val_fraction=data.val_fraction,
         missing=data.missing,
         seed=config.run.seed,
@@ -85,6 +86,21 @@ def read_run_splits(config: TrainConfig) -> Splits:
     return splits
 
 
+def _num_outputs(config: TrainConfig, variant: Variant, splits: Splits) -> int:
+    """Width of the head: one output a target, or what the options, the model or the votes say.
+
+    Raises:
+        ValueError: the options say two things.
+    """
+    given, named = config.model.num_outputs, len(config.data.targets or ())
+    if given and named and given != named:
+        raise ValueError(
+            f"model.num_outputs is {given}: expected null, or {named} for data.targets"
+        )
+    own = variant.settings.get("num_outputs")
+    return given or named or own or len(vote_columns(splits.train)) or 1
+
+
 def make_model(
     config: TrainConfig, splits: Splits
 ) -> tuple[CheckpointInfo, AestheticModel, LoadReport | None]:
@@ -96,21 +112,29 @@ def make_model(
     """
     choice, data, dataset = config.model, config.data, splits.dataset
     assert choice.name and data.interpolation, "resolve_model was not called"
-    variant = find_variant(choice.name)
-    own, inputs = variant.settings.get("num_outputs"), variant.inputs
-    outputs = choice.num_outputs or own or len(vote_columns(splits.train)) or 1
-    targets(splits.train.iloc[:1], dataset.scale, outputs)  # fails before the model is built
+    variant, scales = find_variant(choice.name), dataset.scales(data.targets)
+    inputs, settings = variant.inputs, choice.settings
+    outputs = _num_outputs(config, variant, splits)
+    targets(splits.train.iloc[:1], scales, outputs)  # fails before the model is built
+    if len(scales) > 1 and "softmax" in variant.all_settings():
+        settings = {"softmax": False} | settings
     try:
-        model = create_model(choice.name, outputs, data.size, **choice.settings)
+        model = create_model(choice.name, outputs, data.size, **settings)
     except TypeError as error:
         raise ValueError(f"model.settings: {error}") from error
+    if len(scales) > 1 and model.ends_in_softmax:
+        raise ValueError(
+            f"model.name is {choice.name}, whose outputs are shares of votes that add up to 1: "
+            f"expected a model without softmax for the {len(scales)} data.targets"
+        )
     if model.img_size[0] != model.img_size[1]:
         raise ValueError(f"training takes square images, not {model.img_size}")
     info = CheckpointInfo(
-        model=ModelSpec(choice.name, outputs, model.img_size, choice.settings, choice.enhance),
+        model=ModelSpec(choice.name, outputs, model.img_size, settings, choice.enhance),
         dataset=dataset.name,
         title=dataset.title,
-        scale=dataset.scale,
+        scale=next(iter(scales.values())),
+        targets=scales if data.targets else {},
         preprocessing=Preprocessing(
             size=model.img_size[0],
             train_resize=data.train_resize,
@@ -175,14 +199,20 @@ def start_model(model: AestheticModel, spec: ModelSpec, weights: str | None) -> 
     return report
 
 
-def make_loss(option: str | None, model: str, num_outputs: int) -> Loss:
+def make_loss(option: str | None, model: str, num_outputs: int, *, votes: bool = True) -> Loss:
     """The loss of a run; of FILE.py:FUNCTION, once it was seen to give a term for each image.
+
+    Args:
+        option: ``optim.loss``.
+        model: its name.
+        num_outputs: of the model.
+        votes: whether several outputs are a distribution.
 
     Raises:
         ValueError: there is no such loss, or the function is not as expected.
     """
     if option is None or not is_path(option):
-        return choose_loss(option, model, num_outputs)
+        return choose_loss(option, model, num_outputs if votes else 1)
     function, images = load_function(option), num_outputs + 2
     predicted = torch.full((images, num_outputs), 1 / num_outputs, requires_grad=True)
     with blaming(file_of(option)):
@@ -261,7 +291,7 @@ class RunData:
             self._loaders[split] = make_loader(
                 table,
                 str(data.images),
-                targets(table, self.info.scale, self.info.model.num_outputs),
+                targets(table, self.info.scales, self.info.model.num_outputs),
                 self.info.preprocessing,
                 self.batches if training else self._rows(split),
                 data.workers,

@@ -22,8 +22,9 @@ from eat.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from eat.config import RunConfig, TrainConfig
 from eat.data.labels.identity import hash_images
 from eat.data.loading import LoaderError, loaded
+from eat.data.scales import mean_scores
 from eat.data.transforms import ImageError
-from eat.evaluation.measure import mean_scores, measure, predict, tabulate
+from eat.evaluation.measure import measure, predict, tabulate
 from eat.evaluation.points import Health, PointWatch
 from eat.models import AestheticModel
 from eat.system.files import finite, write_atomically
@@ -99,11 +100,12 @@ class Trainer:
         self.data.check_batches(model)
         for split in self.data.tables:  # what is wrong with a cache is said before a folder is made
             self.data.loader(split)
-        self.labels = label_digests(self.data.tables)
+        self.labels = label_digests(self.data.tables, [*self.info.scales])
         self.trained_on = hash_images(
             self.splits.train, config.data.images if self.is_main else None
         )
-        loss = make_loss(config.optim.loss, self.info.model.name, model.num_outputs)
+        votes = self.info.num_votes > 0
+        loss = make_loss(config.optim.loss, self.info.model.name, model.num_outputs, votes=votes)
         steps = self.data.batches.steps
         pixels = self.info.preprocessing
         self.step = TrainStep(
@@ -294,12 +296,12 @@ class Trainer:
 
     def _evaluate(self) -> tuple[Metrics, Health]:
         """Metrics of the present model on the split that chooses the best epoch, and of points."""
-        split, scale, model = self.data.eval_split, self.info.scale, self.step.eval_model
+        split, scales, model = self.data.eval_split, self.info.scales, self.step.eval_model
         watch = PointWatch(model.enhanced_blocks())
         outputs = self._predict(split, model, watch)
-        scores = mean_scores(outputs, scale)
+        scores = next(iter(mean_scores(outputs, scales).values()))
         self.info.score_quantiles = tuple(np.quantile(scores, np.linspace(0, 1, 101)).tolist())
-        return measure(outputs, self.data.tables[split], scale), watch.health()
+        return measure(outputs, self.data.tables[split], scales), watch.health()
 
     def _draw_points(self) -> None:
         """Draw the points in the first image of the split that chooses the best epoch."""
@@ -333,7 +335,7 @@ class Trainer:
 
     def _finish(self) -> Metrics:
         """Write predictions and metrics of the best checkpoint on the final split."""
-        split, scale = self.data.final_split, self.info.scale
+        split, scales = self.data.final_split, self.info.scales
         best = self.folder / "checkpoints" / "best.safetensors"
         name = self.config.model.name
         state = from_main(lambda: load_checkpoint(best, name)[0].state_dict())
@@ -341,10 +343,10 @@ class Trainer:
         model.load_state_dict(state)
         outputs = self._predict(split, model.to(self.accelerator.device))
         table = self.data.tables[split]
-        metrics = measure(outputs, table, scale)
+        metrics = measure(outputs, table, scales)
 
         def write() -> None:
-            predictions = tabulate(outputs, table, scale).to_csv(index=False)
+            predictions = tabulate(outputs, table, scales).to_csv(index=False)
             write_atomically(self.folder / "predictions.csv", predictions.encode())
             result = {"split": split, "best_epoch": self.progress.best_epoch, **finite(metrics)}
             write_atomically(self.folder / "result.json", json.dumps(result, indent=2).encode())

@@ -23,7 +23,7 @@ def test_an_epoch_is_a_permutation_that_seed_and_epoch_fix() -> None:
 
 def test_batches_are_the_same_whatever_the_number_of_workers(sample: Path) -> None:
     splits = read_splits("sample", sample, sample / "images")
-    target = targets(splits.train, splits.dataset.scale, 10)
+    target = targets(splits.train, splits.dataset.scales(), 10)
     how, order = Preprocessing(64, train_resize=72), TrainBatches(len(target), 10, seed=1)
 
     def batches(workers: int) -> list[dict]:

@@ -12,9 +12,9 @@ def test_scores_undo_targets() -> None:
     votes = {f"votes_{k}": [float(k), 11.0 - k] for k in range(1, 11)}
     score = [7.0, 4.0]  # sum of k * k / 55, and its mirror image
     table = pd.DataFrame({"image": ["a", "b"], "score": score, **votes})
-    shares = targets(table, DATASETS["ava"].scale, 10).numpy()
+    shares = targets(table, DATASETS["ava"].scales(), 10).numpy()
     np.testing.assert_allclose(to_scores(shares, DATASETS["ava"].scale), score, rtol=1e-6)
-    single = targets(table, DATASETS["tad66k"].scale, 1).numpy()
+    single = targets(table, DATASETS["tad66k"].scales(), 1).numpy()
     np.testing.assert_allclose(to_scores(single, DATASETS["tad66k"].scale), score, rtol=1e-6)
 
 

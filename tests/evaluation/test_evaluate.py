@@ -406,7 +406,7 @@ def test_intervals_are_those_of_whole_rows() -> None:
     outputs = draw.dirichlet(np.ones(10), 30)
     votes = {f"votes_{k}": draw.integers(1, 9, 30).astype(float) for k in range(1, 11)}
     table = pd.DataFrame({"image": "", "score": draw.uniform(1, 10, 30), **votes})
-    scale = DATASETS["ava"].scale
+    scale = DATASETS["ava"].scales()
     low, high = bootstrap_interval(
         lambda rows: list(measure(outputs[rows], table.iloc[rows], scale).values()),
         np.arange(30),

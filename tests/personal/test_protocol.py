@@ -235,7 +235,7 @@ def test_one_model_serves_all_workers(general: Path, data: Path, few: Path, monk
         add(journal, result)
 
     monkeypatch.setattr(
-        eat.personal.adaptation, "load_checkpoint", lambda p: loads.append(p) or load(p)
+        eat.personal.adaptation, "load_checkpoint", lambda *a: loads.append(a) or load(*a)
     )
     monkeypatch.setattr(eat.personal.protocol.Journal, "add", count_tensors)
     run(general, data, few)
@@ -341,7 +341,7 @@ def test_vote_shares_are_adapted_by_their_mean_score(data: Path, few: Path, tmp_
     outputs = torch.rand(6, 10)
     ava, flickr = DATASETS["ava"].scale, DATASETS["flickr_aes"].scale
     expected = rescale(to_scores(outputs.numpy(), ava), ava, flickr)
-    scores = mean_scores(outputs, adapter.source, adapter.target)
+    scores = mean_scores(outputs, adapter.info, adapter.target)
     assert np.allclose(scores.numpy(), expected, atol=1e-5)
     result = run(path, data, few, epochs=10, lr=1e-2).results[0]
     assert result.personalised != result.general

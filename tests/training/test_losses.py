@@ -81,6 +81,14 @@ def test_mse_by_hand_whether_scores_are_a_column_or_a_row() -> None:
     assert MSE(row, row).item() == 0
 
 
+def test_mse_of_several_targets_is_a_mean_for_each_image() -> None:
+    predicted, target = torch.tensor([[0.1, 0.5], [0.9, 0.5]]), torch.tensor([[0.2, 0.3], [0.9, 0]])
+    terms = MSE.terms(predicted, target)
+    np.testing.assert_allclose(terms, [(0.01 + 0.04) / 2, 0.25 / 2], rtol=1e-5)
+    one = torch.randn(8, 1)
+    assert torch.equal(MSE.terms(one, one + 0.1), (one - (one + 0.1)).square()[:, 0])
+
+
 def test_mse_of_different_numbers_of_scores_is_refused() -> None:
     with pytest.raises(ValueError, match="as many predictions as targets"):
         MSE(torch.zeros(3, 1), torch.zeros(4))

@@ -14,6 +14,7 @@ from eat.data.labels.table import (
     LabelError,
     LabelWarning,
     check_repeats,
+    check_targets,
     cut,
     quote,
     validate,
@@ -35,6 +36,7 @@ def read_labels(
     high: float | None = None,
     test: PathLike | None = None,
     val: PathLike | None = None,
+    targets: Sequence[str] | None = None,
     allow_overlap: bool = False,
 ) -> pd.DataFrame:
     """Read a data set's labels: one row per image, columns as in :mod:`eat.data.labels.table`.
@@ -51,6 +53,8 @@ def read_labels(
             place of the test file of a folder. Where it is given, images without a split become
             "train".
         val: the same for the validation split.
+        targets: columns that must be there and hold numbers on their scales; None asks for none
+            but the score.
         allow_overlap: keep images that stand in two splits on both sides.
 
     Returns:
@@ -67,9 +71,10 @@ def read_labels(
         LabelError: a file is wrong; an image stands in two splits, or twice in one.
     """
     dataset = find_dataset(name, low, high)
+    scales = dataset.scales(targets) if targets else {}
     paths = [labels] if isinstance(labels, str | Path) else labels
     if len(paths) == 1 and (Path(paths[0]) / PREPARED).is_file():
-        return _read_prepared(dataset, Path(paths[0]), test, val)
+        return check_targets(_read_prepared(dataset, Path(paths[0]), test, val), scales, paths[0])
     parts: dict[str, list[Path]] = {"": []}
     for path in paths:
         for split, files in _published_files(dataset, Path(path)).items():
@@ -80,7 +85,7 @@ def read_labels(
             parts[split] = [path for files in found for path in files]
     id_lists = {split: list(filter(is_id_list, parts.get(split, []))) for split in ("val", "test")}
     tables = [
-        _assign(dataset.read(path), split, path)
+        _assign(check_targets(dataset.read(path), scales, path), split, path)
         for split, files in parts.items()
         for path in files
         if path not in id_lists.get(split, [])

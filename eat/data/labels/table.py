@@ -8,7 +8,8 @@ A label table is a DataFrame with one row per image, or per rating where it has 
     votes_1..votes_K   float64, votes for K evenly spaced scores; optional
     worker             str, who rated; optional
     theme, challenge, tag1, tag2   str, "" for none; optional
-    anything else      attributes, under their own names; optional
+    anything else      attributes, under their own names; optional. A column of numbers may be a
+                       target, in place of the score or beside it
 """
 
 import re
@@ -18,8 +19,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from eat.data.scales import Scales
+
 CONTROL = r"[\x00-\x1f\x7f\x85\u2028\u2029]"  # characters of no name: line ends and the like
 LEAST_VOTES = 1e-6  # of an image; less is none, but for rounding
+NO_TARGETS = ("image", "split", "worker", "predicted", "votes", "error")  # names in results
 SPLITS = ("train", "val", "test", "")
 
 
@@ -123,6 +127,28 @@ def validate(
         raise error_at(source, table, outside, "score", f"{low:g} to {high:g}", advice)
     check_repeats(table, source)
     return table.reset_index(drop=True)
+
+
+def check_targets(table: pd.DataFrame, scales: Scales, source: object) -> pd.DataFrame:
+    """A label table whose targets are finite float64 within their scales.
+
+    Raises:
+        LabelError: a target is no column that can be one, or a value is not on its scale.
+    """
+    table = table.copy()
+    columns = table.columns.drop([*NO_TARGETS, *vote_columns(table)], errors="ignore")
+    for name, scale in scales.items():
+        if name not in columns:
+            raise LabelError(
+                f"{source}: no column {cut(name)!r} to be a target; found {quote(columns, 20)}; "
+                "give some of these as data.targets"
+            )
+        table[name] = to_numbers(table, name, source)
+        outside = (table[name] < scale.low) | (table[name] > scale.high)
+        if outside.any():
+            raise error_at(source, table, outside, name, f"{scale.low:g} to {scale.high:g}",
+                           "correct it, or rescale the column")  # fmt: skip
+    return table
 
 
 def to_numbers(table: pd.DataFrame, column: str, source: object) -> pd.Series:

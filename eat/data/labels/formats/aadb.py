@@ -10,20 +10,7 @@ from eat.data.labels.fields import read_blank_separated, read_bytes
 from eat.data.labels.formats.build import from_scores
 from eat.data.labels.formats.own import read_table
 from eat.data.labels.table import LabelError, check_repeats, quote, validate
-
-AADB_ATTRIBUTES = {
-    "BalacingElements": "balancing_elements",  # their spelling
-    "ColorHarmony": "color_harmony",
-    "Content": "content",
-    "DoF": "dof",
-    "Light": "light",
-    "MotionBlur": "motion_blur",
-    "Object": "object",
-    "Repetition": "repetition",
-    "RuleOfThirds": "rule_of_thirds",
-    "Symmetry": "symmetry",
-    "VividColor": "vivid_color",
-}
+from eat.data.registry import AADB_ATTRIBUTES
 
 
 def read_aadb(path: str | Path) -> pd.DataFrame:
