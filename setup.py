@@ -5,5 +5,5 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["eat", "eat.*"]), "eat.configs"],
     package_dir={"eat.configs": "configs"},
-    package_data={"eat": ["py.typed"], "eat.configs": ["**/*.yaml"]},
+    package_data={"eat": ["py.typed", "pictures/assets/*"], "eat.configs": ["**/*.yaml"]},
 )

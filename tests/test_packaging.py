@@ -48,12 +48,15 @@ def dependencies(site: Path) -> set[str]:
     return {re.sub(r"[._-]+", "-", name).lower() for name in names}
 
 
-def test_the_wheel_has_every_module_and_config_and_its_types(site: Path) -> None:
+def test_the_wheel_has_every_module_and_config_and_its_types_and_pages(site: Path) -> None:
     assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"eat"}
     modules = {path.relative_to(EAT) for path in EAT.rglob("*.py")}
     assert {path.relative_to(site / "eat") for path in site.rglob("*.py")} == modules
     assert sorted(path.relative_to(site / "eat") for path in site.rglob("*.yaml")) == CONFIGS
     assert (site / "eat" / "py.typed").is_file()
+    assets = EAT / "pictures" / "assets"
+    shipped = site / assets.relative_to(EAT.parent)
+    assert {file.name for file in shipped.iterdir()} == {file.name for file in assets.iterdir()}
 
 
 def test_an_installed_package_trains_by_the_name_of_a_config(site: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from eat.config.commands import (
     BestOptions,
     EvaluateOptions,
     ExportOptions,
+    GalleryOptions,
     ModelsOptions,
     PersonalizeOptions,
     PointsOptions,
@@ -170,6 +171,28 @@ def run_export(checkpoint: str, options: ExportOptions) -> int:
     return 0
 
 
+def run_gallery(paths: list[str], options: GalleryOptions) -> int:
+    """Make a page of photographs. Exit code 1 if some could not be scored."""
+    from eat.pictures.gallery.make import make_gallery
+    from eat.pictures.gallery.ratings import read_ratings
+    from eat.scoring import Scorer
+
+    given = asdict(options)
+    page = {name: given.pop(name) for name in ("out", "near", "thumbnail")}
+    rated = ("labels", "name", "low", "high", "test", "split", "slice_by")
+    labels = {name: given.pop(name) for name in rated}
+    scorer = Scorer(**given, scale="own" if options.labels else "ten")
+    announce(scorer.info)
+    labels["name"] = options.name or scorer.info.dataset
+    ratings = read_ratings(paths, **labels) if options.labels else None
+    gallery = make_gallery(scorer, paths, ratings, **page)
+    print(f"{gallery.page}: {gallery.photographs} photographs in {gallery.groups} groups of "
+          "near-duplicates")  # fmt: skip
+    for error in gallery.errors:
+        sys.stderr.write(f"eat gallery: not scored: {error}\n")
+    return FAILED if gallery.errors else 0
+
+
 def run_sample(folder: str, options: SampleOptions) -> int:
     """Make the sample data set."""
     from eat.sample.make import make_sample, make_workers
@@ -300,6 +323,13 @@ COMMANDS = {
         ("checkpoint", "also as --checkpoint: of a run, or one of the authors' .pth files"),
         ExportOptions,
         run_export,
+    ),
+    "gallery": Command(
+        "page of photographs by their scores",
+        ("photographs", "files, folders or glob patterns"),
+        GalleryOptions,
+        run_gallery,
+        nargs="+",
     ),
     "sample": Command(
         "make the sample data set",
