@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from eat.cli import main
+from eat.config.run import EnhanceConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -50,7 +52,8 @@ def test_every_option_that_a_document_gives_exists(
 ) -> None:
     text = path.read_text(encoding="utf-8")
     given = [*calls(text), ("train", RUN_OPTION.findall(text))]
-    known = {command: options(command, capsys) for command in dict(given)}
+    inner = {f"model.enhance.{field.name}" for field in fields(EnhanceConfig)}
+    known = {command: options(command, capsys) | inner for command in dict(given)}
     unknown = {
         (command, name)
         for command, names in given

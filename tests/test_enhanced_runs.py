@@ -60,6 +60,8 @@ def test_an_enhanced_model_is_trained_evaluated_scores_and_is_looked_into(
     assert main(["points", *argv, str(tmp_path / "points.png")]) == 0
     assert blocks[0] in capsys.readouterr().out
     assert main(["saliency", *argv, str(tmp_path / "seen.png"), "--method", "gradient"]) == 0
+    if not name.startswith("timm/"):
+        assert main(["saliency", *argv, str(tmp_path / "rollout.png")]) == 0
     # Weights of an enhanced model start one that is enhanced alike.
     more = ["--model.weights", str(checkpoint), "--optim.lr", "0"]
     again, _ = load_checkpoint(run(sample, tmp_path / "again", *more))

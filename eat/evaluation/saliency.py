@@ -38,8 +38,14 @@ def rollout(model: AestheticModel, pixels: Tensor, block: str | None = None) -> 
         (B, H / 4, W / 4), sides rounded up; an image's sum is 1.
 
     Raises:
-        ValueError: there is no such block.
+        ValueError: there is no such block, or gates add enhanced attention to another.
     """
+    for name in model.map_blocks():
+        if getattr(model.get_submodule(f"{name}.attn"), "original", None) is not None:
+            raise ValueError(
+                f"attention rollout does not follow {name}, where a gate adds enhanced attention "
+                "to the original: take --method gradient or gradcam"
+            )
     record: Record = {}
     with torch.no_grad():
         model.forward(pixels, record)

@@ -8,6 +8,7 @@ import torch
 from backbones import HIERARCHICAL, PLAIN, backbone, images_for
 from torch import Tensor, nn
 
+from eat.evaluation.saliency import rollout
 from eat.models import EAT, create_model
 from eat.models.enhance import enhance, recording, rotary_at
 
@@ -133,3 +134,29 @@ def test_modules_of_unknown_kinds_and_a_second_time_are_refused() -> None:
     enhance(model)
     with pytest.raises(ValueError, match="enhanced already"):
         enhance(model)
+
+
+def test_what_training_tells_a_model_reaches_enhanced_attention_in_it() -> None:
+    settings = {"window_size": 2, "depths": (1, 1, 2, 2), "embed_dim": 8, "num_heads": (1, 2, 2, 4)}
+    model = create_model("timm/swinv2_tiny_window8_256", 1, 64, enhance={}, **settings)
+    names = ["net.layers.2.blocks.1", "net.layers.3.blocks.1"]
+    assert model.enhanced_blocks() == model.sampling_blocks() == names
+    assert [model.map_side(name, 64) for name in names] == [4, 2]
+    model.set_epoch(1, 4)
+    model.set_batch_slice(2, 8)
+    attns: list[Any] = [model.get_submodule(f"{name}.attn") for name in names]
+    assert all(attn.exploration == 0.75 and attn.batch_slice == (2, 8) for attn in attns)
+    points = {f"{name}.attn.interest.conv.{kind}" for name in names for kind in ("weight", "bias")}
+    assert set(model.lr_factors(1.0)) == points
+    kept = {f"{name}.attn.{kind}" for name in names for kind in ("bias_table", "logit_scale")}
+    assert kept <= model.no_weight_decay()
+    record: dict[str, dict[str, Tensor]] = {}
+    model.eval()(torch.zeros(1, 3, 64, 64), record)
+    assert list(record) == names and "attention" in record[names[1]]
+
+
+def test_rollout_does_not_follow_a_gate() -> None:
+    model = own_swin()
+    enhance(model, gate=True)
+    with pytest.raises(ValueError, match=r"does not follow stages\.2\.blocks\.1"):
+        rollout(model, images_for("swin_tiny"))
