@@ -86,8 +86,8 @@ class EnhanceConfig:
             Gates start at 0, so that the model starts as the original.
         points: points a side, by the kernel k_in = k_of of Eqs. 4 and 5; fewer where a map has
             fewer tokens a side, and null for as many as those.
-        anchor_points: points stay near the grid's, P = grid + tanh / 2, and start there; false
-            takes Eq. 4's P = tanh, which training tends to draw onto one spot.
+        anchor_points: points stay near the grid's, P = grid + tanh / 2; false takes Eq. 4's
+            P = tanh, which training tends to draw onto one spot.
         interest: take interest points; false takes those of the grid.
         offsets: move the points by offsets.
         range_factor: bound of the offsets in point spacings; null for [-1, 1].

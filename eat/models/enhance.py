@@ -197,9 +197,6 @@ class EnhancedAttention(DeformableAttention):
         nn.init.zeros_(self.bias_table)
         if not options.bias:
             self.register_parameter("bias_table", None)
-        if self.interest is not None and options.anchor_points:
-            for parameter in self.interest.parameters():
-                nn.init.zeros_(parameter)
         self.q, self.k, self.v, self.proj = (linear_of(*pair) for pair in weights.values())
         self.q_norm, self.k_norm, self.norm = (
             deepcopy(getattr(old, name, nn.Identity())) for name in ("q_norm", "k_norm", "norm")

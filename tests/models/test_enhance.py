@@ -56,9 +56,9 @@ def test_a_gated_model_starts_as_the_original_to_the_bit_and_learns(name: str) -
     assert without == []
 
 
-def test_it_starts_at_the_grid_with_the_weights_of_what_it_replaces() -> None:
+def test_it_has_the_weights_of_what_it_replaces_and_a_grid_over_all_of_the_map() -> None:
     model = backbone("maxvit_tiny_tf_224")
-    replaced = enhance(model, stages=[2])
+    replaced = enhance(model, stages=[2], interest=False)
     assert list(replaced) == [f"stages.2.blocks.{b}.attn_grid.attn" for b in (0, 1)]
     name, old = next(iter(replaced.items()))
     new: Any = model.get_submodule(name)
