@@ -17,7 +17,7 @@ from eat.cli import main
 from eat.data.scales import ScoreScale
 from eat.evaluation.metrics import srcc
 from eat.personal.adaptation import mean_scores
-from eat.scoring import Scorer
+from eat.scoring import PartialScores, Score, Scorer
 
 TARGETS = ["score", "color"]
 SETTINGS = json.dumps(SMALL)
@@ -133,6 +133,12 @@ def test_a_photo_has_a_score_for_each_target(
     for _ in range(2):  # a file of its own making may be written anew
         scored([*argv, "--scale", "own", "--out", str(tmp_path / "scores.csv")], capsys)
     assert next(csv.DictReader((tmp_path / "scores.csv").open())) == own
+
+
+def test_scores_of_a_call_that_was_interrupted_keep_their_targets(tmp_path: Path) -> None:
+    out, found = tmp_path / "scores.csv", [Score("a.jpg", 5.0, targets={"score": 5.0, "color": 2})]
+    PartialScores(out, {"scale": "own"}).extend(found)
+    assert [*PartialScores(out, {"scale": "own"}, resume=True)] == found
 
 
 def test_pictures_and_raters_take_the_first_target(checkpoint: str) -> None:
