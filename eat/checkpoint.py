@@ -186,6 +186,8 @@ class CheckpointInfo:
                 f"model.img_size is {self.model.img_size}: expected the {side} x {side} pixels of "
                 "preprocessing.size"
             )
+        if is_path(self.dataset):  # which a command that takes it as a name would import
+            raise ValueError(f"dataset is {self.dataset!r:.200}: expected a name, not a file")
         if not (self.title + self.dataset).isprintable():
             raise ValueError("title and dataset hold characters that cannot be printed")
         if self.released and self.release is None:

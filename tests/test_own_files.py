@@ -72,7 +72,7 @@ def test_a_path_in_a_checkpoint_is_never_imported(
     name = form.format(tmp_path)
 
     def change(content: dict[str, Any]) -> None:
-        content["model"]["name"] = content["dataset"] = name
+        content["model"]["name"], content["dataset"] = name, "mine"
         content["config"]["model"]["name"] = content["config"]["data"]["name"] = name
         content["config"]["optim"]["loss"] = name
 
@@ -91,6 +91,11 @@ def test_a_path_in_a_checkpoint_is_never_imported(
     for call in refused:
         with pytest.raises(ValueError, match=r"FILE\.py:FUNCTION"):
             call()
+    data = rewritten(
+        own, tmp_path / "data.safetensors", lambda content: content.update(dataset=name)
+    )
+    with pytest.raises(WeightsError, match="expected a name, not a file"):
+        read_info(data)
     # With the user's own model, what the checkpoint says of data and loss is not imported either.
     (tmp_path / "mine.py").write_text(SOURCE)
     mine = f"{tmp_path}/mine.py:tiny"
