@@ -1,6 +1,6 @@
 """A checkpoint: one safetensors file with the weights, and in its header all that scoring needs.
 
-The ``.pth`` files that the authors of EAT and TANet published are read as well.
+The ``.pth`` files that the authors of EAT, TANet and DeT published are read as well.
 """
 
 import base64
@@ -59,6 +59,7 @@ class Release:
         heads: biases of its heads and their numbers of outputs, which tell it from the others.
         batch_size: images of a batch that their code evaluates, and averages or compares.
         unused: names in the file that their code has no use for.
+        targets: columns of the data set's labels that it predicts; empty for votes or a score.
     """
 
     model: str
@@ -67,14 +68,19 @@ class Release:
     preprocessing: Preprocessing
     batch_size: int = USUAL_BATCH
     unused: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
 
 
+DET_HEADS = {"cls_head.bias": 1, "class_head.bias": 1}  # of which it does not use the first
 RELEASED = (
     Release("eat_base_released", "ava", {"cls_head.bias": 10}, AVA_PIXELS),
     Release("eat_base_released", "tad66k", {"cls_head.bias": 1}, CROPPED_PIXELS),
     Release("tanet_ava", "ava", {"head.2.bias": 10}, AVA_PIXELS, 48),
     Release("tanet_tad66k", "tad66k", {"head.2.bias": 1}, CROPPED_PIXELS, 40,
             unused=("tygertnet.relu7.weight",)),
+    Release("det_icaa17k", "icaa17k", DET_HEADS | {"class_head2.bias": 1}, CROPPED_PIXELS, 16,
+            targets=("score", "color")),
+    Release("det_spaq", "spaq", DET_HEADS, AVA_PIXELS, 32, targets=("colorfulness",)),
 )  # fmt: skip
 HEADS = {name for release in RELEASED for name in release.heads}
 
@@ -427,8 +433,12 @@ def _released_info(state: State, path: str | Path) -> CheckpointInfo:
             "start a run with --model.weights"
         )
     pixels, spec = row.preprocessing, DATASETS[row.dataset]
-    model = ModelSpec(row.model, max(heads.values()), (pixels.size, pixels.size))
-    return CheckpointInfo(model, row.dataset, spec.title, spec.scale, pixels, released=True)
+    outputs = len(row.targets) or max(heads.values())
+    model, scales = ModelSpec(row.model, outputs, (pixels.size,) * 2), spec.scales(row.targets)
+    scale, targets = next(iter(scales.values())), scales if row.targets else {}
+    return CheckpointInfo(
+        model, row.dataset, spec.title, scale, pixels, released=True, targets=targets
+    )
 
 
 def _brief(error: BaseException) -> str:

@@ -54,4 +54,18 @@ RELEASED = {
         metrics={"srcc": 0.513, "plcc": 0.531, "mse": 0.016},
         **TAD66K_SPLIT,
     ),
+    ("det_icaa17k", "icaa17k"): Released(
+        file="e_30_ICAA17K_multi_tacc0.9622_srcc0.8811_tlcc0.8981.pth",
+        metrics={"color.srcc": 0.8811, "color.plcc": 0.8981, "color.accuracy": 0.9622},
+        split="ICAA17K's 1test.csv with 1,617 images",
+        test_fingerprint="61283e1b5ab1ff77658b73cc50872fce5977938b36547b0959d45708c57a4d2a",
+        warning="749 of those test images are photographs of the training list",
+    ),
+    ("det_spaq", "spaq"): Released(
+        file="e_3_SPAQ_vacc0.8506_srcc0.7686vlcc0.7909.pth",
+        metrics={"srcc": 0.7686, "plcc": 0.7909, "accuracy": 0.8506},
+        split="spaqTest.csv with 1,125 images",
+        test_fingerprint="066abc706d64cc140d245d80c7baf1b695de74b6c9dd3a8f221add80c6039219",
+        warning="how its authors resized and stored SPAQ's pixels before is not known",
+    ),
 }

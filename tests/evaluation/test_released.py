@@ -246,7 +246,8 @@ def test_the_official_test_lists_are_known(labels: Path) -> None:
 
     ava = read_labels("ava", labels / "ava" / "test.csv")
     test = {"ava": fingerprint(ava)}
-    tad66k = read_labels("tad66k", labels / "tad66k" / "merge")
-    test["tad66k"] = fingerprint(tad66k[tad66k["split"] == "test"])
+    for name, folder in (("tad66k", "tad66k/merge"), ("icaa17k", "icaa17k"), ("spaq", "spaq")):
+        table = read_labels(name, labels / folder)
+        test[name] = fingerprint(table[table["split"] == "test"])
     for (_, dataset), release in RELEASED.items():
         assert release.test_fingerprint == test[dataset]

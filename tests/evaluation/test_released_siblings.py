@@ -1,17 +1,22 @@
-"""The authors' checkpoints of TANet: files of their names and shapes."""
+"""The authors' checkpoints of TANet and DeT: files of their names and shapes."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_released import SMALL, release_names
 
 import eat
 from eat.checkpoint import RELEASED, load_checkpoint, read_info, save_checkpoint
 from eat.cli import main
 from eat.evaluation import released
+from eat.models import VARIANTS
+from eat.models.foreign import State
 
 TANET = {  # ours, and the release's
     "theme.scenes.": "res365_last.",
@@ -125,3 +130,67 @@ def test_tanet_written_as_a_checkpoint_of_ours_stays_as_released(
     again, told = load_checkpoint(tmp_path / "tad66k.safetensors")
     pixels = torch.randn(3, 3, 224, 224)
     assert told == info and torch.equal(again(pixels), model(pixels))
+
+
+DET = {  # what ``release_names`` leaves of ours, and the release's
+    r"histogram\.coordinates\.": "hst_head.",
+    r"histogram\.shifts": "hist_feature.bin_centers_conv.bias",
+    r"histogram\.slopes": "hist_feature.bin_widths_conv.weight",
+    r"(attns\.\d+)\.gate\.conv": r"\1.ref_gate",
+}
+
+
+def det_state(model: eat.models.AestheticModel) -> State:
+    """A model's weights under DeT's names, and what its release stores beside them."""
+    shapes = release_names(model).items()
+    values = model.state_dict().values()
+    state = {n: value.reshape(shape) for (n, shape), value in zip(shapes, values, strict=True)}
+    for ours, theirs in DET.items():
+        state = {re.sub(ours, theirs, name): value for name, value in state.items()}
+    for kind in ("weight", "bias"):
+        head = state.pop(f"cls_head.{kind}")
+        state |= {f"class_head{'2' * k}.{kind}": part[None] for k, part in enumerate(head)}
+    unused = {"cls_head.weight": torch.zeros(1, 64), "cls_head.bias": torch.zeros(1)}
+    return state | unused | {"hist_feature.centers": torch.zeros(216)}
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "targets"),
+    [("det_icaa17k", "icaa17k", ["score", "color"]), ("det_spaq", "spaq", ["colorfulness"])],
+)
+def test_det_is_recognised_with_its_targets_and_scores_each_image_by_itself(
+    name: str, dataset: str, targets: list[str], sample: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    row = replace(VARIANTS[name], settings=VARIANTS[name].settings | SMALL)
+    monkeypatch.setitem(VARIANTS, name, row)
+    torch.manual_seed(0)
+    file, images = str(tmp_path / "det.pth"), sorted((sample / "images").iterdir())[:3]
+    torch.save(det_state(eat.create_model(name)), file)
+    model, info = load_checkpoint(file)
+    assert info == read_info(file) and info.released and [*info.targets] == targets
+    assert (info.dataset, info.model.name) == (dataset, name)
+    head = "ID,color,MOS,probability" if dataset == "icaa17k" else "image_id,Colorfulness,MOS"
+    rows = [f"{p.name},{i + 2}.5,{i + 1}.5" + ",0.5" * (dataset == "icaa17k")
+            for i, p in enumerate(images)]  # fmt: skip
+    (tmp_path / "test.csv").write_text("\n".join([head, *rows, ""]))
+    argv = ["--labels", str(tmp_path / "test.csv"), "--images", str(sample / "images")]
+    argv += ["--workers", "0", "--samples", "0", "--out", str(tmp_path)]
+    assert main(["evaluate", file, *argv]) == 0
+    out = capsys.readouterr().out
+    assert f"averaged over batches of {info.batch_size}, as released" in out
+    if dataset == "icaa17k":
+        assert re.search(r"srcc +-?\d\.\d{4} +0\.8811", out)
+    assert main(["evaluate", file, *argv, "--own_points", "true"]) == 0
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    capsys.readouterr()
+    photos = [str(photo) for photo in images[::-1]]
+    argv = ["--checkpoint", file, "--scale", "own", "--format", "jsonl"]
+    assert main(["score", *photos, *argv]) == 0
+    out, err = capsys.readouterr()
+    assert "each image's own interest points" in err
+    found = [json.loads(line) for line in out.splitlines()]
+    for k, target in enumerate(targets):
+        column = f"{target}.predicted" if k else "predicted"
+        scores = [line[target] for line in found][::-1]
+        np.testing.assert_allclose(scores, table[column], atol=1e-4)
