@@ -13,15 +13,13 @@ from eat.config.commands import (
     BestOptions,
     EvaluateOptions,
     ExportOptions,
-    GalleryOptions,
     ModelsOptions,
     PersonalizeOptions,
-    PointsOptions,
     PrepareOptions,
-    SaliencyOptions,
     SampleOptions,
     ScoreOptions,
 )
+from eat.config.pictures import GalleryOptions, PointsOptions, SaliencyOptions
 from eat.system.stops import interruptible
 
 if TYPE_CHECKING:
@@ -184,6 +182,7 @@ def run_gallery(paths: list[str], options: GalleryOptions) -> int:
     scorer = Scorer(**given, scale="own" if options.labels else "ten")
     announce(scorer.info)
     labels["name"] = options.name or scorer.info.dataset
+    labels["targets"] = [*scorer.info.targets]
     ratings = read_ratings(paths, **labels) if options.labels else None
     gallery = make_gallery(scorer, paths, ratings, **page)
     print(f"{gallery.page}: {gallery.photographs} photographs in {gallery.groups} groups of "

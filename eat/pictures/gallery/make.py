@@ -56,7 +56,7 @@ def make_gallery(
         paths: files, folders and patterns; with ratings, the folder of their images.
         ratings: of the photographs to show.
 
-    The others are documented at ``eat.config.commands.GalleryOptions``.
+    The others are documented at ``eat.config.pictures.GalleryOptions``.
 
     Raises:
         ValueError: an option is out of range, no photograph can be scored, or ``out`` is there and
@@ -85,7 +85,7 @@ def make_gallery(
         if ratings is None:
             photographs.sort(key=lambda one: -one.score)
         else:
-            about["rated"] = ratings.add_to(photographs, scorer.info.scale)
+            about["rated"] = ratings.add_to(photographs, scorer.info.scales[ratings.target])
             about |= {"low": ratings.scale.low, "high": ratings.scale.high}
         write_photographs(folder, Path(out), photographs, about)
     groups = len({one.group for one in photographs})
@@ -93,15 +93,16 @@ def make_gallery(
 
 
 def describe(scorer: Scorer, paths: Sequence[str]) -> dict[str, Any]:
-    """What a page says of the photographs' folders and of the model."""
+    """What a page says of the photographs' folders and of the model; of targets the first."""
+    scale = next(iter(scorer.scales.values()))
     return {
         "title": ", ".join(map(shown, paths)),
         "version": __version__,
         "model": scorer.info.model.name,
         "checkpoint": shown(scorer.checkpoint.name),
         "trained_on": scorer.info.title,
-        "low": scorer.scale.low,
-        "high": scorer.scale.high,
+        "low": scale.low,
+        "high": scale.high,
         "upright": scorer.info.preprocessing.upright,
     }
 

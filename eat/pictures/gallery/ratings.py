@@ -23,12 +23,14 @@ class Ratings:
 
     Attributes:
         table: a row an image.
-        scale: of the data set.
+        target: its column that the model predicts, of several the first.
+        scale: of that column.
         title: of the data set and split.
         columns: of the table, to slice by.
     """
 
     table: pd.DataFrame
+    target: str
     scale: ScoreScale
     title: str
     columns: list[str]
@@ -43,13 +45,14 @@ class Ratings:
         Returns:
             What the page says of the ratings: metrics, of all and of each slice.
         """
-        votes = self.table[vote_columns(self.table)].to_numpy(float)
-        votes /= votes.sum(axis=1, keepdims=True)
+        named = vote_columns(self.table) if self.target == "score" else []
+        votes = self.table[named].to_numpy(float)
+        votes = votes / votes.sum(axis=1, keepdims=True)  # a copy: the table lends its own
         outputs = np.full((len(self.table), max(len(photographs[0].votes), 1)), np.nan)
         for one in photographs:
             outputs[one.place] = one.votes or one.score / source.target_scale
             one.score = float(rescale(np.float64(one.score), source, self.scale))
-            one.rated = float(self.table["score"].iloc[one.place])
+            one.rated = float(self.table[self.target].iloc[one.place])
             one.rated_votes = tuple(votes[one.place].tolist())
 
         def measured(part: Sequence[Photograph]) -> dict[str, float]:
@@ -58,7 +61,8 @@ class Ratings:
             if len(part) < 2:
                 return found
             rows = [one.place for one in part]
-            return found | measure(outputs[rows], self.table.iloc[rows], self.scale, source)
+            scales = {self.target: self.scale}, {self.target: source}
+            return found | measure(outputs[rows], self.table.iloc[rows], *scales)
 
         parts: list[dict[str, Any]] = []
         for column in self.columns:
@@ -84,13 +88,15 @@ def read_ratings(
     test: str | None = None,
     split: str | None = None,
     slice_by: Sequence[str] | None = None,
+    targets: Sequence[str] = (),
 ) -> Ratings:
     """Read the labels of the images in a folder: of the split asked for, else of a test split.
 
     Args:
         paths: the folder alone.
+        targets: of the model, columns of the labels; none for a model of their scores or votes.
 
-    The others are documented at ``eat.config.commands.GalleryOptions``.
+    The others are documented at ``eat.config.pictures.GalleryOptions``.
 
     Raises:
         LabelError: the labels cannot be read, have no such split, or no such column to slice by.
@@ -100,7 +106,7 @@ def read_ratings(
         found = f"{len(paths)} paths" if len(paths) > 1 else repr(paths[0])[:200]
         raise ValueError(f"found {found}: expected the folder of the images that --labels names")
     dataset = find_dataset(name, low, high)
-    table = read_labels(name, labels, low=low, high=high, test=test)
+    table = read_labels(name, labels, low=low, high=high, test=test, targets=targets or None)
     split = split or ("test" if (table["split"] == "test").any() else None)
     if split:
         table = table[table["split"] == split].reset_index(drop=True)
@@ -110,4 +116,5 @@ def read_ratings(
     for column in columns:  # before any image is read
         slices(table, column)
     title = f"{dataset.title}, {split} split" if split else dataset.title
-    return Ratings(table, dataset.scale, title, columns)
+    target, scale = next(iter(dataset.scales(targets).items()))
+    return Ratings(table, target, scale, title, columns)
