@@ -19,7 +19,7 @@ from eat.config.commands import (
     SampleOptions,
     ScoreOptions,
 )
-from eat.config.pictures import GalleryOptions, PointsOptions, SaliencyOptions
+from eat.config.pictures import GalleryOptions, PointsOptions, ReportOptions, SaliencyOptions
 from eat.system.stops import interruptible
 
 if TYPE_CHECKING:
@@ -192,6 +192,14 @@ def run_gallery(paths: list[str], options: GalleryOptions) -> int:
     return FAILED if gallery.errors else 0
 
 
+def run_report(runs: list[str], options: ReportOptions) -> int:
+    """Make a page of runs."""
+    from eat.pictures.report import make_report
+
+    print(make_report(runs, options.out))
+    return 0
+
+
 def run_sample(folder: str, options: SampleOptions) -> int:
     """Make the sample data set."""
     from eat.sample.make import make_sample, make_workers
@@ -328,6 +336,13 @@ COMMANDS = {
         ("photographs", "files, folders or glob patterns"),
         GalleryOptions,
         run_gallery,
+        nargs="+",
+    ),
+    "report": Command(
+        "page of a run, or of several side by side",
+        ("runs", "folders of runs"),
+        ReportOptions,
+        run_report,
         nargs="+",
     ),
     "sample": Command(

@@ -92,3 +92,14 @@ class GalleryOptions:
     batch_size: int | None = None
     workers: int | None = None
     own_rule: bool = False
+
+
+@dataclass
+class ReportOptions:
+    """The page of a run, or of up to four side by side.
+
+    Attributes:
+        out: folder of the page, which index.html in it opens. A page that is there is replaced.
+    """
+
+    out: str = "report"

@@ -39,6 +39,31 @@ function bars(series, labels, title, pick) {
   return chart;
 }
 
+/** A drawing with lines from series of numbers over epochs; null leaves a gap. */
+function lines(epochs, series, title) {
+  const values = Object.values(series).flat().filter((value) => value != null);
+  const low = Math.min(...values), high = Math.max(...values, low + 1e-9);
+  const last = Math.max(...epochs, 2);
+  const right = (epoch) => 8 + (184 * (epoch - 1)) / (last - 1);
+  const up = (value) => 92 - (80 * (value - low)) / (high - low);
+  const chart = drawn("svg", { viewBox: "0 0 200 104", class: "lines", role: "img", "aria-label": title });
+  Object.values(series).forEach((numbers, i) => {
+    const there = numbers.map((value, k) => [epochs[k], value]).filter(([, value]) => value != null);
+    const points = there.map(([epoch, value]) => `${right(epoch)},${up(value)}`).join(" ");
+    chart.append(drawn("polyline", { points, class: `line-${i % 4}` }));
+    for (const [epoch, value] of there.length < 2 ? there : []) {
+      chart.append(drawn("circle", { cx: right(epoch), cy: up(value), r: 2, class: `line-${i % 4}` }));
+    }
+  });
+  const text = (x, y, anchor, label) => chart.append(drawn("text", { x, y, "text-anchor": anchor }, label));
+  if (values.length) {
+    text(3, 8, "start", high.toPrecision(3));
+    text(3, 102, "start", low.toPrecision(3));
+  }
+  text(197, 102, "end", `epoch ${last}`);
+  return chart;
+}
+
 /** Draw predicted over rated scores on a canvas; a click opens the nearest photograph. */
 function scatter(canvas, photographs, low, high, open) {
   const side = 320, margin = 26;
