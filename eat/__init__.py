@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from eat.models import VARIANTS, create_model, list_models, load_weights
     from eat.models.enhance import enhance
     from eat.scoring import Scorer
+    from eat.sharing.hub import from_pretrained
 
 __all__ = [
     "VARIANTS",
@@ -23,6 +24,7 @@ __all__ = [
     "__version__",
     "create_model",
     "enhance",
+    "from_pretrained",
     "list_models",
     "load_weights",
 ]
@@ -32,6 +34,7 @@ HOMES = {
     "Scorer": "eat.scoring",
     "create_model": "eat.models",
     "enhance": "eat.models.enhance",
+    "from_pretrained": "eat.sharing.hub",
     "list_models": "eat.models",
     "load_weights": "eat.models",
 }

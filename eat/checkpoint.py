@@ -255,6 +255,7 @@ def read_info(path: str | Path) -> CheckpointInfo:
     Raises:
         WeightsError: the file is absent, damaged, or a checkpoint neither of ours nor the authors'.
     """
+    path = weights_file(path)
     header = _read_header(path)
     return _released_info(read_state(path), path) if header is None else _parse(header, path)
 
@@ -266,7 +267,8 @@ def described_model(path: str | Path) -> ModelSpec | None:
         WeightsError: the file is absent or damaged, or does not hold that model's weights, which
             of a model from a user's file cannot be told.
     """
-    header = _read_header(path) if Path(path).suffix == ".safetensors" else None
+    path = weights_file(path)
+    header = _read_header(path) if path.suffix == ".safetensors" else None
     if header is None:
         return None
     info = _parse(header, path)
@@ -281,6 +283,7 @@ def read_trained_on(path: str | Path) -> ImageHashes | None:
     Raises:
         WeightsError: the list is damaged.
     """
+    path = weights_file(path)
     if _read_header(path) is None:
         return None
     try:
@@ -305,7 +308,8 @@ def load_checkpoint(
     One of ours must be complete. One of the authors' gives raw outputs, as in their code.
 
     Args:
-        path: of the checkpoint.
+        path: of the checkpoint, its run or folder, or a repository of the hub: see
+            ``weights_file``.
         model: FILE.py:FUNCTION, for a checkpoint of a model that such a function makes. A name in
             the checkpoint is never imported.
 
@@ -313,6 +317,7 @@ def load_checkpoint(
         WeightsError: the file is absent, damaged or incomplete, holds weights that are not finite,
             is a checkpoint neither of ours nor of the authors', or needs ``model``.
     """
+    path = weights_file(path)
     header = _read_header(path)
     if header is None:
         state = read_state(path)
@@ -364,9 +369,8 @@ def _check_shapes(own: State, path: str | Path) -> None:
         raise WeightsError(f"{path}: the weight {name!r} is none of its model's")
 
 
-def _read_header(path: str | Path) -> dict[str, str] | None:
+def _read_header(path: Path) -> dict[str, str] | None:
     """The metadata of one of our checkpoints; None for a file of somebody else's."""
-    path = weights_file(path)
     try:
         with safe_open(path, framework="np") as file:
             header = file.metadata() or {}

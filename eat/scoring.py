@@ -24,6 +24,7 @@ from eat.data.scales import ScoreScale, mean_scores
 from eat.data.transforms import Decoded, ImageError
 from eat.models import AestheticModel
 from eat.models.base import Record
+from eat.models.weights import weights_file
 from eat.system.device import DTYPES, autocast, check_compiler, pick_device
 from eat.system.files import append_line, cut_torn_line, finite, json_object, refuse_foreign
 from eat.system.stops import Interrupted, interruptible, number_of
@@ -116,7 +117,7 @@ class Scorer:
         self.batch_size = batch_size or (16 if self.device.type == "cuda" else 1)
         self._given = {"precision": precision, "compile": compile, "scale": scale}
         self._given |= {"own_rule": True} if own_rule else {}
-        self.checkpoint = Path(checkpoint)
+        self.checkpoint = weights_file(checkpoint)
         net, self.info = load_checkpoint(checkpoint, model)
         self.scales = self.info.scales
         if scale == "ten":

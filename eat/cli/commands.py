@@ -12,7 +12,6 @@ from eat.cli.errors import FAILED
 from eat.config.commands import (
     BestOptions,
     EvaluateOptions,
-    ExportOptions,
     ModelsOptions,
     PersonalizeOptions,
     PrepareOptions,
@@ -20,6 +19,7 @@ from eat.config.commands import (
     ScoreOptions,
 )
 from eat.config.pictures import GalleryOptions, PointsOptions, ReportOptions, SaliencyOptions
+from eat.config.sharing import ExportOptions, ShareOptions
 from eat.system.stops import interruptible
 
 if TYPE_CHECKING:
@@ -200,6 +200,14 @@ def run_report(runs: list[str], options: ReportOptions) -> int:
     return 0
 
 
+def run_share(checkpoint: str, options: ShareOptions) -> int:
+    """Write a checkpoint as a folder or repository for others."""
+    from eat.sharing.hub import share
+
+    print(share(checkpoint, options.out, options.model))
+    return 0
+
+
 def run_sample(folder: str, options: SampleOptions) -> int:
     """Make the sample data set."""
     from eat.sample.make import make_sample, make_workers
@@ -344,6 +352,12 @@ COMMANDS = {
         ReportOptions,
         run_report,
         nargs="+",
+    ),
+    "share": Command(
+        "a model as a folder or hub repository, with its card",
+        ("checkpoint", "also as --checkpoint: of a run, or one of the authors' .pth files"),
+        ShareOptions,
+        run_share,
     ),
     "sample": Command(
         "make the sample data set",

@@ -11,7 +11,8 @@ class PointsOptions:
     """A picture of where a model looks in a photograph.
 
     Attributes:
-        checkpoint: the model: a run's checkpoint, or one of the authors' `.pth` files.
+        checkpoint: the model: a run or its checkpoint, one of the authors' `.pth` files, a folder
+            of eat share, or hf-hub:NAME.
         model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
         out: PNG to write.
         every_block: show all blocks that sample positions; else of more than four the first and
@@ -29,7 +30,8 @@ class SaliencyOptions:
     """A picture of what a model's score of a photograph comes from.
 
     Attributes:
-        checkpoint: the model: a run's checkpoint, or one of the authors' `.pth` files.
+        checkpoint: the model: a run or its checkpoint, one of the authors' `.pth` files, a folder
+            of eat share, or hf-hub:NAME.
         model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
         out: PNG to write.
         method: rollout (attention, followed from the block back to the photograph), gradcam (where
@@ -55,7 +57,8 @@ class GalleryOptions:
     """A page of photographs by their scores; with labels, of a model's errors, the worst first.
 
     Attributes:
-        checkpoint: the model: a run's checkpoint, or one of the authors' `.pth` files.
+        checkpoint: the model: a run or its checkpoint, one of the authors' `.pth` files, a folder
+            of eat share, or hf-hub:NAME.
         model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
         out: folder of the page, which index.html in it opens. A gallery that is there is replaced.
         near: bits of 64 in which the difference hashes of near-duplicates differ at most, 0 to 16;

@@ -22,6 +22,7 @@ from eat.evaluation.released import RELEASED
 from eat.evaluation.report import Evaluation, seen_note, with_bounds
 from eat.evaluation.slices import slice_metrics
 from eat.models import AestheticModel, WeightsError
+from eat.models.weights import weights_file
 from eat.system.device import pick_device
 from eat.system.schema import check_range, typed
 
@@ -51,7 +52,7 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         if value is not None and value < low:
             raise ValueError(f"{option} is {value}: expected at least {low}")
     check_range("examples", options.examples, 0, MOST_EXAMPLES)
-    path = Path(checkpoint or options.released or "")
+    path = weights_file(checkpoint or options.released or "")
     model, info = load_checkpoint(path, options.model)
     if options.released and not info.released:
         raise WeightsError(

@@ -272,6 +272,12 @@ class EAT(AestheticModel):
             [f"stages.{s}.blocks.{b}" for b in range(len(letters))]
             for s, letters in enumerate(stages)
         ]
+        # The maps before each step down, as timm describes those of its models.
+        self.output_fmt = "NHWC"
+        self.feature_info = [
+            {"num_chs": dims[s], "reduction": 4 * 2**s, "module": names[-1]}
+            for s, names in enumerate(self.block_names)
+        ]
         self.num_features = dims[-1]
         self.norm = nn.LayerNorm(self.num_features)
         self.softmax = softmax

@@ -47,6 +47,13 @@ def init_linear(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+def new_head(width: int, num_outputs: int) -> nn.Module:
+    """A linear head with fresh weights; for 0 outputs what changes nothing, as in timm."""
+    head = nn.Linear(width, num_outputs) if num_outputs else nn.Identity()
+    init_linear(head)
+    return head
+
+
 class AestheticModel(nn.Module):
     """A network from normalised pixels to a score or a distribution over scores.
 
@@ -58,8 +65,10 @@ class AestheticModel(nn.Module):
         num_features: width of what the head takes.
         img_size: (height, width) of the usual input in pixels.
         softmax: end in a softmax over outputs; None does so if there are several.
+        first_conv: name of the layer that takes the pixels.
     """
 
+    first_conv = "patch_embed.conv"
     num_outputs: int
     num_features: int
     img_size: tuple[int, int]
@@ -80,10 +89,9 @@ class AestheticModel(nn.Module):
         return self.head
 
     def reset_classifier(self, num_outputs: int) -> None:
-        """Replace the head by a new one for ``num_outputs`` outputs."""
+        """Replace the head by a new one for ``num_outputs`` outputs; by none for 0."""
         self.num_outputs = num_outputs
-        self.head = nn.Linear(self.num_features, num_outputs)
-        init_linear(self.head)
+        self.head = new_head(self.num_features, num_outputs)
 
     @property
     def averages_points(self) -> bool:
@@ -238,7 +246,7 @@ class AestheticModel(nn.Module):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features -> (B, num_outputs); the pooled (B, C) with ``pre_logits``."""
         x = self.pool(x)
-        if pre_logits:
+        if pre_logits or not self.num_outputs:
             return x
         x = self.head(x)
         return x.softmax(dim=-1) if self.ends_in_softmax else x

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from eat.models.backbone import EAT, init_linear
+from eat.models.base import new_head
 from eat.models.deformable import Offsets
 
 COORDINATES, BINS = 36, 6  # of the learned colour space
@@ -53,10 +54,9 @@ class DeT(EAT):
 
     def reset_classifier(self, num_outputs: int) -> None:
         self.num_outputs = num_outputs
-        self.head = nn.Linear(COORDINATES * BINS, num_outputs)
-        init_linear(self.head)
+        self.head = new_head(COORDINATES * BINS, num_outputs)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, h, w, C) features -> (B, num_outputs); the histogram (B, 216) with ``pre_logits``."""
         x = self.histogram(x.mean(dim=(1, 2)))
-        return x if pre_logits else self.head(x).sigmoid()
+        return x if pre_logits or not self.num_outputs else self.head(x).sigmoid()

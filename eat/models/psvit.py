@@ -153,6 +153,8 @@ class PSViT(AestheticModel):
         ValueError: a setting is out of range or does not fit another.
     """
 
+    first_conv = "stem.conv"
+
     def __init__(
         self,
         *,

@@ -185,6 +185,8 @@ class TANet(AestheticModel):
         ValueError: ``num_outputs`` or ``img_size`` is out of range.
     """
 
+    first_conv = "mobile.features.0.0"
+
     def __init__(
         self,
         *,

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from eat.models.base import AestheticModel
 from eat.models.foreign import State, WeightsError, convert, misfit
-from eat.models.timm_backbone import fetch_weights, is_name
+from eat.models.timm_backbone import fetch_weights, is_name, offline_without_network
 from eat.system.files import regular
 
+HUB, SHARED = "hf-hub:", "model.safetensors"  # how a repository is named, and its file of weights
 TRAINED_ON = "trained_on"  # a list of images that older checkpoints hold beside the weights
 # Ends of the names of integers.
 INTEGERS = "relative_position_index", "attention_bias_idxs", "num_batches_tracked"
@@ -64,15 +65,41 @@ class LoadReport:
 def weights_file(path: str | Path) -> Path:
     """The path of a file that is safe to open.
 
+    Args:
+        path: of the file; of a folder that ``eat share`` or a run wrote; or
+            hf-hub:ORGANISATION/NAME or hf-hub:ORGANISATION/NAME@REVISION, of which nothing but the
+            weights is fetched.
+
     Raises:
-        WeightsError: there is no such file, or it is a folder, pipe or device.
+        WeightsError: there is no such file, or it is another folder, a pipe or a device.
     """
+    if str(path).startswith(HUB):
+        return fetch_shared(str(path).removeprefix(HUB))
+    inside = (Path(path, name) for name in (SHARED, "checkpoints/best.safetensors"))
+    path = next((file for file in inside if file.is_file()), path)
     try:
         return regular(path)
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: no such file") from error
     except OSError as error:
         raise WeightsError(str(error)) from error
+
+
+def fetch_shared(repository: str) -> Path:
+    """The weights of a repository of the hub, from its cache or from there.
+
+    Raises:
+        WeightsError: they are in neither.
+    """
+    from huggingface_hub import hf_hub_download
+
+    name, _, revision = repository.partition("@")
+    try:
+        with offline_without_network():
+            return Path(hf_hub_download(name, SHARED, revision=revision or None))
+    except Exception as error:  # of the hub, of sockets
+        reason = (str(error).partition("\n")[0] or type(error).__name__)[:300]
+        raise WeightsError(f"{HUB}{repository}: no {SHARED} can be fetched: {reason}") from error
 
 
 def read_state(path: str | Path) -> State:

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from eat.data.registry import find_dataset
 from eat.data.splits import with_images
 from eat.evaluation.metrics import UndefinedMetricWarning
 from eat.evaluation.report import seen_note
+from eat.models.weights import weights_file
 from eat.personal.adaptation import Adapter, Rater
 from eat.personal.journal import Journal
 from eat.personal.report import Personalization, WorkerResult
@@ -66,7 +66,7 @@ def personalize(checkpoint: str, options: PersonalizeOptions) -> Personalization
     raters = panel.raters
     settings = settings_of(options, panel) | {
         "checkpoint": str(checkpoint),
-        "weights": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+        "weights": hashlib.sha256(weights_file(checkpoint).read_bytes()).hexdigest(),
     }
     journal = Journal(options.out, settings)
     todo = [rater for rater in raters if rater.worker not in journal.done]

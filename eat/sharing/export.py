@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint
-from eat.config.commands import EvaluateOptions, ExportOptions
+from eat.config.commands import EvaluateOptions
+from eat.config.sharing import ExportOptions
 from eat.data.photos import find_images
-from eat.data.scales import ScoreScale
+from eat.data.scales import Scales
+from eat.models.weights import weights_file
 from eat.scoring import ONE_TO_TEN
 from eat.sharing.formats import FORMATS, Array, Card, Run
 from eat.sharing.graph import Rater
@@ -52,15 +54,17 @@ def export(checkpoint: str | Path, options: ExportOptions) -> Card:
         raise ValueError("--labels needs the folder of its images: give --images")
     model, info = load_checkpoint(checkpoint, options.model)
     model.use_own_points()
-    scale = ONE_TO_TEN if options.scale == "ten" else info.scale
+    scales = info.scales
+    if options.scale == "ten":
+        scales = dict.fromkeys(scales, ONE_TO_TEN)
     with photographs(options.images) as files:
         groups = in_batches(files, 1 if options.resize else BATCH)
-        plain = Rater(model, info, scale)
+        plain = Rater(model, info, scales)
         expected = [plain.rate(plain.taken(group)) for group in groups]
         rater = Rater(
             model,
             info,
-            scale,
+            scales,
             pixels=options.pixels or options.resize,
             resize=options.resize,
             dtype=DTYPES.get(options.precision, torch.float32),
@@ -69,14 +73,14 @@ def export(checkpoint: str | Path, options: ExportOptions) -> Card:
             file = form(rater, quantise=options.precision == "int8")
             run = file.runner()
             found = [run(rater.taken(group)) for group in groups]
-    worst = difference(found, expected, scale)
+    worst = difference(found, expected, scales)
     most = TOLERANCES[options.precision] + RESIZE_TOLERANCE * options.resize
     if not worst <= most:
         raise ValueError(
             f"{out} would differ from PyTorch by {worst:.2g} points of a scale from 1 to 10: "
             f"expected at most {most:g} in {options.precision}; nothing was written"
         )
-    card = described(checkpoint, info, rater, scale) | {
+    card = described(checkpoint, info, rater, scales) | {
         "precision": options.precision,
         "images": len(files),
         "drawn": options.images is None,
@@ -123,16 +127,16 @@ def in_batches(files: Sequence[Path], size: int) -> list[Sequence[Path]]:
 
 
 def difference(
-    found: Sequence[Sequence[Array]], expected: Sequence[Sequence[Array]], scale: ScoreScale
+    found: Sequence[Sequence[Array]], expected: Sequence[Sequence[Array]], scales: Scales
 ) -> float:
     """The largest of all batches: of scores, on a scale from 1 to 10, and of shares of the votes.
 
     Args:
-        found: for each batch the scores (B,), and the votes (B, K) if there are.
+        found: for each batch each target's scores (B,), and the votes (B, K) if there are.
         expected: the same.
-        scale: of the scores.
+        scales: of the scores.
     """
-    units = 9 / (scale.high - scale.low), 1.0
+    units = [*(9 / (scale.high - scale.low) for scale in scales.values()), 1.0]
     gaps = [
         unit * np.abs(one - other).max()
         for batch, wanted in zip(found, expected, strict=True)
@@ -141,18 +145,16 @@ def difference(
     return float(np.max(gaps))  # which of NaN is NaN
 
 
-def described(
-    checkpoint: str | Path, info: CheckpointInfo, rater: Rater, scale: ScoreScale
-) -> Card:
+def described(checkpoint: str | Path, info: CheckpointInfo, rater: Rater, scales: Scales) -> Card:
     """What a file says of its origin and its use; nothing of the folders of the run."""
     own = asdict(info)
     del own["config"]
     return own | {
         "eat": __version__,
-        "fingerprint": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+        "fingerprint": hashlib.sha256(weights_file(checkpoint).read_bytes()).hexdigest(),
         "input": {"name": rater.input_name, "shape": rater.input_shape},
         "outputs": rater.output_names,
-        "score_scale": {"low": scale.low, "high": scale.high},
+        "score_scales": {name: [scale.low, scale.high] for name, scale in scales.items()},
     }
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eat.checkpoint import CheckpointInfo
-from eat.data.scales import ScoreScale, rescale, to_scores
+from eat.data.scales import Scales, mean_scores
 from eat.models import AestheticModel
 
 CUBIC = -0.5  # slope of PIL's bicubic filter at a distance of one pixel
@@ -51,7 +51,7 @@ class Rater(nn.Module):
     Args:
         model: gives each image its own points; it is cast to ``dtype``, in place.
         info: of its checkpoint.
-        scale: of the scores.
+        scales: of the scores, by target.
         pixels: take uint8 (B, size, size, 3) pixels, RGB; False takes normalised float32
             (B, 3, size, size).
         resize: take pixels (B, H, W, 3) of any size.
@@ -60,12 +60,13 @@ class Rater(nn.Module):
     """
 
     weights: Tensor
+    base: Tensor
 
     def __init__(
         self,
         model: AestheticModel,
         info: CheckpointInfo,
-        scale: ScoreScale,
+        scales: Scales,
         *,
         pixels: bool = False,
         resize: bool = False,
@@ -76,23 +77,21 @@ class Rater(nn.Module):
         self.preprocessing = info.preprocessing
         self.pixels, self.resize, self.dtype = pixels, resize, dtype
 
-        def scores(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
-            return rescale(to_scores(outputs, info.scale), info.scale, scale)
+        self.output_names = [*scales, *["votes"] * (info.num_votes > 0)]
 
-        # A score is linear in the outputs, and so these values tell all of it.
-        self.base = float(scores(np.zeros((1, model.num_outputs)))[0])
-        weights = torch.from_numpy(scores(np.eye(model.num_outputs)) - self.base)
-        self.register_buffer("weights", weights.float())
+        def scores(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.stack([*mean_scores(outputs, scales, info.scales).values()], axis=1)
+
+        # Scores are linear in the outputs, and so these values tell all of them.
+        base = scores(np.zeros((1, model.num_outputs)))
+        weights = scores(np.eye(model.num_outputs)) - base
+        self.register_buffer("base", torch.from_numpy(base).float())
+        self.register_buffer("weights", torch.from_numpy(weights).float())
 
     @property
     def input_name(self) -> str:
         """What it takes: "pixels" or normalised "images"."""
         return "pixels" if self.pixels else "images"
-
-    @property
-    def output_names(self) -> list[str]:
-        """What it gives: "score", and "votes" if the model predicts a distribution."""
-        return ["score", "votes"][: 1 + (len(self.weights) > 1)]
 
     @property
     def input_shape(self) -> tuple[int | str, ...]:
@@ -103,14 +102,14 @@ class Rater(nn.Module):
         return ("batch", "height", "width", 3) if self.resize else ("batch", side, side, 3)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images as ``input_shape`` says -> scores (B,), and votes (B, K) if there are."""
+        """Images as ``input_shape`` says -> scores (B,) by target, votes (B, K) if there are."""
         if self.resize:
             x = resize(x, self.preprocessing.size, self.preprocessing.interpolation)
         if self.pixels:
             x = self.preprocessing.normalise(x.permute(0, 3, 1, 2))
         outputs = self.model(x.to(self.dtype)).float()
-        scores = outputs @ self.weights + self.base
-        return (scores, outputs)[: len(self.output_names)]
+        scores = (outputs @ self.weights + self.base).unbind(dim=1)
+        return (*scores, outputs)[: len(self.output_names)]
 
     def taken(self, files: Sequence[Path]) -> NDArray[Any]:
         """Photographs as it takes them; with ``resize`` all must be of one size.
@@ -129,7 +128,7 @@ class Rater(nn.Module):
 
     @torch.no_grad()
     def rate(self, images: NDArray[Any]) -> list[NDArray[Any]]:
-        """What ``taken`` gave -> scores (B,), and votes (B, K) if there are."""
+        """What ``taken`` gave -> each target's scores (B,), and votes (B, K) if there are."""
         return [output.numpy() for output in self(torch.from_numpy(images))]
 
     def program(self) -> torch.export.ExportedProgram:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from eat.checkpoint import CheckpointInfo, ModelSpec, save_checkpoint
 from eat.cli import main
-from eat.config.commands import ExportOptions
+from eat.config.sharing import ExportOptions
 from eat.data.registry import DATASETS
 from eat.data.transforms import FILTERS, Preprocessing
 from eat.models import create_model
@@ -174,7 +174,7 @@ def test_a_rater_gives_the_scores_of_eat_score(
 ) -> None:
     checkpoint = tiny(name, tmp_path, 10 if name == "eat_nano" else 1)
     scorer = Scorer(checkpoint, scale=scale)
-    rater = Rater(scorer.model, scorer.info, scorer.scale, pixels=True)
+    rater = Rater(scorer.model, scorer.info, scorer.scales, pixels=True)
     scores, *votes = rater.rate(rater.taken(photographs(sample)))
     expected = list(scorer(photographs(sample)))
     np.testing.assert_allclose(scores, [one.score for one in expected], rtol=1e-5)
