@@ -16,10 +16,12 @@ from safetensors.torch import load_file, save_file
 from eat import Scorer
 from eat.checkpoint import described_model, load_checkpoint, read_info
 from eat.cli import main
+from eat.cli.errors import guarded
 from eat.config import ModelConfig, TrainConfig
 from eat.config.commands import EvaluateOptions
 from eat.evaluation.evaluate import evaluate_checkpoint
 from eat.models import WeightsError
+from eat.system.plugins import load_function
 from eat.training.setup import resolve_model
 from eat.training.trainer import train
 
@@ -195,3 +197,14 @@ def test_a_run_without_a_folder_gets_one_named_after_the_function(
     folder, _ = train(config)
     assert folder.parent == Path("runs")
     assert folder.name.startswith("sample-mine.py-tiny-")
+
+
+def test_what_fails_in_the_users_file_in_the_middle_of_a_run_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "late.py"
+    path.write_text("def late():\n    return {}['key']\n")
+    assert guarded(load_function(f"{path}:late"), "eat train") == 2
+    assert capsys.readouterr().err == f"eat train: error: {path}, line 2: KeyError: 'key'\n"
+    with pytest.raises(KeyError):  # an error of ours keeps its traceback
+        guarded(lambda: {}["key"], "eat train")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from io import TextIOWrapper
 
+from eat.system.plugins import blamed
 from eat.system.processes import is_main
 from eat.system.stops import Interrupted, TrainingError, number_of
 
@@ -42,3 +43,9 @@ def guarded(run: Callable[[], int], prog: str) -> int:
     except KeyboardInterrupt as stop:
         sys.stderr.write(f"{prog}: interrupted\n")
         return 128 + number_of(stop)
+    except Exception as error:
+        told = blamed(error)
+        if told is None:
+            raise
+        sys.stderr.write(f"{prog}: error: {one_message(told)}\n")
+        return USAGE

@@ -1,5 +1,6 @@
 """Models that a function in a file of the user's builds."""
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -61,20 +62,30 @@ def load_model(
         net = function(num_outputs=num_outputs, img_size=size, **settings)
         if not isinstance(net, nn.Module):
             raise TypeError(f"returned {type(net).__name__}: expected a torch.nn.Module")
-        # Before hours are spent; lazy layers get their shapes by it.
-        net.eval()
         weight = next(net.parameters(), None)
         if weight is None:
             raise TypeError(f"returned a {type(net).__name__} without parameters")
         images = torch.zeros(2, 3, *size, device=weight.device)
-        with torch.no_grad():
-            found = net(images)
-        net.train()
-    if not isinstance(found, Tensor):
-        raise ValueError(f"{name} returns {type(found).__name__}: expected a tensor")
-    if found.shape != (2, num_outputs):
-        raise ValueError(
-            f"{name} returns shape {tuple(found.shape)} for images of shape {tuple(images.shape)}: "
-            f"expected {(2, num_outputs)}, one row of num_outputs for each image"
-        )
+        # Before hours are spent; lazy layers get their shapes by it.
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            _check_outputs(net.eval()(images), images, num_outputs, "")
+            state = deepcopy(net.state_dict())  # BatchNorm follows what it sees in training
+            _check_outputs(net.train()(images), images, num_outputs, "in training ")
+            net.load_state_dict(state)
     return net if isinstance(net, AestheticModel) else UserModel(net, num_outputs, size)
+
+
+def _check_outputs(found: object, images: Tensor, num_outputs: int, when: str) -> None:
+    """Refuse what is no tensor (B, num_outputs) for images (B, 3, H, W).
+
+    Raises:
+        ValueError: with what was returned.
+    """
+    if not isinstance(found, Tensor):
+        raise ValueError(f"{when}its model returns {type(found).__name__}: expected a tensor")
+    expected = len(images), num_outputs
+    if found.shape != expected:
+        raise ValueError(
+            f"{when}its model returns shape {tuple(found.shape)} for images of shape "
+            f"{tuple(images.shape)}: expected {expected}, one row of num_outputs for each image"
+        )

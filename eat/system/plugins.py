@@ -18,6 +18,7 @@ from typing import Any
 from eat.system.words import nearest
 
 FORM = "FILE.py:NAME"
+FOLDER = "eat_own_"  # begins the name of the package that a folder of such files becomes
 
 
 def is_path(name: str) -> bool:
@@ -102,6 +103,17 @@ def blaming(path: Path | str) -> Iterator[None]:
         raise ValueError(f"{place}: {told}") from error
 
 
+def blamed(error: BaseException) -> str | None:
+    """What goes wrong in a file that was loaded, with its line; None if it is none of their code.
+
+    Unlike in ``blaming``, that may be in the middle of a run.
+    """
+    own = {getattr(module, "__file__", None) for n, module in [*sys.modules.items()]
+           if n.startswith(FOLDER)}  # fmt: skip
+    places = [f"{file}, line {line}" for file, line in _lines(error) if file in own]
+    return f"{places[-1]}: {type(error).__name__}: {error}" if places else None
+
+
 def _lines(error: BaseException) -> list[tuple[str, int | None]]:
     """File and line of each call that an exception went through."""
     return [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
@@ -112,7 +124,7 @@ def _imported(path: Path) -> ModuleType:
     file = path.resolve()
     if not file.is_file():
         raise ValueError(f"{path}: no such file: expected {FORM}")
-    folder = f"eat_own_{hashlib.sha256(str(file.parent).encode()).hexdigest()[:12]}"
+    folder = f"{FOLDER}{hashlib.sha256(str(file.parent).encode()).hexdigest()[:12]}"
     name = f"{folder}.{file.stem.replace('.', '_')}"
     if name not in sys.modules:
         package = sys.modules.setdefault(folder, ModuleType(folder))

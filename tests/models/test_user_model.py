@@ -38,6 +38,10 @@ def pair(num_outputs, img_size):
     class Pair(Net):
         def forward(self, x): return super().forward(x), x
     return Pair(num_outputs)
+def trains(num_outputs, img_size):
+    class Trains(Net):
+        def forward(self, x): return super().forward(x)[:, : 3 if self.training else None]
+    return Trains(num_outputs)
 def fails(num_outputs, img_size):
     return nn.Sequential(nn.Linear(7, 2))
 def empty(num_outputs, img_size): return nn.Flatten()
@@ -91,6 +95,7 @@ def test_weights_of_an_own_model_load_into_it_again(file: Path) -> None:
         ("narrow", "returns shape (2, 11) for images of shape (2, 3, 64, 64): expected (2, 10)"),
         ("score", "returns shape (20,)"),
         ("pair", "returns tuple: expected a tensor"),
+        ("trains", "in training its model returns shape (2, 3)"),
         ("fails", "RuntimeError: "),
         ("empty", "without parameters"),
         ("exits", "it calls sys.exit"),
@@ -106,3 +111,9 @@ def test_what_a_function_must_not_return_is_told(name: str, message: str, file: 
 def test_a_setting_that_the_function_does_not_take_is_told(file: Path) -> None:
     with pytest.raises(ValueError, match="unexpected keyword argument 'widht'"):
         eat.create_model(f"{file}:net", 10, 64, widht=4)
+
+
+def test_what_the_check_computes_leaves_no_trace(file: Path) -> None:
+    own = eat.create_model(f"{file}:net", 10, 64)
+    assert own.net.norm.num_batches_tracked == 0 and not own.net.norm.running_mean.any()
+    assert own.training
