@@ -110,6 +110,18 @@ def test_the_trial_command_of_a_search_is_a_run(name: str) -> None:
         ),
         (["--model.settings.dims", "8"], r"model\.settings\.dims"),
         (
+            ["--model.enhance", "x"],
+            r"--model\.enhance: found 'x', expected null, \{\} for its defa",
+        ),
+        (
+            ["--model.enhance.gate", "7"],
+            r"y: error: --model\.enhance\.gate: found '7', expected true or false\n",
+        ),
+        (
+            ["--model.enhance.pionts", "7"],
+            r"'model.enhance.pionts'.*\nDid.*--model\.enhance\.points",
+        ),
+        (
             ["--config", "absent.yaml"],
             r"absent\.yaml: no such file.* ava_.*, sample",
         ),
@@ -259,6 +271,7 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         for key in options:
             entry = re.search(rf" --{group}\.{key} (\S+)(?:, \S+ \1)? (?!--)(?!\(type)\w", text)
             assert entry, f"{group}.{key} is not explained"
+    assert "--model.enhance.gate {true,false} keep the original attention" in text
 
 
 def test_commands_are_listed_and_a_misspelt_one_gets_the_nearest(

@@ -2,8 +2,9 @@
 
 import re
 import sys
+from argparse import SUPPRESS
 from dataclasses import fields
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser
@@ -12,6 +13,7 @@ from eat.cli.errors import USAGE, one_message
 from eat.config import TrainConfig
 from eat.config.files import find_config, read_yaml
 from eat.config.legacy import is_legacy, translate
+from eat.config.run import EnhanceConfig
 from eat.system.processes import is_main
 from eat.system.words import nearest
 
@@ -25,6 +27,7 @@ EXPECTED = re.compile(r"Expected an? (?:typing\.Literal\[(.*)\]|<class '(\w+)'>)
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text",
          "dict": "a mapping", "NoneType": "null",
          "list": "a list such as [a,b]"}  # fmt: skip
+NESTED = "model.enhance"  # has options of its own, and null; jsonargparse parses them by themselves
 # The field's other names of our options.
 SYNONYMS = {
     "learning_rate": "lr",
@@ -47,8 +50,11 @@ SYNONYMS = {
 class Parser(ArgumentParser):
     """A parser whose errors are one paragraph, with the nearest valid option."""
 
+    command: ClassVar[str] = ""  # whose options are parsed, also by the parser of NESTED
+
     def parse_args(self, args: Any = None, *rest: Any, **more: Any) -> Any:
         """Parse; an integer that no float can hold is an error too, which jsonargparse raises."""
+        Parser.command = self.prog
         try:
             return super().parse_args(args, *rest, **more)
         except OverflowError:
@@ -58,9 +64,21 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Print the message, and what was probably meant, and exit with code 2."""
-        text = one_message(self._plain(message))
-        sys.stderr.write(f"{self.prog}: error: {text}{self._hint(message)}\n")
+        text = one_message(self._plain(message)) + self._hint(message)
+        if not self.exit_on_error:  # jsonargparse makes the parser of NESTED so
+            text = re.sub(r"(?<!\w)--(?=\w)(?!help)", f"--{NESTED}.", text)
+            text = text.replace("Option '", f"Option '{NESTED}.")
+        sys.stderr.write(f"{Parser.command or self.prog}: error: {text}\n")
         sys.exit(USAGE)
+
+    def format_help(self, *args: Any) -> str:
+        """The help, with that of the options of NESTED."""
+        text: str = super().format_help(*args)
+        if f"{NESTED}.help" not in self._keys():
+            return text
+        inner = Parser(prog=self.prog, usage=SUPPRESS, add_help=False)
+        inner.add_class_arguments(EnhanceConfig, NESTED)
+        return f"{text}\n{inner.format_help().lstrip()}"
 
     def _plain(self, message: str) -> str:
         """A message of jsonargparse's in the words of the command line."""
@@ -69,6 +87,8 @@ class Parser(ArgumentParser):
         if wrong and kinds:
             words = [choices.replace("'", "") or KINDS.get(kind, kind) for choices, kind in kinds]
             words = list(dict.fromkeys(", ".join(words).split(", ")))  # a list's are an item's too
+            if wrong[1] == NESTED:
+                words += ["{} for its defaults", f"options such as --{NESTED}.gate true"]
             expected = re.sub(r", ([^,]*)$", r" or \1", ", ".join(words))
             return f"--{wrong[1]}: found {wrong[2].strip()[:200]!r}, expected {expected}"
         required = message.partition("arguments are required: ")[2].split(", ")
@@ -89,8 +109,8 @@ class Parser(ArgumentParser):
             same = [key for key in self._keys() if key.rpartition(".")[2] == synonym]
             near = same[0] if same else nearest(name, self._keys())
             if near:
-                return f"\nDid you mean --{near}? {self.prog} --help explains it."
-        return f"\n{self.prog} --help explains every option."
+                return f"\nDid you mean --{near}? {Parser.command} --help explains it."
+        return f"\n{Parser.command} --help explains every option."
 
 
 def filled_groups(content: Any) -> dict[str, Any]:

@@ -130,7 +130,8 @@ class ModelConfig:
         settings: keywords of the model's class, such as eat.models.EAT, that replace its own; of
             timm.create_model for its models.
         enhance: put enhanced attention into the transformer, after its weights are loaded; null
-            leaves it as it is. `--model.enhance.gate true` and the others set options of it.
+            leaves it as it is. `--model.enhance.gate true` and the others set options of it, and
+            `--model.enhance {}` takes their defaults.
     """
 
     name: str | None = None
