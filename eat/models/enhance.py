@@ -4,6 +4,7 @@ The paper puts its module into other transformers (Table 8). Here it replaces at
 model that exists, and starts from their queries, keys, values and output projections.
 """
 
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy, deepcopy
@@ -324,6 +325,8 @@ def attention_blocks(name: str, module: nn.Module) -> list[tuple[str, nn.Module]
 
 def places_in_blocks(model: Any, options: EnhanceConfig) -> list[Place]:
     """What options choose in a plain transformer."""
+    if options.stages != EnhanceConfig().stages:
+        raise ValueError("stages is for transformers with stages: choose blocks of this one")
     depth = len(model.blocks)
     chosen = options.blocks
     if chosen is None:
@@ -342,10 +345,15 @@ def places_in_stages(model: Any, options: EnhanceConfig) -> list[Place]:
         raise ValueError("blocks is for plain transformers: choose stages of this one")
     layers = "layers" if hasattr(model, "layers") else "stages"
     stages = getattr(model, layers, ())
-    if not stages:
-        raise ValueError(f"{type(model).__name__} has neither blocks nor stages of a transformer")
+    embedding = getattr(model, "patch_embed", None)
+    sides = getattr(model, "img_size", None) or getattr(embedding, "img_size", None)
+    if not stages or sides is None:
+        raise ValueError(
+            f"{type(model).__name__} has neither blocks nor stages of a transformer that enhance "
+            "knows"
+        )
     check_range("stages", options.stages, 0, len(stages) - 1)
-    height, width = getattr(model, "img_size", None) or model.patch_embed.img_size
+    height, width = sides
     steps = {info["module"]: info["reduction"] for info in getattr(model, "feature_info", ())}
     found = []
     for s in options.stages:
@@ -384,13 +392,17 @@ def enhance(model: nn.Module, **settings: Any) -> dict[str, nn.Module]:
     check_range("every", options.every, 1, 256)
     check_range("points", options.points, 1, 64)
     check_range("range_factor", options.range_factor, 0, 1e3)
+    for name, chosen in (("stages", options.stages), ("blocks", options.blocks or [])):
+        if len({*chosen}) < len(chosen):
+            raise ValueError(f"{name} is {reprlib.repr(chosen)}: expected each once")
     if any(isinstance(module, EnhancedAttention) for module in model.modules()):
         raise ValueError("the model is enhanced already: enhance the original once")
     inner: Any = getattr(model, "net", model)
     tokens, prefix = None, 0
-    if hasattr(inner, "blocks") and hasattr(inner, "patch_embed"):
+    grid = getattr(getattr(inner, "patch_embed", None), "grid_size", None)
+    if hasattr(inner, "blocks") and grid is not None:
         places = places_in_blocks(inner, options)
-        tokens, prefix = MapSize(*inner.patch_embed.grid_size), inner.num_prefix_tokens
+        tokens, prefix = MapSize(*grid), getattr(inner, "num_prefix_tokens", 0)
     else:
         places = places_in_stages(inner, options)
     if not places:
@@ -400,6 +412,11 @@ def enhance(model: nn.Module, **settings: Any) -> dict[str, nn.Module]:
             raise ValueError(
                 f"{place.name}.attn is a {kind_of(place.attn)}, which enhance does not know: "
                 f"expected one of {', '.join(KINDS)}"
+            )
+        method = KINDS[kind_of(place.attn)]
+        if method is not None and not hasattr(place.block, method):
+            raise ValueError(
+                f"{place.name} is a {kind_of(place.block)}, which enhance does not know"
             )
     made = [EnhancedAttention(place, options, tokens, prefix) for place in places]
     replaced = {f"{'' if inner is model else 'net.'}{p.name}.attn": p.attn for p in places}
