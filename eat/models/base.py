@@ -66,6 +66,7 @@ class AestheticModel(nn.Module):
         img_size: (height, width) of the usual input in pixels.
         softmax: end in a softmax over outputs; None does so if there are several.
         first_conv: name of the layer that takes the pixels.
+        frozen: names of parts that no run trains, so that they must come with weights.
     """
 
     first_conv = "patch_embed.conv"
@@ -73,6 +74,12 @@ class AestheticModel(nn.Module):
     num_features: int
     img_size: tuple[int, int]
     softmax: bool | None = None
+    frozen: tuple[str, ...] = ()
+
+    @property
+    def cropped_pixels(self) -> int:
+        """Pixels that the model leaves out at the right and at the bottom of its usual input."""
+        return 0
 
     @property
     def num_classes(self) -> int:

@@ -186,6 +186,7 @@ class TANet(AestheticModel):
     """
 
     first_conv = "mobile.features.0.0"
+    frozen = ("theme.scenes",)
 
     def __init__(
         self,

@@ -194,6 +194,16 @@ class TimmModel(AestheticModel):
             raise ValueError(f"{PREFIX}{self.arch} has no features of an image, as one vector")
         return features.shape[1]
 
+    @property
+    def cropped_pixels(self) -> int:
+        """Of patches that do not divide the image."""
+        from timm.layers import PatchEmbed
+
+        embedding = getattr(self.net, "patch_embed", None)
+        if not isinstance(embedding, PatchEmbed) or embedding.dynamic_img_pad:
+            return 0
+        return self.img_size[0] % embedding.patch_size[0]
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """As in the base class; running statistics of BatchNorm then move twice a step.
 

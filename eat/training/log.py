@@ -72,6 +72,11 @@ def describe_model(
         accelerator.device,
         config.run.precision,
     )
+    if cropped := model.cropped_pixels:
+        log.warning(
+            "its patches leave out the last %d pixels at the right and at the bottom of each image;"
+            " --data.size %d leaves out none", cropped, info.model.img_size[0] - cropped,
+        )  # fmt: skip
     processes, micro_batches = accelerator.num_processes, config.run.accumulation_steps
     if processes * micro_batches == 1:
         return

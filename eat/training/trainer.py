@@ -380,7 +380,14 @@ class Trainer:
             log.info("model.weights is taken, and model.pretrained left out")
         if self.weights is not None:
             log.info("weights: %s", self.weights)
-        elif self.info.dataset != "sample" and "model.name" not in self.info.files:
+        if self.weights is not None or "model.name" in self.info.files:  # whose file may load some
+            return
+        if frozen := [*self.step.raw_model.frozen, *self.config.optim.frozen]:
+            log.warning(
+                "%s: frozen, and WITHOUT pretrained weights, so that random ones stay; give "
+                "--model.weights", ", ".join(frozen),
+            )  # fmt: skip
+        if self.info.dataset != "sample":
             log.warning(
                 "training starts WITHOUT pretrained weights: on real photographs such a "
                 "model does not generalise (about 0.1 PLCC on AVA); give --model.weights "

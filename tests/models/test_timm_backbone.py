@@ -128,6 +128,11 @@ def test_drop_path_draws_the_same_however_a_batch_is_divided_up() -> None:
     assert not torch.allclose(model(images(8)), whole)
 
 
+def test_pixels_that_patches_leave_out_are_known() -> None:
+    sizes = {64: 0, 70: 6, 79: 15}
+    assert {size: tiny(VIT, img_size=size).cropped_pixels for size in sizes} == sizes
+
+
 def test_gradient_checkpointing_and_decay_are_timms() -> None:
     model = tiny(VIT).train()
     model(images()).square().sum().backward()

@@ -214,9 +214,10 @@ def test_an_infinite_loss_stops_the_run_and_names_the_images(
 def test_training_without_weights_on_photographs_says_it_will_not_generalise(
     config: TrainConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config.data.name, config.optim.epochs = "ava", 1
+    config.data.name, config.optim.epochs, config.optim.frozen = "ava", 1, ["patch_embed"]
     train(config)
-    assert "WITHOUT pretrained weights" in caplog.text
+    assert "starts WITHOUT pretrained weights" in caplog.text
+    assert "patch_embed: frozen, and WITHOUT pretrained weights" in caplog.text
 
 
 def test_the_sample_does_not_ask_for_pretrained_weights(run: Path) -> None:
