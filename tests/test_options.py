@@ -86,6 +86,12 @@ def test_the_trial_command_of_a_search_is_a_run(name: str) -> None:
     assert parse_train(options).data.labels
 
 
+@pytest.mark.parametrize("name", ["vit_nano", "timm/vit_tiny_patch16_224"])
+def test_settings_of_models_of_timm_are_left_to_timm(name: str) -> None:
+    config = parse_train(["--model.name", name, "--model.settings.depth", "2"])
+    assert config.model.settings == {"depth": 2}
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

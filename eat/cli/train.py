@@ -25,15 +25,15 @@ from eat.tuning import trial as tuning
 
 def typed_settings(config: TrainConfig, prog: str) -> dict[str, Any]:
     """``model.settings`` with the types of the signature of the model's family."""
-    from eat.models.timm_backbone import PREFIX
+    from eat.models.timm_backbone import TimmModel
     from eat.models.variants import find_variant
     from eat.training.setup import resolve_model
 
     settings, parser = config.model.settings, Parser(prog=prog)
     name = str(resolve_model(config).model.name)
-    if is_path(name) or name.startswith(PREFIX):
-        return settings  # its function checks them
     family = find_variant(name).family
+    if is_path(name) or family is TimmModel:
+        return settings  # its function checks them
     parser.add_class_arguments(family, "model.settings", skip={"num_outputs", "img_size"})
     typed = parser.parse_object({"model": {"settings": settings}}).model.settings.as_dict()
     return {name: typed[name] for name in settings}
