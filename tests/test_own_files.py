@@ -203,8 +203,10 @@ def test_what_fails_in_the_users_file_in_the_middle_of_a_run_is_one_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "late.py"
-    path.write_text("def late():\n    return {}['key']\n")
+    path.write_text("def late():\n    return {}['key']\n\ndef odd():\n    int('x')\n")
     assert guarded(load_function(f"{path}:late"), "eat train") == 2
     assert capsys.readouterr().err == f"eat train: error: {path}, line 2: KeyError: 'key'\n"
+    assert guarded(load_function(f"{path}:odd"), "eat train") == 2
+    assert f"{path}, line 5: ValueError: invalid literal" in capsys.readouterr().err
     with pytest.raises(KeyError):  # an error of ours keeps its traceback
         guarded(lambda: {}["key"], "eat train")

@@ -34,7 +34,7 @@ def guarded(run: Callable[[], int], prog: str) -> int:
         return FAILED
     except (ValueError, OSError, TrainingError) as error:
         if is_main() or not isinstance(error, ValueError):  # wrong options are wrong in all
-            sys.stderr.write(f"{prog}: error: {one_message(error)}\n")
+            sys.stderr.write(f"{prog}: error: {one_message(blamed(error) or error)}\n")
         return USAGE
     except Interrupted as stop:
         if is_main():
