@@ -15,11 +15,12 @@ from eat.version import __version__
 if TYPE_CHECKING:
     from eat.models import VARIANTS, create_model, list_models, load_weights
     from eat.models.enhance import enhance
-    from eat.scoring import Scorer
+    from eat.scoring import Score, Scorer, score
     from eat.sharing.hub import from_pretrained
 
 __all__ = [
     "VARIANTS",
+    "Score",
     "Scorer",
     "__version__",
     "create_model",
@@ -27,16 +28,19 @@ __all__ = [
     "from_pretrained",
     "list_models",
     "load_weights",
+    "score",
 ]
 
 HOMES = {
     "VARIANTS": "eat.models",
+    "Score": "eat.scoring",
     "Scorer": "eat.scoring",
     "create_model": "eat.models",
     "enhance": "eat.models.enhance",
     "from_pretrained": "eat.sharing.hub",
     "list_models": "eat.models",
     "load_weights": "eat.models",
+    "score": "eat.scoring",
 }
 
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eat.checkpoint import load_checkpoint
-from eat.data.photos import find_images, read_ahead
+from eat.data.photos import find_photos, is_pattern, is_single, read_ahead
 from eat.data.scales import ScoreScale, mean_scores
-from eat.data.transforms import Decoded, ImageError
+from eat.data.transforms import Decoded, ImageError, InMemory
 from eat.models import AestheticModel
 from eat.models.base import Record
 from eat.models.weights import weights_file
@@ -38,7 +38,7 @@ class Score:
     """The score of one photograph.
 
     Attributes:
-        image: its path as given.
+        image: its path as given, or "image 3" for the third of those given, if it is no file.
         score: on the scorer's scale, the best highest; of several targets the first.
         votes: predicted shares of the votes, if the model predicts a distribution; else empty.
         error: why there is no score (which then is NaN); empty if there is.
@@ -54,9 +54,9 @@ class Score:
 
 @dataclass
 class _Batch:
-    """Files on their way through the model; ``outputs`` may still be under way on the device."""
+    """Photographs on their way to scores; ``outputs`` may still be under way on the device."""
 
-    files: list[Path]
+    photos: list[Path | InMemory]
     errors: dict[int, str]
     outputs: Tensor
 
@@ -70,20 +70,19 @@ class Watch(Protocol):
 
     blocks: Sequence[str]
 
-    def decoded(self, file: Path, photo: Decoded) -> None:
+    def decoded(self, file: Any, photo: Decoded) -> None:
         """Take a decoded photograph, in one of the decoding threads, before it is resized."""
 
-    def attended(self, files: Sequence[Path], record: Record) -> None:
+    def attended(self, files: Sequence[Any], record: Record) -> None:
         """Take what the blocks attended to in the photographs of a batch."""
 
 
 class Scorer:
     """Scores photographs with a checkpoint. The score of one does not depend on the others.
 
-    Every forward pass has the same number of images, the last one filled up, because kernels may
-    round differently for another number. Each image has its own interest points, also in models
-    that average them over a batch. A model that compares images with one another is refused,
-    unless ``own_rule`` asks for a rule of ours.
+    In fp32 it is the same to 1e-5 in a batch of any size. Each image has its own interest points,
+    also in models that average them over a batch. A model that compares images with one another
+    is refused, unless ``own_rule`` asks for a rule of ours. Several threads may call one scorer.
 
     The arguments are documented at ``eat.config.commands.ScoreOptions``.
 
@@ -114,7 +113,9 @@ class Scorer:
         self.device = pick_device(device)
         self.precision = precision
         self.workers = workers or min(available_cores(), 16)
-        self.batch_size = batch_size or (16 if self.device.type == "cuda" else 1)
+        self.batch_size = batch_size or (8 if self.device.type == "cpu" else 16)
+        # One shape is all that a compiled model takes, and what GPUs choose their kernels by.
+        self._fills = compile or self.device.type != "cpu"
         self._given = {"precision": precision, "compile": compile, "scale": scale}
         self._given |= {"own_rule": True} if own_rule else {}
         self.checkpoint = weights_file(checkpoint)
@@ -129,7 +130,9 @@ class Scorer:
         cast_weights(net, precision)
         self.model = net.to(self.device)
         if compile:
-            compile_frozen(net, self._normalised(self._empty_batch()), precision)
+            size = self.info.preprocessing.size
+            empty = torch.zeros(self.batch_size, 3, size, size, dtype=torch.uint8)
+            compile_frozen(net, self._normalised(empty), precision)
 
     @property
     def num_votes(self) -> int:
@@ -137,46 +140,51 @@ class Scorer:
         return self.info.num_votes
 
     def settings(self) -> dict[str, Any]:
-        """All that the digits of a score depend on, but for the machine."""
+        """All that a score depends on, but for the machine and its rounding."""
         digest = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
-        device = {"device": self.device.type, "batch_size": self.batch_size}
-        return {"checkpoint": digest, **device, **self._given}
+        return {"checkpoint": digest, "device": self.device.type, **self._given}
 
-    def __call__(self, paths: str | Path | Iterable[str | Path]) -> Iterator[Score]:
-        """Score files, folders and glob patterns, in order; unreadable files carry an error."""
-        return self.score_files(find_images([paths] if isinstance(paths, str | Path) else paths))
+    def __call__(self, photos: Any) -> Iterator[Score]:
+        """Score photographs, in order; those that cannot be read carry an error.
 
-    def score_files(self, files: Iterable[Path], watch: Watch | None = None) -> Iterator[Score]:
+        Args:
+            photos: one or an iterable of several, also mixed: files, folders and glob patterns,
+                encoded bytes, PIL images, or RGB pixels as uint8: arrays (H, W, 3) or tensors
+                (3, H, W). Folders are searched through, and no file comes twice.
+        """
+        return self.score_files(find_photos(photos))
+
+    def score_files(
+        self, files: Iterable[Path | InMemory], watch: Watch | None = None
+    ) -> Iterator[Score]:
         """Score image files, in order; unreadable ones carry an error."""
         ahead = 2 * max(self.batch_size, self.workers)
         decode = partial(self._decode, watch=watch) if watch else self._decode
         decoded = read_ahead(decode, files, threads=self.workers, ahead=ahead)
         yield from self._scores(self._through_model(decoded, watch))
 
-    def _decode(self, file: Path, watch: Watch | None = None) -> Tensor | str:
+    def _decode(self, photo: Path | InMemory, watch: Watch | None = None) -> Tensor | str:
         """Pixels, or why there are none."""
-        look = partial(watch.decoded, file) if watch else None
+        look = partial(watch.decoded, photo) if watch else None
         try:
-            return self.info.preprocessing.evaluation(file, look)
+            return self.info.preprocessing.evaluation(photo, look)
         except ImageError as error:
             return str(error)
-
-    def _empty_batch(self) -> Tensor:
-        size = self.info.preprocessing.size
-        return torch.zeros(self.batch_size, 3, size, size, dtype=torch.uint8)
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) as the model takes it, on its device."""
         return self.info.preprocessing.normalise(pixels.to(self.device))
 
     def _through_model(
-        self, decoded: Iterator[tuple[Path, Tensor | str]], watch: Watch | None
+        self, decoded: Iterator[tuple[Path | InMemory, Tensor | str]], watch: Watch | None
     ) -> Iterator[_Batch]:
         """Batches whose forward pass was started."""
         while group := list(itertools.islice(decoded, self.batch_size)):
-            files = [file for file, _ in group]
+            photos = [photo for photo, _ in group]
             record: Record = {name: {} for name in watch.blocks} if watch else {}
-            pixels = self._empty_batch()
+            size = self.info.preprocessing.size
+            count = self.batch_size if self._fills else len(group)
+            pixels = torch.zeros(count, 3, size, size, dtype=torch.uint8)
             errors: dict[int, str] = {}
             for i, (_, found) in enumerate(group):
                 if isinstance(found, str):
@@ -187,8 +195,8 @@ class Scorer:
                 model_input = self._normalised(pixels)
                 outputs = self.model(model_input, record) if record else self.model(model_input)
             if watch and record:
-                watch.attended(files, record)
-            yield _Batch(files, errors, outputs)
+                watch.attended(photos, record)
+            yield _Batch(photos, errors, outputs)
 
     def _scores(self, batches: Iterator[_Batch]) -> Iterator[Score]:
         """Scores of batches in order.
@@ -204,19 +212,40 @@ class Scorer:
             yield from self._score_batch(batch)
 
     def _score_batch(self, batch: _Batch) -> Iterator[Score]:
-        outputs: NDArray[np.float64] = batch.outputs.double().cpu().numpy()
+        outputs: NDArray[np.float64] = batch.outputs.cpu().double().numpy()
         scores = mean_scores(outputs, self.scales, self.info.scales)
-        for i, file in enumerate(batch.files):
+        for i, photo in enumerate(batch.photos):
             error = batch.errors.get(i, "")
             if not error and not np.isfinite(outputs[i]).all():
-                error = f"{file}: the model's output is not finite in {self.precision}"
+                error = f"{photo}: the model's output is not finite in {self.precision}"
             if error:
-                yield Score(str(file), float("nan"), error=error)
+                yield Score(str(photo), float("nan"), error=error)
             else:
                 votes = tuple(outputs[i].tolist()) if self.num_votes else ()
                 found = {name: float(values[i]) for name, values in scores.items()}
                 first = next(iter(found.values()))
-                yield Score(str(file), first, votes, targets=found if self.info.targets else {})
+                yield Score(str(photo), first, votes, targets=found if self.info.targets else {})
+
+
+def score(photos: Any, *, checkpoint: str | Path, **options: Any) -> Score | list[Score]:
+    """Score photographs with a checkpoint that is loaded for this call alone.
+
+    Args:
+        photos: as ``Scorer`` takes them.
+        checkpoint: the model. Loading it takes longer than a photograph: a ``Scorer`` keeps it.
+        options: of ``Scorer``.
+
+    Returns:
+        The Score of one photograph, with an error if it cannot be read; of several, or of a folder
+        or a pattern, a list.
+
+    Raises:
+        WeightsError, ValueError: as ``Scorer``.
+    """
+    scores = list(Scorer(checkpoint, **options)(photos))
+    is_path = isinstance(photos, str | os.PathLike)
+    several = not is_single(photos) or is_path and (os.path.isdir(photos) or is_pattern(photos))
+    return scores if several else scores[0]
 
 
 def available_cores() -> int:

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from eat.checkpoint import load_checkpoint, save_checkpoint
 from eat.cli import main
@@ -49,7 +50,8 @@ def test_a_photo_has_one_score_alone_in_a_folder_and_in_python(
     among = {r["image"]: r for r in csv.DictReader(io.StringIO(capsys.readouterr().out))}
     in_python = next(iter(Scorer(checkpoint)(photo)))
     assert len(among) == 5
-    assert alone[str(photo)] == among[str(photo)]
+    found = (float(scores[str(photo)]["score"]) for scores in (alone, among))
+    assert next(found) == pytest.approx(next(found), abs=1e-5)
     assert float(alone[str(photo)]["score"]) == pytest.approx(in_python.score, abs=1e-6)
 
 
@@ -90,17 +92,37 @@ def test_compiling_without_a_compiler_is_refused(
 
 
 @pytest.mark.parametrize("average", [False, True])
-def test_neighbours_in_a_batch_change_nothing_bit_for_bit(
+def test_a_score_is_the_same_in_a_batch_of_any_size(
     folder: Path, checkpoint: Path, tmp_path: Path, average: bool
 ) -> None:
     model, info = load_checkpoint(checkpoint)
     info.model = replace(info.model, settings=info.model.settings | {"average_points": average})
     save_checkpoint(tmp_path / "model.safetensors", model, info)
-    scorer = Scorer(tmp_path / "model.safetensors", batch_size=3)
-    files = sorted(folder.glob("1*.jpg"))
-    together = [score.score for score in scorer(files)]
-    alone = [next(iter(scorer(file))).score for file in files]
-    assert together == alone
+    files = sorted([*folder.glob("1*.jpg"), *sorted(folder.glob("more/*"))])
+    alone, *others = (
+        [score.score for score in Scorer(tmp_path / "model.safetensors", batch_size=size)(files)]
+        for size in (1, 2, 3, 32)
+    )
+    assert len(set(alone)) == len(files) == 5
+    for scores in others:
+        assert scores == pytest.approx(alone, abs=1e-5)
+
+
+def test_what_there_is_to_score_chooses_the_batches(
+    folder: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, sizes = Scorer(checkpoint, device="cpu"), []
+    monkeypatch.setattr(scorer.model, "forward", watched(scorer.model.forward, sizes))
+    files = [*folder.glob("1*.jpg")]
+    assert len([*scorer(files[0])]) == 1 and sizes.pop() == 1
+    assert len([*scorer(files * 3)]) == 4 and sizes.pop() == 4
+    frames = np.zeros((10, 8, 8, 3), np.uint8)
+    assert len([*scorer(frames)]) == 10 and sizes == [8, 2]
+
+
+def watched(forward: Callable[[Tensor], Tensor], sizes: list[int]) -> Callable[[Tensor], Tensor]:
+    """A model's forward pass that notes the sizes of the batches."""
+    return lambda pixels: sizes.append(len(pixels)) or forward(pixels)
 
 
 def test_scores_lie_on_the_scale_and_votes_make_them(folder: Path, checkpoint: Path) -> None:
@@ -196,7 +218,7 @@ def test_images_are_decoded_by_threads_ahead_of_the_model_but_not_far(
     folder: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = many(sorted(folder.glob("1*.jpg"))[0], tmp_path / "many", 60)
-    scorer = Scorer(checkpoint, workers=3)
+    scorer = Scorer(checkpoint, batch_size=1, workers=3)
     decode, decoded = scorer._decode, []
 
     def watched(file: Path):
@@ -382,4 +404,4 @@ def test_a_watch_sees_the_photographs_and_what_the_model_attends_to(
     plain = list(scorer.score_files(files))
     np.testing.assert_allclose([s.score for s in seen], [s.score for s in plain], atol=1e-5)
     assert watch.photos == {s.image: 96 for s in plain if not s.error}
-    assert watch.batches == [(4, (4,)), (2, (4,))]
+    assert watch.batches == [(4, (4,)), (2, (2,))]

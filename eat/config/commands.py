@@ -22,7 +22,7 @@ class ScoreOptions:
         model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
         device: auto (a GPU if there is one), cpu or cuda.
         precision: fp32, bf16 or fp16.
-        batch_size: images a forward pass; null takes 1 on a CPU and 16 on a GPU.
+        batch_size: images a forward pass at most; null takes 8 on a CPU and 16 on a GPU.
         workers: threads that decode images ahead of the model; null takes one a core, at most 16.
         compile: compile the model, which takes about a minute; worth it for many images, on a CPU
             in bf16 with 8 images a pass.

@@ -73,7 +73,7 @@ class GalleryOptions:
         slice_by: columns of the label table; metrics of each of their values are shown.
         device: auto (a GPU if there is one), cpu or cuda.
         precision: fp32, bf16 or fp16.
-        batch_size: images a forward pass; null takes 1 on a CPU and 16 on a GPU.
+        batch_size: images a forward pass at most; null takes 8 on a CPU and 16 on a GPU.
         workers: threads that decode images ahead of the model; null takes one a core, at most 16.
         own_rule: score models that only compare images with one another (TANet), as `eat score`.
     """

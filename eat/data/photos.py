@@ -1,16 +1,56 @@
-"""Photographs without labels: finding the files, and reading them ahead of whoever wants them."""
+"""Photographs without labels: finding them, and reading them ahead of whoever wants them."""
 
 import glob
+import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL.Image import Image
+from torch import Tensor
+
+from eat.data.transforms import InMemory, is_url
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 IMAGES = f"*{{{','.join(sorted(SUFFIXES))}}}"  # all of these, as a pattern of the shell
+S = TypeVar("S")
 T = TypeVar("T")
+
+
+def find_photos(given: Any) -> Iterator[Path | InMemory]:
+    """List one photograph or several, of any kinds that ``InMemory`` holds, and files by paths.
+
+    Args:
+        given: one; an iterable of such, which is read as photographs are wanted; or an array
+            (B, H, W, 3) or tensor (B, 3, H, W). Paths are taken as by ``find_images``. The others
+            are named "image 3" by their place among those given.
+    """
+    seen: set[Path] = set()
+    for place, photo in enumerate([given] if is_single(given) else given, start=1):
+        if isinstance(photo, str | os.PathLike):
+            found = [path for path in find_images([photo]) if path not in seen]
+            seen.update(found)
+            yield from found
+        else:
+            encoded = isinstance(photo, bytearray | memoryview)
+            yield InMemory(f"image {place}", bytes(photo) if encoded else photo)
+
+
+def is_single(given: Any) -> bool:
+    """True for one photograph, or one folder or pattern, rather than an iterable of them."""
+    if isinstance(given, np.ndarray | Tensor):
+        return given.ndim != 4
+    single = str, os.PathLike, bytes, bytearray, memoryview, Image, io.IOBase
+    return isinstance(given, single) or not isinstance(given, Iterable)
+
+
+def is_pattern(path: str | Path) -> bool:
+    """True for a glob pattern, unless a file has this very name."""
+    return glob.has_magic(str(path)) and not os.path.lexists(path) and not is_url(path)
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
@@ -26,11 +66,11 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
         path = Path(given)
         if os.path.isdir(given):
             found.update(dict.fromkeys(sorted(map(Path, _images_below(path))) or [path / IMAGES]))
-        elif not glob.has_magic(str(given)) or os.path.lexists(path):
-            found[path] = None
-        else:
+        elif is_pattern(given):
             matches = sorted(glob.glob(str(given), recursive=True)) or [str(given)]
             found.update(dict.fromkeys(map(Path, matches)))
+        else:
+            found[path] = None
     return list(found)
 
 
@@ -45,14 +85,14 @@ def _images_below(folder: str | Path) -> Iterator[str]:
 
 
 def read_ahead(
-    read: Callable[[Path], T], files: Iterable[Path], *, threads: int, ahead: int
-) -> Iterator[tuple[Path, T]]:
+    read: Callable[[S], T], files: Iterable[S], *, threads: int, ahead: int
+) -> Iterator[tuple[S, T]]:
     """Files and what ``read`` makes of them, in order, by threads.
 
     At most ``ahead`` files are read, or being read, before they are asked for.
     """
     pool = ThreadPoolExecutor(threads)
-    waiting: deque[tuple[Path, Future[T]]] = deque()
+    waiting: deque[tuple[S, Future[T]]] = deque()
     try:
         for file in files:
             waiting.append((file, pool.submit(read, file)))

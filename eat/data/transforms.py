@@ -1,11 +1,13 @@
 """Photographs to pixels: decoding, resizing and augmentation, exactly as PIL does it or faster."""
 
 import io
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Any, BinaryIO, Literal, Protocol, TypeVar
 
 import numpy as np
 import simplejpeg
@@ -29,6 +31,24 @@ STRIPE = 1024  # rows of an image that are converted at a time
 Decoded = Image.Image | Tensor  # a photograph as RGB, or as uint8 (3, H, W)
 T = TypeVar("T")
 _thread = threading.local()
+_loading = threading.Lock()  # of PIL images that a user may have given to several threads
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """A photograph that is no file.
+
+    Attributes:
+        name: in messages and results.
+        content: an encoded file as bytes, a PIL image, or RGB pixels as uint8: an array (H, W, 3)
+            or a tensor (3, H, W). What is none of these is refused when it is read.
+    """
+
+    name: str
+    content: Any
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class ImageError(OSError):
@@ -46,46 +66,94 @@ def without_traceback(message: str, kind: type[Exception]) -> str:
     return message.strip().rpartition(f"{kind.__module__}.{kind.__qualname__}: ")[2]
 
 
-def read_image(path: str | Path, *, upright: bool) -> Image.Image:
-    """Decode a photograph of one of FORMATS as RGB, turned by EXIF if ``upright``.
+def read_image(photo: str | Path | InMemory, *, upright: bool) -> Image.Image:
+    """Decode a photograph, as a file one of FORMATS, as RGB, turned by EXIF if ``upright``.
 
     Raises:
         ImageError: the file is missing, empty, truncated, no image, or of another format or an
             undefined range.
     """
-    return _decode(path, upright, lambda image: image.convert("RGB"))
+    return _decode(photo, upright, lambda image: image.convert("RGB"))
 
 
-def _decode(path: str | Path, upright: bool, convert: Callable[[Image.Image], T]) -> T:
+def _decode(photo: str | Path | InMemory, upright: bool, convert: Callable[[Image.Image], T]) -> T:
     """What ``convert`` makes of a decoded photograph of 8 bits; the errors of ``read_image``."""
     try:
-        path = regular(path, MOST_BYTES)
+        photo = photo if isinstance(photo, InMemory) else regular(photo, MOST_BYTES)
+    except FileNotFoundError as error:
+        if is_url(photo):
+            url = str(Path(str(photo))).replace(":/", "://", 1)
+            raise ImageError(f"{url}: an address of the web: download it first") from error
+        raise ImageError(f"{photo}: no such file") from error
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise ImageError(f"{path}: no such file" if missing else str(error)) from error
+        raise ImageError(str(error)) from error
     try:
-        # Not by its name: PIL would map raw pixels, misread them if turned, and die if cut short.
-        with path.open("rb") as content, Image.open(content) as file:
-            if file.format not in FORMATS:
-                raise UnsuitableError(
-                    f"of format {file.format}: expected {', '.join(sorted(FORMATS))}; convert it"
-                )
-            if file.format in HEAVY and _is_huge(*file.size):
-                raise UnsuitableError(
-                    f"{file.width} x {file.height} pixels in format {file.format}, which takes "
-                    "gigabytes: convert it to JPEG or PNG, or resize it"
-                )
+        with _opened(photo) as file:
             file.load()
-            if upright:
-                ImageOps.exif_transpose(file, in_place=True)
+            if upright and file.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                if file is getattr(photo, "content", None):  # which stays as it is
+                    file = ImageOps.exif_transpose(file)
+                else:
+                    ImageOps.exif_transpose(file, in_place=True)
             return convert(_as_bytes(file))
     except UnidentifiedImageError as error:
-        kind = "an empty file" if path.stat().st_size == 0 else "not an image that PIL can read"
-        raise ImageError(f"{path}: {kind}") from error
+        with _stream(photo) as stream:
+            kind = "not an image that PIL can read" if stream.read(1) else "an empty file"
+        raise ImageError(f"{photo}: {kind}") from error
     except (Image.DecompressionBombError, UnsuitableError) as error:
-        raise ImageError(f"{path}: {error}") from error
+        raise ImageError(f"{photo}: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{path}: damaged or truncated ({error})") from error
+        raise ImageError(f"{photo}: damaged or truncated ({error})") from error
+
+
+def _stream(photo: Path | InMemory) -> BinaryIO:
+    return io.BytesIO(photo.content) if isinstance(photo, InMemory) else photo.open("rb")
+
+
+@contextmanager
+def _opened(photo: Path | InMemory) -> Iterator[Image.Image]:
+    """A photograph as PIL has it, the pixels of a file not yet decoded."""
+    if isinstance(photo, InMemory) and not isinstance(photo.content, bytes):
+        yield _as_image(photo.content)
+        return
+    # Not by its name: PIL would map raw pixels, misread them if turned, and die if cut short.
+    with _stream(photo) as stream, Image.open(stream) as file:
+        if file.format not in FORMATS:
+            raise UnsuitableError(
+                f"of format {file.format}: expected {', '.join(sorted(FORMATS))}; convert it"
+            )
+        if file.format in HEAVY and _is_huge(*file.size):
+            raise UnsuitableError(
+                f"{file.width} x {file.height} pixels in format {file.format}, which takes "
+                "gigabytes: convert it to JPEG or PNG, or resize it"
+            )
+        yield file
+
+
+def _as_image(content: Any) -> Image.Image:
+    """A user's PIL image, loaded, or one of the user's pixels."""
+    if isinstance(content, Image.Image) and 0 not in content.size:
+        with _loading:
+            content.load()
+        return content
+    pixels = content
+    if isinstance(content, Tensor) and content.ndim == 3:
+        pixels = content.detach().permute(1, 2, 0).cpu().numpy()
+    if not isinstance(pixels, np.ndarray) or (pixels.dtype, pixels.shape[2:]) != (np.uint8, (3,)):
+        pixels = None
+    if pixels is None or pixels.size == 0:
+        shape = f" {tuple(content.shape)}" if hasattr(content, "shape") else ""
+        kind = f"{type(content).__name__} {getattr(content, 'dtype', '')}".strip() + shape
+        raise UnsuitableError(
+            f"{kind}: expected a path, encoded bytes, a PIL image, or RGB pixels as uint8, which "
+            "are an array (H, W, 3) or a tensor (3, H, W), and not empty"
+        )
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def is_url(path: object) -> bool:
+    """True for an address of the web, also where Path made one slash of two."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) is not None
 
 
 class UnsuitableError(ValueError):
@@ -113,7 +181,7 @@ def _as_bytes(image: Image.Image) -> Image.Image:
     return Image.fromarray(high)
 
 
-def read_jpeg(path: str | Path, *, upright: bool) -> NDArray[np.uint8] | None:
+def read_jpeg(photo: str | Path | InMemory, *, upright: bool) -> NDArray[np.uint8] | None:
     """Decode a plain JPEG with libjpeg-turbo, to the same pixels as ``read_image``.
 
     Returns:
@@ -122,7 +190,10 @@ def read_jpeg(path: str | Path, *, upright: bool) -> NDArray[np.uint8] | None:
         turned, a huge one, and whatever libjpeg warns of.
     """
     try:
-        content = regular(path, MOST_BYTES).read_bytes()
+        if isinstance(photo, InMemory):
+            content = photo.content if isinstance(photo.content, bytes) else b""
+        else:
+            content = regular(photo, MOST_BYTES).read_bytes()
         if content[:2] != b"\xff\xd8" or (upright and _may_be_turned(content)):
             return None
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
@@ -204,16 +275,16 @@ class Preprocessing:
         """The side in pixels that photographs are resized to."""
         return self.train_resize or self.size if training else self.size
 
-    def read(self, path: str | Path) -> Decoded:
-        """Decode a file for ``resize``, as ``read_image``; to uint8 (3, H, W) if fast.
+    def read(self, photo: str | Path | InMemory) -> Decoded:
+        """Decode a photograph for ``resize``, as ``read_image``; to uint8 (3, H, W) if fast.
 
         The latter may lie in memory that this thread's next call uses again.
         """
         if self.decode == "exact":
-            return read_image(path, upright=self.upright)
-        pixels = read_jpeg(path, upright=self.upright)
+            return read_image(photo, upright=self.upright)
+        pixels = read_jpeg(photo, upright=self.upright)
         if pixels is None:
-            pixels = _decode(path, self.upright, to_array)
+            pixels = _decode(photo, self.upright, to_array)
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def resize(self, photo: Decoded, side: int) -> Tensor:
@@ -227,12 +298,14 @@ class Preprocessing:
         )
         return resized[0]
 
-    def evaluation(self, path: str | Path, look: Callable[[Decoded], None] | None = None) -> Tensor:
-        """Pixels of a file for evaluation: uint8 (3, size, size). ``look`` sees what is resized."""
-        photo = self.read(path)
+    def evaluation(
+        self, photo: str | Path | InMemory, look: Callable[[Decoded], None] | None = None
+    ) -> Tensor:
+        """Pixels for evaluation: uint8 (3, size, size). ``look`` sees what is resized."""
+        decoded = self.read(photo)
         if look is not None:
-            look(photo)
-        return packed(self.resize(photo, self.size))
+            look(decoded)
+        return packed(self.resize(decoded, self.size))
 
     def training(self, path: str | Path, seed: int) -> Tensor:
         """Pixels of a file with augmentation drawn from ``seed``: uint8 (3, size, size)."""
