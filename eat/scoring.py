@@ -243,7 +243,7 @@ def score(photos: Any, *, checkpoint: str | Path, **options: Any) -> Score | lis
         WeightsError, ValueError: as ``Scorer``.
     """
     scores = list(Scorer(checkpoint, **options)(photos))
-    is_path = isinstance(photos, str | os.PathLike)
+    is_path = isinstance(photos, str | Path)
     several = not is_single(photos) or is_path and (os.path.isdir(photos) or is_pattern(photos))
     return scores if several else scores[0]
 

@@ -31,7 +31,7 @@ def find_photos(given: Any) -> Iterator[Path | InMemory]:
     """
     seen: set[Path] = set()
     for place, photo in enumerate([given] if is_single(given) else given, start=1):
-        if isinstance(photo, str | os.PathLike):
+        if isinstance(photo, str | Path):
             found = [path for path in find_images([photo]) if path not in seen]
             seen.update(found)
             yield from found
@@ -44,7 +44,7 @@ def is_single(given: Any) -> bool:
     """True for one photograph, or one folder or pattern, rather than an iterable of them."""
     if isinstance(given, np.ndarray | Tensor):
         return given.ndim != 4
-    single = str, os.PathLike, bytes, bytearray, memoryview, Image, io.IOBase
+    single = str, Path, bytes, bytearray, memoryview, Image, io.IOBase
     return isinstance(given, single) or not isinstance(given, Iterable)
 
 
