@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, wrap
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +14,7 @@ from eat.pictures.saving import save_figure
 MOST_SLICES = 24  # in a picture
 PANELS = 3  # beside each other
 NAME_WIDTH = 36  # characters of a row's name in a line
+NOTE_WIDTH = 15  # characters of a note in a line, for each inch of the picture
 
 
 @dataclass(frozen=True)
@@ -134,5 +135,7 @@ def finish(figure: Figure, title: str, notes: Sequence[str], path: Path) -> None
     """Add the title, and the notes below, and write the picture."""
     figure.suptitle(title, fontsize=10)
     if notes:
-        figure.supxlabel("\n".join(["reduced:", *notes]), fontsize=7)
+        width = int(figure.get_figwidth() * NOTE_WIDTH)
+        lines = [line for note in notes for line in wrap(note, width)]
+        figure.supxlabel("\n".join(["reduced:", *lines]), fontsize=7)
     save_figure(figure, path)
