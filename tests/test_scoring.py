@@ -24,6 +24,7 @@ from eat.cli import main
 from eat.data.photos import find_images
 from eat.data.scales import ScoreScale
 from eat.scoring import Score, Scorer, score_lines
+from eat.system.device import pick_device
 from eat.system.stops import interruptible
 
 
@@ -309,10 +310,48 @@ def test_counts_below_one_are_refused(
     assert f"{option} is 0: expected at least 1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("device", ["cuda:1", "mps", "gpu", ""])
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:", "cuda:x", "cpu:1", "meta"])
 def test_an_unknown_device_is_an_error(checkpoint: Path, device: str) -> None:
-    with pytest.raises(ValueError, match=f"device is '{device}': expected auto, cpu or cuda"):
+    with pytest.raises(ValueError, match=f"device is '{device}': expected auto, cpu, cuda, cuda:1"):
         Scorer(checkpoint, device=device)
+
+
+def test_devices_are_taken_by_number_and_kind_where_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    for name in ("cpu", "cuda", "cuda:1", "mps"):
+        assert str(pick_device(name)) == name
+    with pytest.raises(ValueError, match="device is 'cuda:2', but torch finds 2 GPU of this kind"):
+        pick_device("cuda:2")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device is 'mps', but torch finds no GPU of this kind"):
+        pick_device("mps")
+
+
+@pytest.mark.parametrize("to_file", [False, True])
+def test_the_best_come_first_and_as_many_as_wanted(
+    folder: Path, checkpoint: Path, tmp_path: Path, to_file: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    argv = ["score", str(folder), "--checkpoint", str(checkpoint), "--format", "jsonl"]
+
+    def scored(*options: str) -> list[tuple[str, float]]:
+        out = ["--out", str(tmp_path / "out")] if to_file else []
+        assert main([*argv, *options, *out]) == 1
+        text, err = capsys.readouterr()
+        assert "broken.jpg" in err  # also where its line was cut off
+        lines = map(json.loads, (tmp_path / "out").open() if to_file else text.splitlines())
+        return [(line["image"], line.get("score")) for line in lines]
+
+    plain = scored()
+    expected = sorted((entry for entry in plain if entry[1]), key=lambda entry: -entry[1])
+    ranked = scored("--sort", "true")
+    assert ranked == [*expected, (str(folder / "broken.jpg"), None)] != plain
+    assert scored("--top", "2") == expected[:2]
+    assert main([*argv, "--top", "0"]) == 2
+    assert "top is 0: expected" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -20,10 +20,12 @@ from eat.config.commands import (
 )
 from eat.config.pictures import GalleryOptions, PointsOptions, ReportOptions, SaliencyOptions
 from eat.config.sharing import ExportOptions, ShareOptions
+from eat.system.schema import check_range
 from eat.system.stops import interruptible
 
 if TYPE_CHECKING:
     from eat.checkpoint import CheckpointInfo
+    from eat.scoring import Score
 
 
 def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
@@ -50,24 +52,29 @@ def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
 def run_score(images: list[str], options: ScoreOptions) -> int:
     """Score photographs. Exit code 1 if some could not be scored."""
     from eat.data.photos import find_images
-    from eat.scoring import PartialScores, Score, Scorer, score_lines
+    from eat.scoring import PartialScores, Scorer, score_lines
 
     given = asdict(options)
     form, out, resume = (given.pop(name) for name in ("format", "out", "resume"))
+    sort, top = given.pop("sort"), given.pop("top")
+    check_range("top", top, 1, 2**31)
     if resume and out is None:
         raise ValueError("--resume goes on with a file: give the same --out as before")
     scorer = Scorer(**given)
     announce(scorer.info, own_rule=options.own_rule)
     failed: list[Score] = []
 
-    def watched(scores: Iterable[Score]) -> Iterator[Score]:
+    def watched(scores: Iterable["Score"]) -> Iterator["Score"]:
         for score in scores:
             if score.error:
                 failed.append(score)
             yield score
 
-    def write(scores: Iterable[Score]) -> None:
-        lines = score_lines(watched(scores), scorer.num_votes, form, [*scorer.scales])
+    def write(scores: Iterable["Score"]) -> None:
+        chosen = watched(scores)
+        if sort or top is not None:
+            chosen = iter(sorted(chosen, key=best_first)[:top])
+        lines = score_lines(chosen, scorer.num_votes, form, [*scorer.scales])
         write_lines(lines, out)
 
     files = find_images(images)
@@ -81,6 +88,11 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
     for score in failed:
         sys.stderr.write(f"eat score: not scored: {score.error}\n")
     return FAILED if failed else 0
+
+
+def best_first(score: "Score") -> tuple[bool, float]:
+    """What scores are sorted by: those with an error are the last."""
+    return bool(score.error), -score.score
 
 
 def announce(info: "CheckpointInfo", *, own_rule: bool = False) -> None:

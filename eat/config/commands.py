@@ -8,7 +8,6 @@ from typing import Literal
 
 from eat.config.pixels import Interpolation
 
-Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -20,7 +19,7 @@ class ScoreOptions:
         checkpoint: the model: a run or its checkpoint, one of the authors' `.pth` files, a folder
             of eat share, or hf-hub:NAME.
         model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
-        device: auto (a GPU if there is one), cpu or cuda.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 (the second) or mps.
         precision: fp32, bf16 or fp16.
         batch_size: images a forward pass at most; null takes 8 on a CPU and 16 on a GPU.
         workers: threads that decode images ahead of the model; null takes one a core, at most 16.
@@ -30,6 +29,8 @@ class ScoreOptions:
             copies of itself. This rule is ours, not their authors'.
         scale: ten maps scores to 1..10; own leaves them on the scale that the model learnt.
         format: CSV, or one JSON object a line.
+        sort: the best first, once all are scored.
+        top: so many, the best, first; null gives all.
         out: file to write, complete or not at all; null prints. The scores so far lie in
             OUT.partial, also after an interruption.
         resume: go on from OUT.partial, if it is there.
@@ -37,7 +38,7 @@ class ScoreOptions:
 
     checkpoint: str
     model: str | None = None
-    device: Device = "auto"
+    device: str = "auto"
     precision: Precision = "fp32"
     batch_size: int | None = None
     workers: int | None = None
@@ -45,6 +46,8 @@ class ScoreOptions:
     own_rule: bool = False
     scale: Literal["ten", "own"] = "ten"
     format: Literal["csv", "jsonl"] = "csv"
+    sort: bool = False
+    top: int | None = None
     out: str | None = None
     resume: bool = False
 
@@ -77,7 +80,7 @@ class EvaluateOptions:
         batch_size: images a forward pass; null takes 16. Where scores depend on the batch it takes
             that of the authors' evaluation, or of the run.
         workers: processes that load images.
-        device: auto (a GPU if there is one), cpu or cuda.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 (the second) or mps.
         precision: fp32, bf16 or fp16.
         out: folder for the results; null takes `eval`, beside the checkpoints.
         predictions: format of the predictions.
@@ -103,7 +106,7 @@ class EvaluateOptions:
     samples: int = 1000
     batch_size: int | None = None
     workers: int = 2
-    device: Device = "auto"
+    device: str = "auto"
     precision: Precision = "fp32"
     out: str | None = None
     predictions: Literal["csv", "parquet"] = "csv"
@@ -171,7 +174,7 @@ class PersonalizeOptions:
             epoch on the test images, which is optimistic.
         batch_size: images a forward pass. It bounds memory and changes no step.
         processes: processes that share the workers, of one thread each.
-        device: auto (a GPU if there is one), cpu or cuda.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 (the second) or mps.
         precision: of the forward passes, fp32 or bf16.
         min_rest: images that must remain to test on; SRCC needs 2. FLICKR-AES's smallest test
             worker keeps 5 in the 100-shot case.
@@ -199,7 +202,7 @@ class PersonalizeOptions:
     select: Literal["last", "best_on_test"] = "last"
     batch_size: int = 16
     processes: int = 1
-    device: Device = "auto"
+    device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     min_rest: int = 2
     skip_small: bool = False

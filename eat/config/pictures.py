@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from eat.config.commands import Device, Precision
+from eat.config.commands import Precision
 
 
 @dataclass
@@ -71,7 +71,7 @@ class GalleryOptions:
         test: label file or id list of the test split.
         split: train, val or test; null takes test if the labels have such a split, else all.
         slice_by: columns of the label table; metrics of each of their values are shown.
-        device: auto (a GPU if there is one), cpu or cuda.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 (the second) or mps.
         precision: fp32, bf16 or fp16.
         batch_size: images a forward pass at most; null takes 8 on a CPU and 16 on a GPU.
         workers: threads that decode images ahead of the model; null takes one a core, at most 16.
@@ -90,7 +90,7 @@ class GalleryOptions:
     test: str | None = None
     split: Literal["train", "val", "test"] | None = None
     slice_by: list[str] | None = None
-    device: Device = "auto"
+    device: str = "auto"
     precision: Precision = "fp32"
     batch_size: int | None = None
     workers: int | None = None

@@ -1,6 +1,7 @@
 """Device, precision and compiler: where and how a model computes."""
 
 import os
+import re
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -11,16 +12,25 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name: auto (a GPU if there is one), cpu or cuda.
+    """The device of a name: auto (CUDA's if there is one), cpu, cuda, cuda:1 or mps.
 
     Raises:
-        ValueError: the name is another, or there is no GPU for "cuda".
+        ValueError: the name is another, or there is no such device.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device is {name!r}: expected auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda', but torch finds no GPU: expected auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,4})?", name):
+        raise ValueError(
+            f"device is {name!r}: expected auto, cpu, cuda, cuda:1 (the second) or mps"
+        )
+    device = torch.device(name)
+    found = {"mps": int(torch.backends.mps.is_available()), "cuda": torch.cuda.device_count()}
+    if (device.index or 0) >= found.get(device.type, 1):
+        raise ValueError(
+            f"device is {name!r}, but torch finds {found[device.type] or 'no'} GPU of this kind: "
+            "expected auto, cpu or one that is there"
+        )
+    return device
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
