@@ -112,8 +112,9 @@ class AestheticModel(nn.Module):
 
     @property
     def smallest_batch(self) -> int:
-        """Images that a forward pass needs in the model's mode, training or evaluation."""
-        return 1
+        """Images that a forward pass needs in the model's mode: 2 to train ``BatchNorm1d``."""
+        normalises = any(isinstance(module, nn.BatchNorm1d) for module in self.modules())
+        return 2 if self.training and normalises else 1
 
     def check_batches(self, images: int, batch_size: int, option: str, parts: int = 1) -> None:
         """Refuse batches, each cut into ``parts``, of which the last is too small for the model.

@@ -45,6 +45,8 @@ def trains(num_outputs, img_size):
 def fails(num_outputs, img_size):
     return nn.Sequential(nn.Linear(7, 2))
 def empty(num_outputs, img_size): return nn.Flatten()
+def batches(num_outputs, img_size):
+    return nn.Sequential(Net(num_outputs), nn.BatchNorm1d(num_outputs))
 def exits(num_outputs, img_size): raise SystemExit(0)
 """
 
@@ -117,3 +119,10 @@ def test_what_the_check_computes_leaves_no_trace(file: Path) -> None:
     own = eat.create_model(f"{file}:net", 10, 64)
     assert own.net.norm.num_batches_tracked == 0 and not own.net.norm.running_mean.any()
     assert own.training
+
+
+def test_batches_of_one_are_refused_where_training_compares_images(file: Path) -> None:
+    model = eat.create_model(f"{file}:batches", 10, 64)
+    with pytest.raises(ValueError, match="optim.batch_size is 8: of 25 images the last forward"):
+        model.check_batches(25, 8, "optim.batch_size")
+    model.eval().check_batches(25, 8, "optim.batch_size")
