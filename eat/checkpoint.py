@@ -24,6 +24,7 @@ from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, WeightsError, create_model
 from eat.models.empty import EmptyWeights
 from eat.models.foreign import State
+from eat.models.timm_backbone import is_name
 from eat.models.weights import (
     TRAINED_ON,
     as_weight,
@@ -267,9 +268,8 @@ def described_model(path: str | Path) -> ModelSpec | None:
         WeightsError: the file is absent or damaged, or does not hold that model's weights, which
             of a model from a user's file cannot be told.
     """
-    path = weights_file(path)
-    header = _read_header(path) if path.suffix == ".safetensors" else None
-    if header is None:
+    path = Path(path) if is_name(path) else weights_file(path)
+    if path.suffix != ".safetensors" or (header := _read_header(path)) is None:
         return None
     info = _parse(header, path)
     if not is_path(info.model.name):
