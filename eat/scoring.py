@@ -5,7 +5,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eat.checkpoint import load_checkpoint
-from eat.data.photos import find_photos, is_pattern, is_single, read_ahead
+from eat.data.photos import find_photos, is_one_photo, read_ahead
 from eat.data.scales import ScoreScale, mean_scores
 from eat.data.transforms import Decoded, ImageError, InMemory
 from eat.models import AestheticModel
 from eat.models.base import Record
 from eat.models.weights import weights_file
-from eat.system.device import DTYPES, autocast, check_compiler, pick_device
+from eat.system.device import DTYPES, autocast, available_cores, check_compiler, pick_device
 from eat.system.files import append_line, cut_torn_line, finite, json_object, refuse_foreign
 from eat.system.stops import Interrupted, interruptible, number_of
 from eat.system.words import changes
@@ -43,6 +42,7 @@ class Score:
         votes: predicted shares of the votes, if the model predicts a distribution; else empty.
         error: why there is no score (which then is NaN); empty if there is.
         targets: the score of each target, by its name, of a model with ``data.targets``.
+        percentile: how many of 100 photographs of the run's split have a lower score, if asked for.
     """
 
     image: str
@@ -50,6 +50,7 @@ class Score:
     votes: tuple[float, ...] = ()
     error: str = ""
     targets: dict[str, float] = field(default_factory=dict)
+    percentile: float | None = None
 
 
 @dataclass
@@ -104,6 +105,7 @@ class Scorer:
         compile: bool = False,
         own_rule: bool = False,
         scale: Literal["ten", "own"] = "ten",
+        percentile: bool = False,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("workers", workers)):
             if value is not None and value < 1:
@@ -118,9 +120,13 @@ class Scorer:
         self._fills = compile or self.device.type != "cpu"
         self._given = {"precision": precision, "compile": compile, "scale": scale}
         self._given |= {"own_rule": True} if own_rule else {}
+        self._given |= {"percentile": True} if percentile else {}
         self.checkpoint = weights_file(checkpoint)
         net, self.info = load_checkpoint(checkpoint, model)
         self.scales = self.info.scales
+        self._quantiles = self.info.score_quantiles if percentile else ()
+        if percentile and not self._quantiles:
+            raise ValueError(f"{checkpoint} holds no percentiles: runs write them since 0.2")
         if scale == "ten":
             self.scales = dict.fromkeys(self.scales, ONE_TO_TEN)
         if own_rule:
@@ -214,6 +220,7 @@ class Scorer:
     def _score_batch(self, batch: _Batch) -> Iterator[Score]:
         outputs: NDArray[np.float64] = batch.outputs.cpu().double().numpy()
         scores = mean_scores(outputs, self.scales, self.info.scales)
+        own = next(iter(mean_scores(outputs, self.info.scales).values()))
         for i, photo in enumerate(batch.photos):
             error = batch.errors.get(i, "")
             if not error and not np.isfinite(outputs[i]).all():
@@ -224,7 +231,11 @@ class Scorer:
                 votes = tuple(outputs[i].tolist()) if self.num_votes else ()
                 found = {name: float(values[i]) for name, values in scores.items()}
                 first = next(iter(found.values()))
-                yield Score(str(photo), first, votes, targets=found if self.info.targets else {})
+                targets, rank = found if self.info.targets else {}, None
+                if self._quantiles:
+                    shares = np.linspace(0, 100, len(self._quantiles))
+                    rank = float(np.interp(own[i], self._quantiles, shares))
+                yield Score(str(photo), first, votes, targets=targets, percentile=rank)
 
 
 def score(photos: Any, *, checkpoint: str | Path, **options: Any) -> Score | list[Score]:
@@ -243,14 +254,7 @@ def score(photos: Any, *, checkpoint: str | Path, **options: Any) -> Score | lis
         WeightsError, ValueError: as ``Scorer``.
     """
     scores = list(Scorer(checkpoint, **options)(photos))
-    is_path = isinstance(photos, str | Path)
-    several = not is_single(photos) or is_path and (os.path.isdir(photos) or is_pattern(photos))
-    return scores if several else scores[0]
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return scores[0] if is_one_photo(photos) else scores
 
 
 def cast_weights(model: AestheticModel, precision: str) -> None:
@@ -288,6 +292,7 @@ def score_lines(
     num_votes: int,
     form: Literal["csv", "jsonl"],
     targets: Sequence[str] = ("score",),
+    percentile: bool = False,
 ) -> Iterator[str]:
     """Scores as lines of text, each without its end.
 
@@ -297,11 +302,15 @@ def score_lines(
             have an error; "jsonl": one object a photograph: image, score, votes where there are, or
             image and error.
         targets: of the model, whose names then stand in the place of score.
+        percentile: give it after the scores.
     """
+    targets = [*targets, *(["percentile"] if percentile else [])]
     if form == "csv":
         yield _csv_line(["image", *targets, *(f"v{k + 1}" for k in range(num_votes))])
     for score in scores:
         values = score.targets or {"score": score.score}
+        if percentile and score.percentile is not None:
+            values = values | {"percentile": score.percentile}
         if form == "csv" and not score.error:
             yield _csv_line([score.image, *(f"{x:.6f}" for x in (*values.values(), *score.votes))])
         elif form == "jsonl":
@@ -429,11 +438,12 @@ class PartialScores:
 def _read_partial(line: str) -> Score | None:
     """The score that a line was made of; None for a line that was made of none."""
     try:
-        row = {"targets": {}} | json_object(line)
+        row = {"targets": {}, "percentile": None} | json_object(line)
         value = float("nan") if row["score"] is None else float(row["score"])
         votes = tuple(map(float, row["votes"]))
         targets = {name: float(one) for name, one in row["targets"].items()}
-        score = Score(str(row["image"]), value, votes, str(row["error"]), targets)
+        rank = None if row["percentile"] is None else float(row["percentile"])
+        score = Score(str(row["image"]), value, votes, str(row["error"]), targets, rank)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
     return score if finite(asdict(score)) == row else None

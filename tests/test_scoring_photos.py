@@ -195,3 +195,25 @@ def test_threads_that_share_a_scorer_get_the_scores_of_one(
         for start, scores in enumerate(pool.map(work, range(19))):
             expected = [*alone[start : start + 5], alone[0]]
             assert scores == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_percentile_is_that_of_the_scores_of_the_runs_split(
+    photo: Path, sample: Path, checkpoint: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    test = [sample / "images" / f"{name}.jpg" for name in range(500000, 500016)]
+    among = [*Scorer(checkpoint, percentile=True)(test)]
+    for place, score in enumerate(sorted(among, key=lambda s: s.score)):
+        assert score.percentile == pytest.approx(
+            100 * place / 15, abs=1
+        )  # the list has whole percents
+    out = tmp_path / "x.csv"
+    argv = ["score", str(photo), "--percentile", "true", "--checkpoint"]
+    assert main([*argv, str(checkpoint), "--out", str(out)]) == 0
+    assert out.read_text().startswith("image,score,percentile,v1,")
+    assert "percentile: among the test split's photographs of " in capsys.readouterr().err
+    model, info = load_checkpoint(checkpoint)
+    info.score_quantiles = ()
+    save_checkpoint(tmp_path / "old.safetensors", model, info)
+    assert main([*argv, str(tmp_path / "old.safetensors")]) == 2
+    assert "old.safetensors holds no percentiles: runs write them" in capsys.readouterr().err

@@ -62,6 +62,10 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
         raise ValueError("--resume goes on with a file: give the same --out as before")
     scorer = Scorer(**given)
     announce(scorer.info, own_rule=options.own_rule)
+    if options.percentile:
+        split = "validation" if "val" in scorer.info.splits else "test"
+        sys.stderr.write(f"percentile: among the {split} split's photographs of "
+                         f"{scorer.info.title}\n")  # fmt: skip
     failed: list[Score] = []
 
     def watched(scores: Iterable["Score"]) -> Iterator["Score"]:
@@ -74,7 +78,8 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
         chosen = watched(scores)
         if sort or top is not None:
             chosen = iter(sorted(chosen, key=best_first)[:top])
-        lines = score_lines(chosen, scorer.num_votes, form, [*scorer.scales])
+        targets = [*scorer.scales]
+        lines = score_lines(chosen, scorer.num_votes, form, targets, options.percentile)
         write_lines(lines, out)
 
     files = find_images(images)

@@ -29,6 +29,8 @@ class ScoreOptions:
             copies of itself. This rule is ours, not their authors'.
         scale: ten maps scores to 1..10; own leaves them on the scale that the model learnt.
         format: CSV, or one JSON object a line.
+        percentile: add how many of 100 photographs of the split that chose the run's best epoch
+            (validation, or test without one) have a lower score.
         sort: the best first, once all are scored.
         top: so many, the best, first; null gives all.
         out: file to write, complete or not at all; null prints. The scores so far lie in
@@ -46,6 +48,7 @@ class ScoreOptions:
     own_rule: bool = False
     scale: Literal["ten", "own"] = "ten"
     format: Literal["csv", "jsonl"] = "csv"
+    percentile: bool = False
     sort: bool = False
     top: int | None = None
     out: str | None = None

@@ -48,6 +48,12 @@ def is_single(given: Any) -> bool:
     return isinstance(given, single) or not isinstance(given, Iterable)
 
 
+def is_one_photo(given: Any) -> bool:
+    """True for one photograph, rather than several, a folder or a pattern."""
+    is_path = isinstance(given, str | Path)
+    return is_single(given) and not (is_path and (os.path.isdir(given) or is_pattern(given)))
+
+
 def is_pattern(path: str | Path) -> bool:
     """True for a glob pattern, unless a file has this very name."""
     return glob.has_magic(str(path)) and not os.path.lexists(path) and not is_url(path)
