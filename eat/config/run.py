@@ -78,8 +78,9 @@ class EnhanceConfig:
 
     Attributes:
         stages: of a transformer with stages, those in which attention is replaced, counted from 0.
-        every: replace every so manieth attention module there. 2 takes the second of each pair: the
-            shifted windows of Swin, the grid of MaxViT, every other block of a plain transformer.
+        every: the step from one attention module that is replaced to the next. 2 takes the second
+            of each pair: the shifted windows of Swin, the grid of MaxViT, every other block of a
+            plain transformer.
         blocks: of a plain transformer, the blocks whose attention is replaced, counted from 0; null
             takes every `every`th of the second half.
         gate: keep the original attention, and add the enhanced one times a gate of each channel.
@@ -118,11 +119,12 @@ class ModelConfig:
 
     Attributes:
         name: a named model, such as eat_base, eat_base_released or psvit_b, or any image model of
-            timm, as timm/swin_base_patch4_window7_224.ms_in22k. Null takes name,
-            `settings` and `data.size` of the run that wrote `weights`, where these options do not
-            say otherwise; eat_base if no run of ours did.
-        weights: weights to start from: a file of ours, the authors', DAT's, timm's or PS-ViT's, or
-            timm/NAME for those that timm publishes; of Swin also for eat_* and swin_*.
+            timm, as timm/swin_base_patch4_window7_224.ms_in22k, or FILE.py:FUNCTION of your own.
+            Null takes name, `settings` and `data.size` of the run that wrote `weights`, where these
+            options do not say otherwise; eat_base if no run of ours did.
+        weights: weights to start from: a file of ours, of the authors' (EAT, TANet, DeT), DAT's,
+            timm's or PS-ViT's, or timm/NAME for those that timm publishes; of Swin also for eat_*
+            and swin_*.
         pretrained: start from the weights that timm publishes for `name`, unless `weights` is set.
         num_outputs: width of the head; null takes one output per target of data.targets; without
             them that of the named model where it has its own (1 of tanet_tad66k), else one output

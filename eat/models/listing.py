@@ -56,9 +56,10 @@ def describe_models(pattern: str = "") -> list[dict[str, Any]]:
 
 def in_words(record: dict[str, Any]) -> str:
     """A record in a few lines."""
+    outputs = "1 output" if record["outputs"] == 1 else f"{record['outputs']} outputs"
     lines = [
         f"{record['name']:22} {record['about']}",
-        f"{record['parameters'] / 1e6:.2f} M parameters with {record['outputs']} outputs, "
+        f"{record['parameters'] / 1e6:.2f} M parameters with {outputs}, "
         f"{record['height']} x {record['width']} pixels, {record['interpolation']}",
         f"{record['paper']}; {record['licence']}",
         *record["published"],

@@ -121,7 +121,10 @@ def make_model(
     try:
         model = create_model(choice.name, outputs, data.size, **settings)
     except TypeError as error:
-        raise ValueError(f"model.settings: {error}") from error
+        raise ValueError(
+            f"model.settings: {error}; --model.settings {{}} leaves out those of a --config for "
+            "another model"
+        ) from error
     if len(scales) > 1 and model.ends_in_softmax:
         raise ValueError(
             f"model.name is {choice.name}, whose outputs are shares of votes that add up to 1: "
