@@ -268,8 +268,8 @@ def described_model(path: str | Path) -> ModelSpec | None:
         WeightsError: the file is absent or damaged, or does not hold that model's weights, which
             of a model from a user's file cannot be told.
     """
-    path = Path(path) if is_name(path) else weights_file(path)
-    if path.suffix != ".safetensors" or (header := _read_header(path)) is None:
+    theirs = is_name(path) or Path(path).suffix == ".pth"
+    if theirs or (header := _read_header(path := weights_file(path))) is None:
         return None
     info = _parse(header, path)
     if not is_path(info.model.name):

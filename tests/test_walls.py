@@ -126,6 +126,11 @@ def test_a_file_has_one_subject_that_its_name_and_docstring_say(path: Path) -> N
     assert path.name == "version.py" or ast.get_docstring(ast.parse(text))
 
 
+def test_test_files_of_all_rooms_have_names_of_their_own() -> None:
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted({*names})  # pytest imports no second file of a name
+
+
 def test_only_tuning_knows_nni() -> None:
     assert users("nni") == {"tuning"}
 
