@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -40,8 +41,8 @@ def draw_predictions(predictions: pd.DataFrame, picture: str | Path) -> None:
     """Draw predicted over rated scores of each target, as ``tabulate`` has them side by side."""
     places = [k for k, name in enumerate(predictions) if f".{name}".endswith(".predicted")]
     figure = Figure(figsize=(5 * len(places), 5))
-    axes = figure.subplots(1, len(places), squeeze=False)
-    for axis, place in zip(axes.flat, places, strict=True):
+    axes = np.ravel(figure.subplots(1, len(places)))
+    for axis, place in zip(axes, places, strict=True):
         pair = predictions.iloc[:, [place - 1, place]].to_numpy()
         axis.scatter(*pair.T, s=8, alpha=0.5)
         axis.plot(*[[pair.min(), pair.max()]] * 2, color="grey", linewidth=0.8)
