@@ -258,7 +258,7 @@ def test_a_model_is_compared_with_the_file_before_weights_are_read_or_made(
     settings = SMALL | {"dims": [4096] * 4}  # of 4 GB
     path = rewritten(mine, tmp_path / "large.safetensors", put("model", "settings", value=settings))
     for function in ("load_file", "as_weight"):
-        monkeypatch.setattr(eat.checkpoint, function, pytest.fail)
+        monkeypatch.setattr(eat.checkpoint.files, function, pytest.fail)
     with pytest.raises(WeightsError, match=r"has shape \(16, 3, 4, 4\): expected \(4096, 3"):
         load_checkpoint(path)
 

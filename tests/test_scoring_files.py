@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import eat.scoring
+import eat.scoring.partial
 from eat.cli import main
 from eat.data.photos import IMAGES, find_images
 
@@ -40,7 +40,7 @@ def split_numbers(text: str) -> tuple[str, list[float]]:
 
 def stop_after(count: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a signal come once so many lines, that of the settings included, are on disk."""
-    append, lines = eat.scoring.append_line, []
+    append, lines = eat.scoring.partial.append_line, []
 
     def watched(path: Path, line: str) -> None:
         append(path, line)
@@ -48,7 +48,7 @@ def stop_after(count: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None
         if len(lines) == count:
             signal.raise_signal(number)
 
-    monkeypatch.setattr(eat.scoring, "append_line", watched)
+    monkeypatch.setattr(eat.scoring.partial, "append_line", watched)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The command line: ``eat COMMAND ...``. The only room that parses arguments.
 
 ``main`` picks the command. ``train`` is what ``main_nni.py`` calls too, ``reproduce`` takes a run's
-options beside its own, ``commands`` has a row for each other command, and ``parser`` words what is
-wrong with an option. Nothing imports this room.
+options beside its own, ``commands`` has a row for each other command, ``photographs`` what those do
+that take photographs, and ``parser`` words what is wrong with an option. Nothing imports this room.
 """
 
 import sys

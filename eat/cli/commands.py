@@ -3,29 +3,24 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eat.cli.errors import FAILED
+from eat.cli.photographs import run_gallery, run_points, run_saliency, run_score
 from eat.config.commands import (
     BestOptions,
     EvaluateOptions,
     ModelsOptions,
-    PersonalizeOptions,
     PrepareOptions,
     SampleOptions,
     ScoreOptions,
 )
+from eat.config.personal import PersonalizeOptions
 from eat.config.pictures import GalleryOptions, PointsOptions, ReportOptions, SaliencyOptions
 from eat.config.sharing import ExportOptions, ShareOptions
-from eat.system.schema import check_range
-from eat.system.stops import interruptible
-
-if TYPE_CHECKING:
-    from eat.checkpoint import CheckpointInfo
-    from eat.scoring import Score
 
 
 def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
@@ -49,79 +44,6 @@ def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
     return 0
 
 
-def run_score(images: list[str], options: ScoreOptions) -> int:
-    """Score photographs. Exit code 1 if some could not be scored."""
-    from eat.data.photos import find_images
-    from eat.scoring import PartialScores, Scorer, score_lines
-
-    given = asdict(options)
-    form, out, resume = (given.pop(name) for name in ("format", "out", "resume"))
-    sort, top = given.pop("sort"), given.pop("top")
-    check_range("top", top, 1, 2**31)
-    if resume and out is None:
-        raise ValueError("--resume goes on with a file: give the same --out as before")
-    scorer = Scorer(**given)
-    announce(scorer.info, own_rule=options.own_rule)
-    if options.percentile:
-        split = "validation" if "val" in scorer.info.splits else "test"
-        sys.stderr.write(f"percentile: among the {split} split's photographs of "
-                         f"{scorer.info.title}\n")  # fmt: skip
-    failed: list[Score] = []
-
-    def watched(scores: Iterable["Score"]) -> Iterator["Score"]:
-        for score in scores:
-            if score.error:
-                failed.append(score)
-            yield score
-
-    def write(scores: Iterable["Score"]) -> None:
-        chosen = watched(scores)
-        if sort or top is not None:
-            chosen = iter(sorted(chosen, key=best_first)[:top])
-        targets = [*scorer.scales]
-        lines = score_lines(chosen, scorer.num_votes, form, targets, options.percentile)
-        write_lines(lines, out)
-
-    files = find_images(images)
-    if out is None:
-        write(interruptible(scorer.score_files(files)))
-    else:
-        partial = PartialScores(out, scorer.settings(), resume=resume, targets=[*scorer.scales])
-        partial.extend(scorer.score_files(partial.missing(files)))
-        write(partial)
-        partial.path.unlink()
-    for score in failed:
-        sys.stderr.write(f"eat score: not scored: {score.error}\n")
-    return FAILED if failed else 0
-
-
-def best_first(score: "Score") -> tuple[bool, float]:
-    """What scores are sorted by: those with an error are the last."""
-    return bool(score.error), -score.score
-
-
-def announce(info: "CheckpointInfo", *, own_rule: bool = False) -> None:
-    """Say of one of the authors' models how it is run."""
-    if info.released:
-        how = "each image's own interest points"
-        if own_rule:
-            how = "each image by itself, by a rule of ours"
-        sys.stderr.write(f"the authors' {info.title} model: its own preprocessing, {how}\n")
-
-
-def write_lines(lines: Iterator[str], path: str | None) -> None:
-    """Print lines as they come, or write them to a file that appears when it is complete."""
-    if path is None:
-        for line in lines:
-            print(line, flush=True)
-        return
-    from eat.system.files import appearing_whole
-
-    with appearing_whole(path) as file:
-        for line in lines:
-            file.write(f"{line}\n".encode())
-
-
 def run_prepare(name: str, options: PrepareOptions) -> int:
     """Check a data set. Exit code 1 if something in it needs a decision."""
     from eat.data.prepare import prepare
@@ -141,37 +63,6 @@ def run_personalize(checkpoint: str, options: PersonalizeOptions) -> int:
     return 0
 
 
-def run_points(image: str, options: PointsOptions) -> int:
-    """Draw where a model looks in a photograph."""
-    from eat.checkpoint import load_checkpoint
-    from eat.pictures.points import draw_points
-
-    model, info = load_checkpoint(options.checkpoint, options.model)
-    announce(info)
-    blocks = draw_points(model, info, image, options.out, every_block=options.every_block)
-    print(f"{options.out}: {', '.join(blocks)}")
-    return 0
-
-
-def run_saliency(image: str, options: SaliencyOptions) -> int:
-    """Draw what a model's score of a photograph comes from."""
-    from eat.checkpoint import load_checkpoint
-    from eat.pictures.saliency import describe_share, draw_saliency, read_mask
-
-    given = asdict(options)
-    checkpoint, out, file = (given.pop(name) for name in ("checkpoint", "out", "mask"))
-    model, info = load_checkpoint(checkpoint, given.pop("model"))
-    announce(info)
-    mask = read_mask(file, image, upright=info.preprocessing.upright) if file else None
-    weights = draw_saliency(model, info, image, out, **given)
-    print(out)
-    if not weights.any():
-        sys.stderr.write("eat saliency: nothing in this layer raises the score; try another\n")
-    elif mask is not None:
-        print(describe_share(weights, mask))
-    return 0
-
-
 def run_export(checkpoint: str, options: ExportOptions) -> int:
     """Write a checkpoint as a file for another runtime."""
     from eat.sharing.export import export
@@ -184,29 +75,6 @@ def run_export(checkpoint: str, options: ExportOptions) -> int:
     if options.labels:
         print("SRCC {srcc:.4f} of the checkpoint, {srcc_of_file:.4f} of the file".format(**card))
     return 0
-
-
-def run_gallery(paths: list[str], options: GalleryOptions) -> int:
-    """Make a page of photographs. Exit code 1 if some could not be scored."""
-    from eat.pictures.gallery.make import make_gallery
-    from eat.pictures.gallery.ratings import read_ratings
-    from eat.scoring import Scorer
-
-    given = asdict(options)
-    page = {name: given.pop(name) for name in ("out", "near", "thumbnail")}
-    rated = ("labels", "name", "low", "high", "test", "split", "slice_by")
-    labels = {name: given.pop(name) for name in rated}
-    scorer = Scorer(**given, scale="own" if options.labels else "ten")
-    announce(scorer.info)
-    labels["name"] = options.name or scorer.info.dataset
-    labels["targets"] = [*scorer.info.targets]
-    ratings = read_ratings(paths, **labels) if options.labels else None
-    gallery = make_gallery(scorer, paths, ratings, **page)
-    print(f"{gallery.page}: {gallery.photographs} photographs in {gallery.groups} groups of "
-          "near-duplicates")  # fmt: skip
-    for error in gallery.errors:
-        sys.stderr.write(f"eat gallery: not scored: {error}\n")
-    return FAILED if gallery.errors else 0
 
 
 def run_report(runs: list[str], options: ReportOptions) -> int:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eat.config.commands import ReproduceOptions, SecondDataOptions, WorkersOptions
+from eat.config.commands import ReproduceOptions, SecondDataOptions
+from eat.config.personal import WorkersOptions
 
 if TYPE_CHECKING:
     from eat.config import DataConfig

@@ -1,32 +1,23 @@
 """The options of the commands other than ``eat train``: one dataclass a command.
 
-Those of the commands that make pictures and pages are in ``eat.config.pictures``.
+Those of pictures and pages are in ``eat.config.pictures``, those of personal models in
+``eat.config.personal``, those of files for others in ``eat.config.sharing``.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
+from eat.config.model import ModelOptions, Precision, ScorerOptions
 from eat.config.pixels import Interpolation
 
-Precision = Literal["fp32", "bf16", "fp16"]
 
-
-@dataclass
-class ScoreOptions:
+@dataclass(kw_only=True)
+class ScoreOptions(ScorerOptions):
     """Scores of photographs.
 
     Attributes:
-        checkpoint: the model: a run or its checkpoint, one of the authors' `.pth` files, a folder
-            of eat share, or hf-hub:NAME.
-        model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
-        device: auto (a GPU if there is one), cpu, cuda, cuda:1 (the second) or mps.
-        precision: fp32, bf16 or fp16.
-        batch_size: images a forward pass at most; null takes 8 on a CPU and 16 on a GPU.
-        workers: threads that decode images ahead of the model; null takes one a core, at most 16.
         compile: compile the model, which takes about a minute; worth it for many images, on a CPU
             in bf16 with 8 images a pass.
-        own_rule: score models that only compare images with one another (TANet), each image with
-            copies of itself. This rule is ours, not their authors'.
         scale: ten maps scores to 1..10; own leaves them on the scale that the model learnt.
         format: CSV, or one JSON object a line.
         percentile: add how many of 100 photographs of the split that chose the run's best epoch
@@ -38,14 +29,7 @@ class ScoreOptions:
         resume: go on from OUT.partial, if it is there.
     """
 
-    checkpoint: str
-    model: str | None = None
-    device: str = "auto"
-    precision: Precision = "fp32"
-    batch_size: int | None = None
-    workers: int | None = None
     compile: bool = False
-    own_rule: bool = False
     scale: Literal["ten", "own"] = "ten"
     format: Literal["csv", "jsonl"] = "csv"
     percentile: bool = False
@@ -55,13 +39,12 @@ class ScoreOptions:
     resume: bool = False
 
 
-@dataclass
-class EvaluateOptions:
+@dataclass(kw_only=True)
+class EvaluateOptions(ModelOptions):
     """Metrics of a checkpoint on a split of labelled images.
 
     Attributes:
         released: in place of a run's checkpoint: a checkpoint of the authors'.
-        model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
         labels: label file or folder; null takes those of the run.
         images: image folder; null takes the run's.
         name: data set of the labels, or FILE.py:NAME; null takes the one that the model was trained
@@ -92,7 +75,6 @@ class EvaluateOptions:
     """
 
     released: str | None = None
-    model: str | None = None
     labels: str | None = None
     images: str | None = None
     name: str | None = None
@@ -151,102 +133,6 @@ class PrepareOptions:
     interpolation: Interpolation = "bicubic"
     upright: bool = True
     decode: Literal["exact", "fast"] = "fast"
-
-
-@dataclass
-class PersonalizeOptions:
-    """Adapt a model to each test worker, and measure both models on the worker's other images.
-
-    Attributes:
-        name: data set of the ratings.
-        labels: file of single ratings, or the folder with the published one.
-        images: image folder.
-        low: lowest score of the data set `table`; null takes 1.
-        high: highest score of the data set `table`; null takes 10.
-        shots: rated images that adapt the model, k.
-        repeats: draws for each worker.
-        test_workers: list of ids, or a file with one; null takes the workers marked as test.
-        num_test_workers: draw so many by the seed, from all, instead; the settings record them.
-        seed: of the draws, the augmentation and drop path.
-        out: folder for the results; a second call with the same settings continues there.
-        epochs: steps of an adaptation.
-        lr: learning rate.
-        head_lr: that of the head, if another.
-        scope: adapt all parameters, or the head alone.
-        select: take the result after the last epoch; or, as one published variant does, the best
-            epoch on the test images, which is optimistic.
-        batch_size: images a forward pass. It bounds memory and changes no step.
-        processes: processes that share the workers, of one thread each.
-        device: auto (a GPU if there is one), cpu, cuda, cuda:1 (the second) or mps.
-        precision: of the forward passes, fp32 or bf16.
-        min_rest: images that must remain to test on; SRCC needs 2. FLICKR-AES's smallest test
-            worker keeps 5 in the 100-shot case.
-        skip_small: leave out workers with fewer than k + `min_rest` images, and list them.
-        missing: "error" or "leave_out" for rated images without a file.
-        model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
-        progress: show a bar on a terminal.
-    """
-
-    name: str
-    labels: str
-    images: str
-    low: float | None = None
-    high: float | None = None
-    shots: int = 10
-    repeats: int = 10
-    test_workers: list[str] | str | None = None
-    num_test_workers: int | None = None
-    seed: int = 0
-    out: str | None = None
-    epochs: int = 20
-    lr: float = 1e-5
-    head_lr: float | None = None
-    scope: Literal["all", "head"] = "all"
-    select: Literal["last", "best_on_test"] = "last"
-    batch_size: int = 16
-    processes: int = 1
-    device: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    min_rest: int = 2
-    skip_small: bool = False
-    missing: Literal["error", "leave_out"] = "error"
-    model: str | None = None
-    progress: bool = True
-
-
-@dataclass
-class WorkersOptions:
-    """Test workers of a data set, for experiments that adapt models to them (eat personalize).
-
-    Attributes:
-        name: data set of the ratings, such as table; null takes that of the model's labels.
-        labels: file of single ratings, or the folder with the published one; null takes the model's
-            labels, of the sample the workers in it.
-        low: lowest score of the data set `table`.
-        high: highest score of it.
-        test_workers: list of ids, or a file with one; null takes the workers marked as test. If the
-            model's labels are these ratings, it is trained on other workers' images.
-        num_test_workers: draw so many by the seed instead.
-        repeats: draws for each worker; null takes 10, in a quick run 2.
-        epochs: steps of an adaptation; null takes 20, in a quick run 1.
-        lr: its learning rate; null takes optim.lr, the model's own.
-        batch_size: images a forward pass.
-        processes: processes that share the workers, of one thread each.
-        skip_small: leave out workers with too few images.
-    """
-
-    name: str | None = None
-    labels: str | None = None
-    low: float | None = None
-    high: float | None = None
-    test_workers: list[str] | str | None = None
-    num_test_workers: int | None = None
-    repeats: int | None = None
-    epochs: int | None = None
-    lr: float | None = None
-    batch_size: int | None = None
-    processes: int | None = None
-    skip_small: bool | None = None
 
 
 @dataclass

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from eat.config.model import ModelOptions
 
-@dataclass
-class ExportOptions:
+
+@dataclass(kw_only=True)
+class ExportOptions(ModelOptions):
     """A checkpoint as a file that scores photographs without this package.
 
     Attributes:
-        model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
         out: file to write: FILE.onnx, or FILE.pt2 of torch-export. It appears once its scores were
             compared with PyTorch's, and agree.
         format: onnx (needs pip install 'eat-iaa[export]') or torch-export.
@@ -25,7 +26,6 @@ class ExportOptions:
     """
 
     out: str
-    model: str | None = None
     format: Literal["onnx", "torch-export"] = "onnx"
     pixels: bool = False
     resize: bool = False
@@ -36,14 +36,12 @@ class ExportOptions:
     name: str | None = None
 
 
-@dataclass
-class ShareOptions:
+@dataclass(kw_only=True)
+class ShareOptions(ModelOptions):
     """A checkpoint as a folder or repository that timm and the Hugging Face hub take.
 
     Attributes:
         out: a new folder, or hf-hub:ORGANISATION/NAME.
-        model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
     """
 
     out: str
-    model: str | None = None

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from eat.checkpoint import USUAL_BATCH, CheckpointInfo, load_checkpoint, read_trained_on
+from eat.checkpoint import CheckpointInfo, load_checkpoint, read_trained_on
+from eat.checkpoint.releases import USUAL_BATCH
 from eat.config import DataConfig, TrainConfig
 from eat.config.commands import EvaluateOptions
 from eat.config.legacy import translate

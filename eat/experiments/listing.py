@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from eat.config import TrainConfig
-from eat.config.commands import PersonalizeOptions
+from eat.config.personal import PersonalizeOptions
 from eat.data.registry import DATASETS, find_dataset
 from eat.experiments.table import Configure, Experiment, Row, configs_of
 from eat.experiments.workers import PAPER_WORKERS
@@ -65,7 +65,7 @@ def adaptation_cost(experiment: Experiment, rows: Sequence[tuple[Row, int]], see
         rows: each with its model's multiply-adds for an image.
         seeds: general models of each.
     """
-    usual = PersonalizeOptions("", "", "")
+    usual = PersonalizeOptions(name="", labels="", images="")
     counts = [PAPER_WORKERS.get(experiment.paper_data(row.test_on), 0) for row, _ in rows]
     images = sum(n * (row.shots or 0) * macs for n, (row, macs) in zip(counts, rows, strict=True))
     total = 3 * images * usual.repeats * usual.epochs * seeds

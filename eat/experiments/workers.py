@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eat.config import DataConfig, TrainConfig
-from eat.config.commands import PersonalizeOptions
+from eat.config.personal import PersonalizeOptions
 from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
 from eat.experiments.results import Record
@@ -180,7 +180,7 @@ def reduced_workers(
     experiment: Experiment, row: Row, record: Record, found: Personalization
 ) -> list[str]:
     """What makes an adaptation less than the paper's."""
-    usual, settings = PersonalizeOptions("", "", ""), found.settings
+    usual, settings = PersonalizeOptions(name="", labels="", images=""), found.settings
     data, paper = record["ratings"], experiment.paper_data(row.test_on)
     count, expected = record["workers"], PAPER_WORKERS.get(paper, 0)
     pairs = [

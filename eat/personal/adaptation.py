@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint
-from eat.config.commands import PersonalizeOptions
+from eat.config.personal import PersonalizeOptions
 from eat.data.registry import find_dataset
 from eat.data.scales import ScoreScale, rescale, split_outputs
 from eat.data.transforms import Preprocessing, packed

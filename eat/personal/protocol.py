@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from eat.checkpoint import read_trained_on
-from eat.config.commands import PersonalizeOptions
+from eat.config.personal import PersonalizeOptions
 from eat.data.labels.fields import read_ids
 from eat.data.labels.reading import read_ratings
 from eat.data.labels.table import LabelError, quote

@@ -157,9 +157,9 @@ def read_mask(path: str | Path, photo: str | Path, *, upright: bool) -> Tensor:
     colours = to_tensor(mask).float() / 255
     grey = colours.mean(dim=0)
     with open_image(path) as file:
-        clear = file.has_transparency_data and file.convert("RGBA").getchannel("A").getextrema()
+        opaque = not file.has_transparency_data or to_tensor(file.convert("RGBA"))[3].min() == 255
     for wrong, found in (
-        (clear and clear[0] < 255, "partly transparent"),
+        (not opaque, "partly transparent"),
         ((colours - grey).abs().max() > 0.1, "in colours"),
         (grey.max() < 0.5, f"at most {255 * grey.max():.0f} of 255 bright"),
     ):

@@ -16,7 +16,7 @@ from eat.config.sharing import ExportOptions
 from eat.data.photos import find_images
 from eat.data.scales import Scales
 from eat.models.weights import weights_file
-from eat.scoring import ONE_TO_TEN
+from eat.scoring.scorer import ONE_TO_TEN
 from eat.sharing.formats import FORMATS, Array, Card, Run
 from eat.sharing.graph import Rater
 from eat.system.device import DTYPES

@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 import torch
 from torch.utils.data import DataLoader
 
-from eat.checkpoint import MAX_EVAL_BATCH, CheckpointInfo, ModelSpec, described_model
+from eat.checkpoint import CheckpointInfo, ModelSpec, described_model
+from eat.checkpoint.description import MAX_EVAL_BATCH
 from eat.config import TrainConfig
 from eat.data.dataset import targets
 from eat.data.labels.identity import fingerprint

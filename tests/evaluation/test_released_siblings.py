@@ -12,7 +12,8 @@ import torch
 from test_released import SMALL, release_names
 
 import eat
-from eat.checkpoint import RELEASED, load_checkpoint, read_info, save_checkpoint
+from eat.checkpoint import load_checkpoint, read_info, save_checkpoint
+from eat.checkpoint.releases import RELEASED
 from eat.cli import main
 from eat.evaluation import released
 from eat.models import VARIANTS

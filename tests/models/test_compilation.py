@@ -9,7 +9,7 @@ from oracles import array
 from torch import Tensor
 
 from eat.models.deformable import DeformableAttention
-from eat.scoring import cast_weights
+from eat.scoring.scorer import cast_weights
 
 WIDE = (8, 16, 24, 48)  # enough channels to make interest points by matrix products
 

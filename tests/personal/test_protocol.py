@@ -13,7 +13,7 @@ from conftest import SMALL, small_run
 
 import eat.personal.adaptation
 from eat.checkpoint import CheckpointInfo, ModelSpec, load_checkpoint, save_checkpoint
-from eat.config.commands import PersonalizeOptions
+from eat.config.personal import PersonalizeOptions
 from eat.data.labels.reading import read_ratings
 from eat.data.labels.table import LabelError
 from eat.data.registry import DATASETS
@@ -42,7 +42,7 @@ def given(data: Path, labels: Path | None = None, **options: object) -> Personal
 
 def default(**options: object) -> PersonalizeOptions:
     """The protocol's own options, without ratings."""
-    return PersonalizeOptions("flickr_aes", "", "", **options)
+    return PersonalizeOptions(name="flickr_aes", labels="", images="", **options)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,49 @@
+"""Options of every command that uses a model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(kw_only=True)
+class ModelOptions:
+    """What is needed beside a checkpoint to build its model.
+
+    Attributes:
+        model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
+    """
+
+    model: str | None = None
+
+
+@dataclass(kw_only=True)
+class CheckpointOptions(ModelOptions):
+    """The model that a command uses.
+
+    Attributes:
+        checkpoint: the model: a run or its checkpoint, one of the authors' `.pth` files, a folder
+            of eat share, or hf-hub:NAME.
+    """
+
+    checkpoint: str
+
+
+@dataclass(kw_only=True)
+class ScorerOptions(CheckpointOptions):
+    """How a model scores photographs.
+
+    Attributes:
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 (the second) or mps.
+        precision: fp32, bf16 or fp16.
+        batch_size: images a forward pass at most; null takes 8 on a CPU and 16 on a GPU.
+        workers: threads that decode images ahead of the model; null takes one a core, at most 16.
+        own_rule: score models that only compare images with one another (TANet), each image with
+            copies of itself. This rule is ours, not their authors'.
+    """
+
+    device: str = "auto"
+    precision: Precision = "fp32"
+    batch_size: int | None = None
+    workers: int | None = None
+    own_rule: bool = False
