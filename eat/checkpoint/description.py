@@ -14,6 +14,7 @@ from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel, WeightsError, create_model
 from eat.system.plugins import is_path
 from eat.system.schema import check_range, typed
+from eat.system.words import brief
 
 FORMAT = 2  # of the description; raise it when an older version could not read a new one
 HEADER = "eat"  # key of our JSON in the safetensors header
@@ -205,11 +206,6 @@ def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
         "scale": asdict(spec.scale),
         "preprocessing": old | given if isinstance(given, dict) else given,
     }
-
-
-def brief(error: BaseException) -> str:
-    """The first line of an error, cut to a length that can be read."""
-    return (str(error).partition("\n")[0] or type(error).__name__)[:300]
 
 
 def describe_release(release: Release) -> CheckpointInfo:

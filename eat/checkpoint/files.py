@@ -16,7 +16,6 @@ from eat.checkpoint.description import (
     HEADER,
     CheckpointInfo,
     ModelSpec,
-    brief,
     describe_release,
     parse,
 )
@@ -36,6 +35,7 @@ from eat.models.weights import (
 )
 from eat.system.files import write_atomically
 from eat.system.plugins import digest, is_path
+from eat.system.words import brief
 
 log = logging.getLogger("eat")
 TRAINED_KEYS = (TRAINED_ON, f"{TRAINED_ON}_contents")  # of ImageHashes in the header

@@ -18,7 +18,7 @@ from eat.models.enhance import recording
 from eat.models.limits import check_totals
 from eat.models.noise import PerImageNoise
 from eat.system.schema import check_range
-from eat.system.words import nearest
+from eat.system.words import brief, nearest
 
 PREFIX = "timm/"
 # Keywords of timm's builders that load files, wrap the model, or that we give ourselves.
@@ -115,10 +115,10 @@ def build_net(arch: str, settings: dict[str, Any]) -> nn.Module:
     try:
         net: nn.Module = timm.create_model(arch, num_classes=0, **settings)
     except TypeError as error:
-        raise TypeError(f"{PREFIX}{arch}: {_brief(error)}") from error
+        raise TypeError(f"{PREFIX}{arch}: {brief(error)}") from error
     except Exception as error:  # whatever trips over a value
         raise ValueError(
-            f"{PREFIX}{arch} cannot be built with {settings}: {_brief(error)}"
+            f"{PREFIX}{arch} cannot be built with {settings}: {brief(error)}"
         ) from error
     for module in list(net.modules()):
         for name, child in module.named_children():
@@ -126,10 +126,6 @@ def build_net(arch: str, settings: dict[str, Any]) -> nn.Module:
                 rate, scale = float(child.drop_prob or 0), child.scale_by_keep
                 setattr(module, name, RowDropPath(rate, scale=scale))
     return net
-
-
-def _brief(error: BaseException) -> str:
-    return (str(error).partition("\n")[0] or type(error).__name__)[:300]
 
 
 class TimmModel(AestheticModel):
@@ -188,7 +184,7 @@ class TimmModel(AestheticModel):
             found, takes = (" x ".join(map(str, size)) for size in (self.img_size, usual))
             raise ValueError(
                 f"{PREFIX}{self.arch} does not take images of {found} pixels, or not with these "
-                f"settings ({_brief(error)}); it was made for {takes}"
+                f"settings ({brief(error)}); it was made for {takes}"
             ) from error
         if not isinstance(features, Tensor) or features.ndim != 2:
             raise ValueError(f"{PREFIX}{self.arch} has no features of an image, as one vector")
@@ -295,7 +291,7 @@ def fetch_weights(name: str) -> dict[str, Tensor]:
         exact = config.hf_hub_id or arch
         raise ValueError(
             f"the weights {name} are neither in the cache nor can they be fetched "
-            f"({_brief(error)}). Where there is network, run 'hf download {exact}' and copy the "
+            f"({brief(error)}). Where there is network, run 'hf download {exact}' and copy the "
             "folder ~/.cache/huggingface/hub/models--"
             f"{exact.replace('/', '--')} to the same place here (HF_HOME may name another), or "
             f"download https://huggingface.co/{exact}/resolve/main/model.safetensors and give it "

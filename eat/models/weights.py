@@ -20,6 +20,7 @@ from eat.models.base import AestheticModel
 from eat.models.foreign import State, WeightsError, convert, misfit
 from eat.models.timm_backbone import fetch_weights, is_name, offline_without_network
 from eat.system.files import regular
+from eat.system.words import brief
 
 HUB, SHARED = "hf-hub:", "model.safetensors"  # how a repository is named, and its file of weights
 TRAINED_ON = "trained_on"  # a list of images that older checkpoints hold beside the weights
@@ -98,8 +99,9 @@ def fetch_shared(repository: str) -> Path:
         with offline_without_network():
             return Path(hf_hub_download(name, SHARED, revision=revision or None))
     except Exception as error:  # of the hub, of sockets
-        reason = (str(error).partition("\n")[0] or type(error).__name__)[:300]
-        raise WeightsError(f"{HUB}{repository}: no {SHARED} can be fetched: {reason}") from error
+        raise WeightsError(
+            f"{HUB}{repository}: no {SHARED} can be fetched: {brief(error)}"
+        ) from error
 
 
 def read_state(path: str | Path) -> State:
@@ -125,8 +127,7 @@ def read_state(path: str | Path) -> State:
             ) from error
         raise WeightsError(f"{path}: truncated or not a PyTorch file") from error
     except Exception as error:  # on junk the unpickler fails with whatever it trips over
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise WeightsError(f"{path}: truncated or not a PyTorch file ({reason})") from error
+        raise WeightsError(f"{path}: truncated or not a PyTorch file ({brief(error)})") from error
     return unwrap(content, str(path))
 
 

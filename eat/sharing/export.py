@@ -21,6 +21,7 @@ from eat.sharing.formats import FORMATS, Array, Card, Run
 from eat.sharing.graph import Rater
 from eat.system.device import DTYPES
 from eat.system.files import write_atomically
+from eat.system.words import brief
 from eat.version import __version__
 
 DRAWN, BATCH, MOST = 8, 8, 64  # images that are drawn, computed at a time, and compared
@@ -100,8 +101,7 @@ def naming(what: str) -> Iterator[None]:
     except (ValueError, OSError):  # of ours
         raise
     except Exception as error:
-        reason = (str(error).partition("\n")[0] or type(error).__name__)[:300]
-        raise ValueError(f"{what} cannot be made, or does not run: {reason}") from error
+        raise ValueError(f"{what} cannot be made, or does not run: {brief(error)}") from error
 
 
 @contextmanager

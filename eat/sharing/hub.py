@@ -12,6 +12,7 @@ from eat.models import VARIANTS, AestheticModel
 from eat.models.variants import LICENCES
 from eat.models.weights import HUB, SHARED, weights_file
 from eat.system.files import write_atomically
+from eat.system.words import brief
 
 # Options of a run that say where things lay on its machine.
 PLACES = {"data": ("labels", "images", "test", "val", "cache"), "run": ("folder",)}
@@ -66,8 +67,9 @@ def share(checkpoint: str | Path, target: str, model: str | None = None) -> str:
             HfApi().create_repo(repository, exist_ok=True)
             HfApi().upload_folder(repo_id=repository, folder_path=folder)
         except Exception as error:  # of the hub, of sockets
-            reason = (str(error).partition("\n")[0] or type(error).__name__)[:300]
-            raise ValueError(f"{target} cannot be written: {reason}; see hf auth login") from error
+            raise ValueError(
+                f"{target} cannot be written: {brief(error)}; see hf auth login"
+            ) from error
     return target
 
 

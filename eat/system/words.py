@@ -1,4 +1,4 @@
-"""Words for messages: names that were probably meant, and settings that changed."""
+"""Words for messages: names that were probably meant, settings that changed, errors in brief."""
 
 import difflib
 import reprlib
@@ -24,3 +24,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         for name, value in now.items()
         if before.get(name) != value
     )
+
+
+def brief(error: BaseException) -> str:
+    """The first line of an error, cut to a length that can be read; else the name of its kind."""
+    return (str(error).partition("\n")[0] or type(error).__name__)[:300]
