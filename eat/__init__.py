@@ -15,14 +15,16 @@ from eat.version import __version__
 if TYPE_CHECKING:
     from eat.models import VARIANTS, create_model, list_models, load_weights
     from eat.models.enhance import enhance
-    from eat.scoring import Score, Scorer, score
+    from eat.scoring import Comparison, Score, Scorer, compare, score
     from eat.sharing.hub import from_pretrained
 
 __all__ = [
     "VARIANTS",
+    "Comparison",
     "Score",
     "Scorer",
     "__version__",
+    "compare",
     "create_model",
     "enhance",
     "from_pretrained",
@@ -33,8 +35,10 @@ __all__ = [
 
 HOMES = {
     "VARIANTS": "eat.models",
+    "Comparison": "eat.scoring",
     "Score": "eat.scoring",
     "Scorer": "eat.scoring",
+    "compare": "eat.scoring",
     "create_model": "eat.models",
     "enhance": "eat.models.enhance",
     "from_pretrained": "eat.sharing.hub",

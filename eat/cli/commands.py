@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from eat.cli.errors import FAILED
-from eat.cli.photographs import run_gallery, run_points, run_saliency, run_score
+from eat.cli.photographs import run_compare, run_gallery, run_points, run_saliency, run_score
 from eat.config.commands import (
     BestOptions,
+    CompareOptions,
     EvaluateOptions,
     ModelsOptions,
     PrepareOptions,
@@ -179,6 +180,13 @@ COMMANDS = {
         ("images", "files, folders or glob patterns"),
         ScoreOptions,
         run_score,
+        nargs="+",
+    ),
+    "compare": Command(
+        "which of several photographs, or crops of one",
+        ("photographs", "files, folders, glob patterns, or crops: 'photo.jpg[WIDTHxHEIGHT+X+Y]'"),
+        CompareOptions,
+        run_compare,
         nargs="+",
     ),
     "prepare": Command(

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from eat.cli.errors import FAILED
-from eat.config.commands import ScoreOptions
+from eat.config.commands import CompareOptions, ScoreOptions
 from eat.config.pictures import GalleryOptions, PointsOptions, SaliencyOptions
 from eat.system.schema import check_range
 from eat.system.stops import interruptible
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run_score(images: list[str], options: ScoreOptions) -> int:
     """Score photographs. Exit code 1 if some could not be scored."""
-    from eat.data.photos import find_images
+    from eat.data.photos import find_photos
     from eat.scoring import PartialScores, Scorer, score_lines
 
     given = asdict(options)
@@ -49,7 +49,7 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
         lines = score_lines(chosen, scorer.num_votes, form, targets, options.percentile)
         write_lines(lines, out)
 
-    files = find_images(images)
+    files = find_photos(images)
     if out is None:
         write(interruptible(scorer.score_files(files)))
     else:
@@ -60,6 +60,21 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
     for score in failed:
         sys.stderr.write(f"eat score: not scored: {score.error}\n")
     return FAILED if failed else 0
+
+
+def run_compare(photographs: list[str], options: CompareOptions) -> int:
+    """Compare photographs by their scores. Exit code 1 if some could not be scored."""
+    from eat.scoring import Scorer, compare, comparison_lines
+
+    given = asdict(options)
+    voters, form = given.pop("voters"), given.pop("format")
+    scorer = Scorer(**given)
+    announce(scorer.info, own_rule=options.own_rule)
+    found = compare(photographs, checkpoint=scorer, voters=voters)
+    write_lines(comparison_lines(found, form), None)
+    for score in found.failed:
+        sys.stderr.write(f"eat compare: not scored: {score.error}\n")
+    return FAILED if found.failed else 0
 
 
 def best_first(score: "Score") -> tuple[bool, float]:

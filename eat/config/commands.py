@@ -40,6 +40,22 @@ class ScoreOptions(ScorerOptions):
 
 
 @dataclass(kw_only=True)
+class CompareOptions(ScorerOptions):
+    """Photographs, or crops of one, by their scores, the best first.
+
+    Attributes:
+        scale: ten maps scores to 1..10; own leaves them on the scale that the model learnt.
+        voters: people who rate a photograph, for the 95% interval of the difference of two; null
+            takes as many as in the data set that the model was trained on, such as 210 of AVA.
+        format: text, CSV, one JSON object a line, or one JSON object.
+    """
+
+    scale: Literal["ten", "own"] = "ten"
+    voters: int | None = None
+    format: Literal["text", "csv", "jsonl", "json"] = "text"
+
+
+@dataclass(kw_only=True)
 class EvaluateOptions(ModelOptions):
     """Metrics of a checkpoint on a split of labelled images.
 

@@ -13,7 +13,8 @@ import numpy as np
 from PIL.Image import Image
 from torch import Tensor
 
-from eat.data.transforms import InMemory, is_url
+from eat.data.crops import Crop, as_crop
+from eat.data.transforms import InMemory, Photo, is_url
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 IMAGES = f"*{{{','.join(sorted(SUFFIXES))}}}"  # all of these, as a pattern of the shell
@@ -21,18 +22,20 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def find_photos(given: Any) -> Iterator[Path | InMemory]:
+def find_photos(given: Any) -> Iterator[Photo]:
     """List one photograph or several, of any kinds that ``InMemory`` holds, and files by paths.
 
     Args:
         given: one; an iterable of such, which is read as photographs are wanted; or an array
-            (B, H, W, 3) or tensor (B, 3, H, W). Paths are taken as by ``find_images``. The others
-            are named "image 3" by their place among those given.
+            (B, H, W, 3) or tensor (B, 3, H, W). Paths are taken as by ``find_images``, or as crops.
+            The others are named "image 3" by their place among those given.
     """
-    seen: set[Path] = set()
+    seen: set[Path | Crop] = set()
     for place, photo in enumerate([given] if is_single(given) else given, start=1):
         if isinstance(photo, str | Path):
-            found = [path for path in find_images([photo]) if path not in seen]
+            crop = as_crop(photo)
+            named = find_images([photo]) if crop is None else [crop]
+            found = [path for path in named if path not in seen]
             seen.update(found)
             yield from found
         else:
@@ -55,8 +58,10 @@ def is_one_photo(given: Any) -> bool:
 
 
 def is_pattern(path: str | Path) -> bool:
-    """True for a glob pattern, unless a file has this very name."""
-    return glob.has_magic(str(path)) and not os.path.lexists(path) and not is_url(path)
+    """True for a glob pattern, unless a file has this very name, or it is written as a crop."""
+    if as_crop(path) or is_url(path):
+        return False
+    return glob.has_magic(str(path)) and not os.path.lexists(path)
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:

@@ -29,6 +29,7 @@ class DatasetSpec:
         title: name in print.
         low, high, target_scale, positive_above, num_votes: as in :class:`ScoreScale`.
         read: from a label file to a label table.
+        voters: of an image, on average; 0 if the data set has no votes, or it is not known.
         counts: images in each official split.
         layouts: published files in a folder, by split ("" where a file does not say); the first
             layout that is all there holds, and files with a ? may be absent.
@@ -44,6 +45,7 @@ class DatasetSpec:
     positive_above: float
     read: Callable[[str | Path], pd.DataFrame]
     num_votes: int = 0
+    voters: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     layouts: tuple[dict[str, str], ...] = ()
     ratings: tuple[str, ...] = ()
@@ -124,7 +126,7 @@ def _inside(folder: str, layout: dict[str, str]) -> dict[str, str]:
 _ROWS = [
     DatasetSpec(
         name="ava", title="AVA", low=1, high=10, target_scale=10, positive_above=5, num_votes=10,
-        read=Reader("ava", "read_ava"),
+        read=Reader("ava", "read_ava"), voters=210,
         counts={"train": 235528, "test": 20000},
         layouts=({"": "AVA.txt", "test": "generic_test.jpgl"}, CSV_SPLITS, {"": "AVA.txt"},
                  {"val": "val.csv?", "test": "test.csv"}),
@@ -166,7 +168,7 @@ _ROWS = [
     ),
     DatasetSpec(
         name="para", title="PARA", low=1, high=5, target_scale=5, positive_above=3, num_votes=9,
-        read=Reader("para", "read_para"),
+        read=Reader("para", "read_para"), voters=25,
         layouts=(_inside("annotation", PARA_SPLITS), PARA_SPLITS),
         ratings=("annotation/PARA-Images.csv", "PARA-Images.csv"),
     ),
@@ -179,7 +181,9 @@ _ROWS = [
 ]  # fmt: skip
 DATASETS: dict[str, DatasetSpec] = {row.name: row for row in _ROWS}
 # Drawn by eat.sample.make in AVA's layout; without official counts.
-DATASETS["sample"] = replace(DATASETS["ava"], name="sample", title="sample data", counts={})
+DATASETS["sample"] = replace(
+    DATASETS["ava"], name="sample", title="sample data", voters=200, counts={}
+)
 
 
 def own_dataset(name: str) -> DatasetSpec:

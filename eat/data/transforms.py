@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from eat.config.pixels import IMAGENET_MEAN, IMAGENET_STD, Channels, Interpolation
+from eat.data.crops import Crop
 from eat.system.files import GB, regular
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -49,6 +50,9 @@ class InMemory:
 
     def __str__(self) -> str:
         return self.name
+
+
+Photo = Path | Crop | InMemory
 
 
 class ImageError(OSError):
@@ -275,11 +279,18 @@ class Preprocessing:
         """The side in pixels that photographs are resized to."""
         return self.train_resize or self.size if training else self.size
 
-    def read(self, photo: str | Path | InMemory) -> Decoded:
+    def read(self, photo: str | Photo) -> Decoded:
         """Decode a photograph for ``resize``, as ``read_image``; to uint8 (3, H, W) if fast.
 
-        The latter may lie in memory that this thread's next call uses again.
+        The latter may lie in memory that this thread's next call uses again. A crop is cut from the
+        upright photograph.
         """
+        if isinstance(photo, Crop):
+            whole = replace(self, upright=True).read(photo.file)
+            try:
+                return photo.of(whole)
+            except ValueError as error:
+                raise ImageError(f"{photo}: {error}") from error
         if self.decode == "exact":
             return read_image(photo, upright=self.upright)
         pixels = read_jpeg(photo, upright=self.upright)
@@ -299,7 +310,7 @@ class Preprocessing:
         return resized[0]
 
     def evaluation(
-        self, photo: str | Path | InMemory, look: Callable[[Decoded], None] | None = None
+        self, photo: str | Photo, look: Callable[[Decoded], None] | None = None
     ) -> Tensor:
         """Pixels for evaluation: uint8 (3, size, size). ``look`` sees what is resized."""
         decoded = self.read(photo)

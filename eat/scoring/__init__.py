@@ -1,7 +1,18 @@
 """Photographs to scores."""
 
-from eat.scoring.lines import score_lines
+from eat.scoring.comparing import Compared, Comparison, compare
+from eat.scoring.lines import comparison_lines, score_lines
 from eat.scoring.partial import PartialScores
 from eat.scoring.scorer import Score, Scorer, score
 
-__all__ = ["PartialScores", "Score", "Scorer", "score", "score_lines"]
+__all__ = [
+    "Compared",
+    "Comparison",
+    "PartialScores",
+    "Score",
+    "Scorer",
+    "compare",
+    "comparison_lines",
+    "score",
+    "score_lines",
+]

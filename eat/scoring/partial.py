@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from eat.data.transforms import Photo
 from eat.scoring.lines import csv_line
 from eat.scoring.scorer import Score
 from eat.system.files import append_line, cut_torn_line, finite, json_object, refuse_foreign
@@ -83,7 +84,7 @@ class PartialScores:
                 seen.add(score.image)
                 yield score
 
-    def missing(self, files: Iterable[Path]) -> list[Path]:
+    def missing(self, files: Iterable[Photo]) -> list[Photo]:
         """The files without a score here.
 
         Raises:

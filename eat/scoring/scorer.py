@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from eat.checkpoint import load_checkpoint
 from eat.data.photos import find_photos, is_one_photo, read_ahead
 from eat.data.scales import ScoreScale, mean_scores
-from eat.data.transforms import Decoded, ImageError, InMemory
+from eat.data.transforms import Decoded, ImageError, Photo
 from eat.models import AestheticModel
 from eat.models.base import Record
 from eat.models.weights import weights_file
@@ -51,7 +51,7 @@ class Score:
 class _Batch:
     """Photographs on their way to scores; ``outputs`` may still be under way on the device."""
 
-    photos: list[Path | InMemory]
+    photos: list[Photo]
     errors: dict[int, str]
     outputs: Tensor
 
@@ -149,21 +149,20 @@ class Scorer:
 
         Args:
             photos: one or an iterable of several, also mixed: files, folders and glob patterns,
-                encoded bytes, PIL images, or RGB pixels as uint8: arrays (H, W, 3) or tensors
-                (3, H, W). Folders are searched through, and no file comes twice.
+                crops such as "photo.jpg[600x400+100+0]", encoded bytes, PIL images, or RGB pixels
+                as uint8: arrays (H, W, 3) or tensors (3, H, W). Folders are searched through, and
+                no file comes twice.
         """
         return self.score_files(find_photos(photos))
 
-    def score_files(
-        self, files: Iterable[Path | InMemory], watch: Watch | None = None
-    ) -> Iterator[Score]:
+    def score_files(self, files: Iterable[Photo], watch: Watch | None = None) -> Iterator[Score]:
         """Score image files, in order; unreadable ones carry an error."""
         ahead = 2 * max(self.batch_size, self.workers)
         decode = partial(self._decode, watch=watch) if watch else self._decode
         decoded = read_ahead(decode, files, threads=self.workers, ahead=ahead)
         yield from self._scores(self._through_model(decoded, watch))
 
-    def _decode(self, photo: Path | InMemory, watch: Watch | None = None) -> Tensor | str:
+    def _decode(self, photo: Photo, watch: Watch | None = None) -> Tensor | str:
         """Pixels, or why there are none."""
         look = partial(watch.decoded, photo) if watch else None
         try:
@@ -176,7 +175,7 @@ class Scorer:
         return self.info.preprocessing.normalise(pixels.to(self.device))
 
     def _through_model(
-        self, decoded: Iterator[tuple[Path | InMemory, Tensor | str]], watch: Watch | None
+        self, decoded: Iterator[tuple[Photo, Tensor | str]], watch: Watch | None
     ) -> Iterator[_Batch]:
         """Batches whose forward pass was started."""
         while group := list(itertools.islice(decoded, self.batch_size)):
