@@ -216,15 +216,17 @@ COMMANDS = {
     ),
     "points": Command(
         "picture of where a model looks",
-        ("image", "a photograph"),
+        ("photographs", "files, a row each"),
         PointsOptions,
         run_points,
+        nargs="+",
     ),
     "saliency": Command(
         "picture of what a score comes from",
-        ("image", "a photograph"),
+        ("photographs", "files, a row each"),
         SaliencyOptions,
         run_saliency,
+        nargs="+",
     ),
     "export": Command(
         "a model as ONNX or PyTorch's exported program",

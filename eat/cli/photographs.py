@@ -104,34 +104,41 @@ def write_lines(lines: Iterator[str], path: str | None) -> None:
             file.write(f"{line}\n".encode())
 
 
-def run_points(image: str, options: PointsOptions) -> int:
-    """Draw where a model looks in a photograph."""
+def run_points(photos: list[str], options: PointsOptions) -> int:
+    """Draw where a model looks in photographs."""
     from eat.checkpoint import load_checkpoint
-    from eat.pictures.points import draw_points
+    from eat.pictures.points import block_title, draw_points
 
     model, info = load_checkpoint(options.checkpoint, options.model)
     announce(info)
-    blocks = draw_points(model, info, image, options.out, every_block=options.every_block)
-    print(f"{options.out}: {', '.join(blocks)}")
+    blocks = draw_points(
+        model, info, photos, options.out,
+        every_block=options.every_block, heat=options.heat, width=options.width,
+    )  # fmt: skip
+    print(f"{options.out}: {'; '.join(f'{block_title(name)} ({name})' for name in blocks)}")
     return 0
 
 
-def run_saliency(image: str, options: SaliencyOptions) -> int:
-    """Draw what a model's score of a photograph comes from."""
+def run_saliency(photos: list[str], options: SaliencyOptions) -> int:
+    """Draw what a model's scores of photographs come from."""
     from eat.checkpoint import load_checkpoint
     from eat.pictures.saliency import describe_share, draw_saliency, read_mask
 
-    given = asdict(options)
-    checkpoint, out, file = (given.pop(name) for name in ("checkpoint", "out", "mask"))
-    model, info = load_checkpoint(checkpoint, given.pop("model"))
+    file, style = options.mask, ("method", "block", "layer", "width")
+    if file and len(photos) > 1:
+        raise ValueError(f"--mask is of one photograph: found {len(photos)} photographs")
+    model, info = load_checkpoint(options.checkpoint, options.model)
     announce(info)
-    mask = read_mask(file, image, upright=info.preprocessing.upright) if file else None
-    weights = draw_saliency(model, info, image, out, **given)
-    print(out)
-    if not weights.any():
-        sys.stderr.write("eat saliency: nothing in this layer raises the score; try another\n")
-    elif mask is not None:
-        print(describe_share(weights, mask))
+    mask = read_mask(file, photos[0], upright=info.preprocessing.upright) if file else None
+    given = {name: getattr(options, name) for name in style}
+    maps = draw_saliency(model, info, photos, options.out, **given)
+    print(options.out)
+    for photo, weights in zip(photos, maps, strict=True):
+        if not weights.any():
+            sys.stderr.write(f"eat saliency: {photo}: nothing in this layer raises the score; "
+                             "try another\n")  # fmt: skip
+        elif mask is not None:
+            print(describe_share(weights, mask))
     return 0
 
 

@@ -7,31 +7,44 @@ from eat.config.model import CheckpointOptions, ScorerOptions
 
 
 @dataclass(kw_only=True)
-class PointsOptions(CheckpointOptions):
-    """A picture of where a model looks in a photograph.
+class FigureOptions(CheckpointOptions):
+    """A figure of photographs, a row each.
 
     Attributes:
-        out: PNG to write.
+        width: of the figure in inches: 7 fills a page of two columns, 3.3 one of them.
+    """
+
+    width: float = 7.0
+
+
+@dataclass(kw_only=True)
+class PointsOptions(FigureOptions):
+    """A picture of where a model looks in photographs, a row each, with their scores and votes.
+
+    Attributes:
+        out: file to write: .pdf and .svg have the marks as lines for print, .png as pixels.
         every_block: show all blocks that sample positions; else of more than four the first and
             the last two.
+        heat: colour the photographs, then in grey, by the attention that they get.
     """
 
     out: str = "points.png"
     every_block: bool = False
+    heat: bool = False
 
 
 @dataclass(kw_only=True)
-class SaliencyOptions(CheckpointOptions):
-    """A picture of what a model's score of a photograph comes from.
+class SaliencyOptions(FigureOptions):
+    """A picture of what a model's scores of photographs come from, a row each.
 
     Attributes:
-        out: PNG to write.
+        out: file to write: .pdf, .svg or .png.
         method: rollout (attention, followed from the block back to the photograph), gradcam (where
             features raise the expected score; needs pip install 'eat-iaa[saliency]') or gradient
             (its size).
         block: name of the block, such as stages.2.blocks.1; null takes the last.
         layer: of the block, for gradcam and gradient: its input to attention (norm1) or to the MLP.
-        mask: an image of the photograph's size, white where the foreground is; the shares of
+        mask: an image of the one photograph's size, white where the foreground is; the shares of
             foreground and background are printed.
     """
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from eat.data.transforms import read_image
-from eat.pictures.saving import save_figure
+from eat.pictures.saving import save_for_paper
 
 SIDE = 320  # pixels that a photograph is shrunk to
 COLUMNS = 8  # of a picture
@@ -32,7 +32,7 @@ def draw_examples(
     Args:
         predictions: columns image, score (rated) and predicted.
         folder: of the images.
-        picture: the PNG to write.
+        picture: the PNG to write, and a PDF beside it.
         count: photographs of each kind.
 
     Raises:
@@ -56,4 +56,4 @@ def draw_examples(
             text = f"rated {row.score:.2f}\npredicted {row.predicted:.2f}"
             heading = "" if place else f"{title}\n"
             axis.set_title(heading + text, fontsize=7, loc="left")
-    save_figure(figure, picture)
+    save_for_paper(figure, picture)

@@ -9,7 +9,7 @@ from textwrap import fill, wrap
 import numpy as np
 from matplotlib.figure import Figure
 
-from eat.pictures.saving import save_figure
+from eat.pictures.saving import save_for_paper
 
 MOST_SLICES = 24  # in a picture
 PANELS = 3  # beside each other
@@ -132,10 +132,10 @@ def draw_slices(
 
 
 def finish(figure: Figure, title: str, notes: Sequence[str], path: Path) -> None:
-    """Add the title, and the notes below, and write the picture."""
+    """Add the title, and the notes below, and write the picture as PNG and PDF."""
     figure.suptitle(title, fontsize=10)
     if notes:
         width = int(figure.get_figwidth() * NOTE_WIDTH)
         lines = [line for note in notes for line in wrap(note, width)]
         figure.supxlabel("\n".join(["reduced:", *lines]), fontsize=7)
-    save_figure(figure, path)
+    save_for_paper(figure, path)

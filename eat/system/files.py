@@ -99,12 +99,13 @@ def append_line(path: str | Path, line: str) -> None:
             raise
 
 
-def refuse_foreign(path: str | Path, *marks: bytes) -> None:
+def refuse_foreign(path: str | Path, *marks: bytes, within: int = 256) -> None:
     """Refuse to write over anything but our own file, so that no photograph is ever lost.
 
     Args:
         path: an empty file, or nothing, may be written over too.
         marks: our own file has one of them in its first bytes.
+        within: how many those are.
 
     Raises:
         ValueError: something else is there.
@@ -114,7 +115,7 @@ def refuse_foreign(path: str | Path, *marks: bytes) -> None:
         return
     if path.is_file():
         with path.open("rb") as file:
-            head = file.read(256)
+            head = file.read(within)
         if not head or any(mark in head for mark in marks):
             return
     raise ValueError(f"{path} is there and not of this command's making: give another --out")
