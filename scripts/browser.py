@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -144,10 +145,10 @@ class Browser:
             raise RuntimeError(thrown.get("exception", {}).get("description", thrown["text"]))
         return found["result"].get("value")
 
-    def open(self, page: Path) -> None:
-        """Open a page from the disk, and wait until its own scripts have run."""
+    def open(self, page: Path | str) -> None:
+        """Open a page, from the disk or by its address, and wait until its own scripts have run."""
         before = sum(method == "Page.loadEventFired" for method, _ in self.events)
-        self.call("Page.navigate", url=page.resolve().as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while sum(method == "Page.loadEventFired" for method, _ in self.events) == before:
             self._take(self._read())
 
@@ -162,6 +163,12 @@ class Browser:
             if time.monotonic() > end:
                 raise TimeoutError(code)
             time.sleep(0.02)
+
+    def choose_files(self, selector: str, files: Sequence[Path]) -> None:
+        """Choose files in a file field, as a user does in the system's dialog."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        field = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=field, files=[str(file) for file in files])
 
     def press(self, key: str) -> None:
         """Press and release a key, named as in JavaScript's KeyboardEvent.key."""

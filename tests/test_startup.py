@@ -20,6 +20,7 @@ HEAVY = (
     "matplotlib",
     "mlflow",
     "accelerate",
+    "gradio",
     "nni",
     "onnx",
     "onnxruntime",

@@ -11,8 +11,9 @@ MODULES = sorted(EAT.rglob("*.py"))
 
 # A room imports itself and what stands to the right of it, never its own neighbours on a level.
 DIRECTION = (
-    "__init__, __main__ -> cli -> experiments -> tuning, pictures, sharing -> training, personal"
-    " -> evaluation, scoring -> checkpoint -> sample -> data, models -> config, system -> version"
+    "__init__, __main__ -> cli -> experiments, demo -> tuning, pictures, sharing"
+    " -> training, personal -> evaluation, scoring -> checkpoint -> sample -> data, models"
+    " -> config, system -> version"
 )
 LEVEL = {
     room: number
@@ -133,6 +134,10 @@ def test_test_files_of_all_rooms_have_names_of_their_own() -> None:
 
 def test_only_tuning_knows_nni() -> None:
     assert users("nni") == {"tuning"}
+
+
+def test_only_the_demo_knows_gradio() -> None:
+    assert users("gradio", "gradio_client", "uvicorn", "fastapi") == {"demo"}
 
 
 def test_only_the_command_line_and_the_single_run_entry_parse_arguments() -> None:

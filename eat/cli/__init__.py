@@ -60,13 +60,14 @@ def parse(prog: str, command: Command, argv: Sequence[str]) -> tuple[Any, Any]:
         SystemExit: with code 2 and a message, if an option is unknown or ill-typed.
     """
     parser = Parser(prog=prog, allow_abbrev=False, description=command.help)
-    name, about = command.positional
+    name, about = command.positional or ("", "")
     given: dict[str, Any] = {"nargs": command.nargs} if command.nargs else {}
     kind = str | None if command.nargs == "?" else str
-    parser.add_argument(name, type=kind, help=about, **given)
+    if name:
+        parser.add_argument(name, type=kind, help=about, **given)
     parser.add_class_arguments(command.options)
     if name == "checkpoint":  # every command takes a model by this option
         argv = [word.removeprefix("--checkpoint=") for word in argv if word != "--checkpoint"]
     found = parser.parse_args(list(argv))
     options = {field.name: found[field.name] for field in fields(command.options)}
-    return found[name], command.options(**options)
+    return found.get(name), command.options(**options)

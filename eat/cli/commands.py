@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from eat.cli.errors import FAILED
-from eat.cli.photographs import run_compare, run_gallery, run_points, run_saliency, run_score
+from eat.cli.photographs import (
+    run_compare,
+    run_demo,
+    run_gallery,
+    run_points,
+    run_saliency,
+    run_score,
+)
 from eat.config.commands import (
     BestOptions,
     CompareOptions,
@@ -19,6 +26,7 @@ from eat.config.commands import (
     SampleOptions,
     ScoreOptions,
 )
+from eat.config.demo import DemoOptions
 from eat.config.personal import PersonalizeOptions
 from eat.config.pictures import GalleryOptions, PointsOptions, ReportOptions, SaliencyOptions
 from eat.config.sharing import ExportOptions, ShareOptions
@@ -156,12 +164,12 @@ class Command:
 
     Attributes:
         help: of the command, in a line.
-        positional: name and help of the argument without dashes.
+        positional: name and help of the argument without dashes; None if there is none.
         nargs: of that argument, as in argparse.
     """
 
     help: str
-    positional: tuple[str, str]
+    positional: tuple[str, str] | None
     options: type
     run: Callable[[Any, Any], int]
     nargs: str | None = None
@@ -240,6 +248,12 @@ COMMANDS = {
         GalleryOptions,
         run_gallery,
         nargs="+",
+    ),
+    "demo": Command(
+        "local web page of a model: scores, comparisons, a personal model",
+        None,
+        DemoOptions,
+        run_demo,
     ),
     "report": Command(
         "page of a run, or of several side by side",

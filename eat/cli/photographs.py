@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from eat.cli.errors import FAILED
 from eat.config.commands import CompareOptions, ScoreOptions
+from eat.config.demo import DemoOptions
 from eat.config.pictures import GalleryOptions, PointsOptions, SaliencyOptions
 from eat.system.schema import check_range
 from eat.system.stops import interruptible
@@ -163,3 +164,11 @@ def run_gallery(paths: list[str], options: GalleryOptions) -> int:
     for error in gallery.errors:
         sys.stderr.write(f"eat gallery: not scored: {error}\n")
     return FAILED if gallery.errors else 0
+
+
+def run_demo(_: None, options: DemoOptions) -> int:
+    """Serve a page of a model until a signal ends it."""
+    from eat.demo.server import serve
+
+    serve(options)
+    return 0

@@ -1,0 +1,88 @@
+"""The page: where photographs are dropped, and tabs of what can be done with them."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from eat.demo.events import AT_ONCE, QUEUED, guarded, picture
+from eat.demo.fragments import about, described, faults
+from eat.demo.photographs import Photograph, Studio
+
+DAY = 24 * 3600
+
+
+def make_page(studio: Studio) -> gr.Blocks:
+    """The page of a studio."""
+    with gr.Blocks(title="EAT", analytics_enabled=False, delete_cache=(3600, DAY)) as page:
+        photographs = gr.State([])
+        gr.HTML(about(studio.scorer, studio.limits))
+        files = gr.File(file_count="multiple", label="Photographs", height=150)
+        notes = gr.HTML()
+        with gr.Tab("Score"):
+            score_tab(studio, photographs)
+
+        @guarded
+        def take(
+            given: list[str] | None,
+            known: list[Photograph],
+            progress: gr.Progress = gr.Progress(),  # noqa: B008  as Gradio hands it in
+        ) -> tuple[list[Photograph], str]:
+            paths = map(Path, given or [])
+            found, errors = studio.score(paths, known, lambda k, n: progress((k, n), unit="photo"))
+            return found, faults(errors)
+
+        files.change(take, [files, photographs], [photographs, notes], **QUEUED)
+    page.queue(max_size=64)
+    return page
+
+
+def score_tab(studio: Studio, photographs: gr.State) -> None:
+    """Photographs by their scores, and all that is known of the chosen one."""
+    model = studio.scorer.model
+    with gr.Row():
+        gallery = gr.Gallery(
+            label="The best first; choose one",
+            interactive=False,
+            allow_preview=False,
+            columns=3,
+            height=620,
+            object_fit="contain",
+            buttons=[],
+            scale=3,
+        )
+        with gr.Column(scale=2, min_width=320):
+            photo = gr.Image(show_label=False, interactive=False, height=320, buttons=[])
+            score = gr.HTML()
+    drawn = []
+    if model.sampling_blocks():
+        drawn.append((studio.points, "Interest points, and where the offsets moved them"))
+    if model.map_blocks():
+        drawn.append((studio.saliency, "What the score comes from"))
+    shown: list[gr.Image] = []
+    with gr.Row():
+        for _, title in drawn:
+            with gr.Column():
+                shown.append(picture(title))
+    chosen = gr.State()
+
+    def show_all(found: list[Photograph]) -> list[Any]:
+        captions = [f"{one.score.score:.2f}  {one.name}" for one in found]
+        thumbnails = (str(one.thumbnail) for one in found)
+        gallery = gr.Gallery(list(zip(thumbnails, captions, strict=True)), selected_index=None)
+        return [gallery, None, "", *(None for _ in shown)]
+
+    @guarded
+    def choose(found: list[Photograph], event: gr.SelectData) -> list[Any]:
+        one = found[event.index]
+        return [one, str(one.thumbnail), described(one, studio.scorer), *(None for _ in shown)]
+
+    @guarded
+    def draw(one: Photograph | None) -> list[str | None]:
+        return [str(make(one)) if one else None for make, _ in drawn]
+
+    everything = [gallery, photo, score, *shown]
+    photographs.change(show_all, photographs, everything, **AT_ONCE)
+    select = gallery.select(choose, photographs, [chosen, photo, score, *shown], **AT_ONCE)
+    if drawn:
+        select.then(draw, chosen, shown, **QUEUED)
