@@ -36,3 +36,16 @@ def picture(title: str) -> gr.Image:
     return gr.Image(
         label=title, show_label=False, interactive=False, buttons=["download", "fullscreen"]
     )
+
+
+def gallery(label: str, *, columns: int, height: int) -> gr.Gallery:
+    """Small pictures, one of which may be chosen."""
+    return gr.Gallery(
+        label=label,
+        columns=columns,
+        height=height,
+        object_fit="contain",
+        interactive=False,
+        allow_preview=False,
+        buttons=[],
+    )

@@ -5,7 +5,7 @@ from html import escape
 
 from eat.checkpoint import CheckpointInfo
 from eat.data.scales import ScoreScale
-from eat.demo.photographs import Limits, Photograph
+from eat.demo.photographs import Photograph, Studio
 from eat.scoring import Scorer
 
 STYLE = """
@@ -36,9 +36,9 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{escape(text)}</p>'
 
 
-def about(scorer: Scorer, limits: Limits) -> str:
+def about(studio: Studio) -> str:
     """What the page says of the model and of itself."""
-    info = scorer.info
+    info, limits = studio.scorer.info, studio.options
     lines = [f"Model {info.model.name}, trained on {info.title}. {origin(info)}".strip()]
     lines.append(
         f"Photographs stay on the machine that runs this page, until it ends. At most "

@@ -5,7 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from eat.demo.events import AT_ONCE, QUEUED, guarded, picture
+from eat.demo.compare import compare_tab
+from eat.demo.events import AT_ONCE, QUEUED, gallery, guarded, picture
 from eat.demo.fragments import about, described, faults
 from eat.demo.photographs import Photograph, Studio
 
@@ -16,11 +17,13 @@ def make_page(studio: Studio) -> gr.Blocks:
     """The page of a studio."""
     with gr.Blocks(title="EAT", analytics_enabled=False, delete_cache=(3600, DAY)) as page:
         photographs = gr.State([])
-        gr.HTML(about(studio.scorer, studio.limits))
+        gr.HTML(about(studio))
         files = gr.File(file_count="multiple", label="Photographs", height=150)
         notes = gr.HTML()
         with gr.Tab("Score"):
             score_tab(studio, photographs)
+        with gr.Tab("Compare"):
+            compare_tab(studio, photographs)
 
         @guarded
         def take(
@@ -41,16 +44,8 @@ def score_tab(studio: Studio, photographs: gr.State) -> None:
     """Photographs by their scores, and all that is known of the chosen one."""
     model = studio.scorer.model
     with gr.Row():
-        gallery = gr.Gallery(
-            label="The best first; choose one",
-            interactive=False,
-            allow_preview=False,
-            columns=3,
-            height=620,
-            object_fit="contain",
-            buttons=[],
-            scale=3,
-        )
+        with gr.Column(scale=3):
+            best_first = gallery("The best first; choose one", columns=3, height=620)
         with gr.Column(scale=2, min_width=320):
             photo = gr.Image(show_label=False, interactive=False, height=320, buttons=[])
             score = gr.HTML()
@@ -69,8 +64,8 @@ def score_tab(studio: Studio, photographs: gr.State) -> None:
     def show_all(found: list[Photograph]) -> list[Any]:
         captions = [f"{one.score.score:.2f}  {one.name}" for one in found]
         thumbnails = (str(one.thumbnail) for one in found)
-        gallery = gr.Gallery(list(zip(thumbnails, captions, strict=True)), selected_index=None)
-        return [gallery, None, "", *(None for _ in shown)]
+        pictures = gr.Gallery(list(zip(thumbnails, captions, strict=True)), selected_index=None)
+        return [pictures, None, "", *(None for _ in shown)]
 
     @guarded
     def choose(found: list[Photograph], event: gr.SelectData) -> list[Any]:
@@ -81,8 +76,8 @@ def score_tab(studio: Studio, photographs: gr.State) -> None:
     def draw(one: Photograph | None) -> list[str | None]:
         return [str(make(one)) if one else None for make, _ in drawn]
 
-    everything = [gallery, photo, score, *shown]
+    everything = [best_first, photo, score, *shown]
     photographs.change(show_all, photographs, everything, **AT_ONCE)
-    select = gallery.select(choose, photographs, [chosen, photo, score, *shown], **AT_ONCE)
+    select = best_first.select(choose, photographs, [chosen, photo, score, *shown], **AT_ONCE)
     if drawn:
         select.then(draw, chosen, shown, **QUEUED)

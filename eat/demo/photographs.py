@@ -9,6 +9,7 @@ from warnings import catch_warnings, simplefilter
 from PIL.Image import open as open_image
 from torch import Tensor
 
+from eat.config.demo import DemoOptions
 from eat.data.transforms import Decoded
 from eat.models import EAT
 from eat.pictures.gallery.photographs import Collector, thumb_name
@@ -18,15 +19,6 @@ from eat.scoring import Score, Scorer
 from eat.system.device import autocast
 
 THUMBNAIL = 640  # pixels
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What somebody may upload; documented at ``eat.config.demo.DemoOptions``."""
-
-    files: int
-    megabytes: float
-    megapixels: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +60,15 @@ class Sizes(Collector):
 
 @dataclass(frozen=True)
 class Studio:
-    """Scores photographs and draws what a model sees in them, in a folder of its own."""
+    """Scores photographs and draws what a model sees in them, in a folder of its own.
+
+    Attributes:
+        options: that the scorer was made by, and what may be uploaded.
+    """
 
     scorer: Scorer
     folder: Path
-    limits: Limits
+    options: DemoOptions
 
     def score(
         self,
@@ -87,10 +83,10 @@ class Studio:
         """
         files = list(dict.fromkeys(files))
         found = {one.file: one for one in known if one.file in files}
-        errors = [f"{file.name}: more than {self.limits.files} photographs"
-                  for file in files[self.limits.files :]]  # fmt: skip
+        errors = [f"{file.name}: more than {self.options.files} photographs"
+                  for file in files[self.options.files :]]  # fmt: skip
         wanted = []
-        for file in files[: self.limits.files]:
+        for file in files[: self.options.files]:
             if reason := self.too_large(file):
                 errors.append(reason)
             elif file not in found:
@@ -110,16 +106,16 @@ class Studio:
 
     def too_large(self, file: Path) -> str:
         """Why an image is larger than allowed, by its header; "" if it is not, or is no image."""
-        if file.stat().st_size > self.limits.megabytes * 1e6:
-            return f"{file.name}: more than {self.limits.megabytes:g} MB"
+        if file.stat().st_size > self.options.megabytes * 1e6:
+            return f"{file.name}: more than {self.options.megabytes:g} MB"
         try:
             with catch_warnings(), open_image(file) as image:
                 simplefilter("ignore")
                 pixels = image.width * image.height / 1e6
         except Exception:  # the scorer says what is wrong with it
             return ""
-        if pixels > self.limits.megapixels:
-            return f"{file.name}: {pixels:.3g} megapixels, more than {self.limits.megapixels:g}"
+        if pixels > self.options.megapixels:
+            return f"{file.name}: {pixels:.3g} megapixels, more than {self.options.megapixels:g}"
         return ""
 
     def points(self, photo: Photograph) -> Path:

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,13 +17,15 @@ from eat.checkpoint import read_info
 from eat.config.demo import DemoOptions
 from eat.demo.fragments import STYLE
 from eat.demo.gate import Gate
-from eat.demo.photographs import Limits, Studio
+from eat.demo.photographs import Studio
 from eat.scoring import Scorer
 from eat.system.schema import check_range
 
 # Gradio and the hub's client, which it brings, read these when they are imported.
 SILENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 FONTS, CODE = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # the visitor's own
+LIMITS = ("files", "megabytes", "megapixels")
+SERVED = {*LIMITS, "host", "port"}  # options that are none of the model's
 GRACE = 1  # seconds that requests under way have at the end
 
 
@@ -38,14 +41,13 @@ def serve(options: DemoOptions) -> None:
         KeyboardInterrupt: by SIGINT or SIGTERM, with its number.
     """
     check_range("port", options.port, 0, 2**16 - 1)
-    limits = Limits(options.files, options.megabytes, options.megapixels)
-    for name, value in vars(limits).items():
-        check_range(name, value, 1, 10_000)
+    for name in LIMITS:
+        check_range(name, getattr(options, name), 1, 10_000)
     with ended_by_signals(), listening(options.host, options.port or 0) as listener:
         with TemporaryDirectory(prefix="eat-demo-", ignore_cleanup_errors=True) as name:
             folder = Path(name).resolve()
             start_gradio(folder)
-            run(Studio(load(options), folder, limits), listener, options.host)
+            run(Studio(load(options), folder, options), listener, options.host)
 
 
 def start_gradio(folder: Path) -> None:
@@ -59,17 +61,8 @@ def start_gradio(folder: Path) -> None:
 
 def load(options: DemoOptions) -> Scorer:
     """The model, with percentiles if its checkpoint knows them."""
-    info = read_info(options.checkpoint)
-    return Scorer(
-        options.checkpoint,
-        model=options.model,
-        device=options.device,
-        precision=options.precision,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        own_rule=options.own_rule,
-        percentile=bool(info.score_quantiles),
-    )
+    given = {name: value for name, value in asdict(options).items() if name not in SERVED}
+    return Scorer(**given, percentile=bool(read_info(options.checkpoint).score_quantiles))
 
 
 @contextmanager
@@ -142,7 +135,7 @@ def make_app(studio: Studio) -> Any:
         theme=gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=CODE),
         css=STYLE,
         footer_links=[],
-        max_file_size=int(studio.limits.megabytes * 1e6),
+        max_file_size=int(studio.options.megabytes * 1e6),
         run_history=False,
         show_error=False,
         ssr_mode=False,
