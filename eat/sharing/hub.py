@@ -174,11 +174,11 @@ Of the split that chose the epoch{"" if metrics else ": none are recorded"}.
 {report}
 ## Preprocessing
 
-RGB, {"turned by EXIF, " if pixels.upright else ""}resized to {pixels.size} x {
-        pixels.size
-    } pixels whatever the aspect ratio ({pixels.interpolation}); mean {
-        list(pixels.mean)
-    }, deviation {list(pixels.std)} of 0..1.
+RGB, {"turned by EXIF, " if pixels.upright else ""}{
+        "converted to sRGB, on white, " if pixels.colours == "as_shown" else ""
+    }resized to {pixels.size} x {pixels.size} pixels whatever the aspect ratio ({
+        pixels.interpolation
+    }); mean {list(pixels.mean)}, deviation {list(pixels.std)} of 0..1.
 
 ## Licence and citation
 
