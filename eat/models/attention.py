@@ -139,11 +139,17 @@ class WindowAttention(nn.Module):
         self.proj = Linear(dim, dim)
         self.bias_table = nn.Parameter(torch.empty((2 * window_size - 1) ** 2, num_heads))
         nn.init.trunc_normal_(self.bias_table, std=0.02)
-        index = relative_position_index(window_size)
-        self.register_buffer("bias_index", index, persistent=False)
         self.feature_size = self._padded(*feature_size)
-        shifts = self._shifts(*self.feature_size)
-        mask = shift_mask(*self.feature_size, window_size, shifts) if any(shifts) else None
+        self.init_non_persistent_buffers()
+
+    def init_non_persistent_buffers(self) -> None:
+        """Make what no checkpoint holds; timm and transformers call it on models built empty."""
+        device, shifts = self.bias_table.device, self._shifts(*self.feature_size)
+        index = relative_position_index(self.window_size).to(device)
+        self.register_buffer("bias_index", index, persistent=False)
+        mask = None
+        if any(shifts):
+            mask = shift_mask(*self.feature_size, self.window_size, shifts, device)
         self.register_buffer("mask", mask, persistent=False)
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:

@@ -5,6 +5,8 @@ import reprlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -22,6 +24,11 @@ BLOCK_LETTERS = {
     "D": "deformable attention on a uniform grid (DAT)",
     "E": "enhanced attention on interest points (EAT)",
 }
+
+
+# What torch.fx takes as one step of its graph, beside the modules that timm_entries names to timm.
+torch.fx.wrap("check_pixels")
+torch.fx.wrap("open_record")
 
 
 class PatchConv(nn.Module):
@@ -101,13 +108,19 @@ class Stage(nn.Module):
         self.downsample = downsample
         self.grad_checkpointing = False
 
-    def forward(self, x: Tensor, records: list[dict[str, Tensor] | None]) -> Tensor:
-        """(B, H, W, C) -> (B, H / 2, W / 2, C'), or (B, H, W, C) in the last stage."""
+    def attend(self, x: Tensor, records: Sequence[dict[str, Tensor] | None]) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C) by the blocks."""
         for block, record in zip(self.blocks, records, strict=True):
             x = run_block(block, x, record, recompute=self.grad_checkpointing and self.training)
-        if self.downsample is not None:
-            x = self.downsample(x.permute(0, 3, 1, 2))
         return x
+
+    def step_down(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H / 2, W / 2, C'); the last stage leaves it as it is."""
+        return x if self.downsample is None else self.downsample(x.permute(0, 3, 1, 2))
+
+    def forward(self, x: Tensor, records: Sequence[dict[str, Tensor] | None]) -> Tensor:
+        """(B, H, W, C) -> (B, H / 2, W / 2, C'), or (B, H, W, C) in the last stage."""
+        return self.step_down(self.attend(x, records))
 
 
 class EAT(AestheticModel):
@@ -150,6 +163,8 @@ class EAT(AestheticModel):
     Raises:
         ValueError: a setting is out of range or does not fit another, or a letter is unknown.
     """
+
+    poolings: tuple[str, ...] = ("avg", "")
 
     def __init__(
         self,
@@ -321,6 +336,52 @@ class EAT(AestheticModel):
             x = stage(x, [kept.get(name) for name in names])
         return self.norm(x)
 
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Maps before each step down, under timm's name and keywords.
+
+        Args:
+            x: (B, 3, H, W) normalised pixels, H and W at least 64.
+            indices: of stages; a number takes the last so many, None all.
+            norm: normalise the last stage's map, as the features are.
+            stop_early: as ``intermediates_only``, which leaves out what is not wanted.
+            output_fmt: NCHW or NHWC, of the maps.
+            intermediates_only: return the maps alone.
+
+        Returns:
+            Features as of ``forward_features``, and the maps.
+
+        Raises:
+            ValueError: the format is another.
+            IndexError: there is no such stage.
+        """
+        if output_fmt not in ("NCHW", "NHWC"):
+            raise ValueError(f"output_fmt is {output_fmt!r:.50}: expected NCHW or NHWC")
+        check_pixels(x)
+        count = len(self.stages)
+        if indices is None or isinstance(indices, int):
+            indices = range(-count if indices is None else -indices, 0)
+        wanted = {range(count)[index] for index in indices}
+        maps = []
+        x = self.patch_embed(x)
+        for index, stage in enumerate(self.stages):
+            assert isinstance(stage, Stage)
+            if intermediates_only and index > max(wanted, default=-1):
+                break
+            x = stage.attend(x, [None] * len(stage.blocks))
+            if index in wanted:
+                kept = self.norm(x) if norm and stage.downsample is None else x
+                maps.append(kept.permute(0, 3, 1, 2) if output_fmt == "NCHW" else kept)
+            x = stage.step_down(x)
+        return maps if intermediates_only else (self.norm(x), maps)
+
     def pool(self, x: Tensor) -> Tensor:
         """(B, h, w, C) -> (B, C)."""
-        return x.mean(dim=(1, 2))
+        return x.mean(dim=(1, 2)) if self.global_pool else x

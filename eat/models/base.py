@@ -1,6 +1,7 @@
 """The interface of a model of any family to training, scoring and evaluation."""
 
 import math
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -62,7 +63,9 @@ class AestheticModel(nn.Module):
 
     Attributes:
         num_outputs: width of the head: 10 for a distribution over the scores 1..10, 1 for a score.
-        num_features: width of what the head takes.
+        num_features: channels of the features.
+        global_pool: "" leaves the features of a model without head as they are, as in timm.
+        poolings: what ``reset_classifier`` takes for ``global_pool``.
         img_size: (height, width) of the usual input in pixels.
         softmax: end in a softmax over outputs; None does so if there are several.
         first_conv: name of the layer that takes the pixels.
@@ -74,6 +77,8 @@ class AestheticModel(nn.Module):
     num_features: int
     img_size: tuple[int, int]
     softmax: bool | None = None
+    global_pool: str = "avg"
+    poolings: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
 
     @property
@@ -95,10 +100,32 @@ class AestheticModel(nn.Module):
         """The head, under timm's name."""
         return self.head
 
-    def reset_classifier(self, num_outputs: int) -> None:
-        """Replace the head by a new one for ``num_outputs`` outputs; by none for 0."""
+    @property
+    def head_hidden_size(self) -> int:
+        """Width of what the head takes."""
+        return self.num_features
+
+    def reset_classifier(self, num_outputs: int, global_pool: str | None = None) -> None:
+        """Replace the head by a new one for ``num_outputs`` outputs; by none for 0.
+
+        Args:
+            num_outputs: width of the new head.
+            global_pool: one of ``poolings``; None leaves it.
+
+        Raises:
+            ValueError: the model has no such pooling.
+        """
+        self._set_pooling(global_pool)
         self.num_outputs = num_outputs
-        self.head = new_head(self.num_features, num_outputs)
+        self.head = new_head(self.head_hidden_size, num_outputs)
+
+    def _set_pooling(self, global_pool: str | None) -> None:
+        if global_pool is None:
+            return
+        if global_pool not in self.poolings:
+            known = ", ".join(map(repr, self.poolings)) or "none, as there is one way"
+            raise ValueError(f"global_pool is {reprlib.repr(global_pool)}: expected {known}")
+        self.global_pool = global_pool
 
     @property
     def averages_points(self) -> bool:

@@ -358,9 +358,14 @@ class DeformableAttention(PerImageNoise):
         height, width = feature_size
         self.bias_table = nn.Parameter(torch.empty(num_heads, 2 * height - 1, 2 * width - 1))
         nn.init.trunc_normal_(self.bias_table, std=0.01)
-        # A tensor, so that a compiled model sees a new value rather than a new constant.
         self.exploration: Tensor
-        self.register_buffer("exploration", torch.ones(()), persistent=False)
+        self.init_non_persistent_buffers()
+
+    def init_non_persistent_buffers(self) -> None:
+        """Make what no checkpoint holds; timm and transformers call it on models built empty."""
+        # A tensor, so that a compiled model sees a new value rather than a new constant.
+        exploration = torch.ones((), device=next(self.parameters()).device)
+        self.register_buffer("exploration", exploration, persistent=False)
 
     @property
     def mixes_images(self) -> bool:

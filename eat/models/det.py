@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from eat.models.backbone import EAT, init_linear
-from eat.models.base import new_head
 from eat.models.deformable import Offsets
 
 COORDINATES, BINS = 36, 6  # of the learned colour space
@@ -41,6 +40,8 @@ class DeT(EAT):
     ICAA17K with ``gate_points`` and two outputs, for SPAQ with one.
     """
 
+    poolings = ()
+
     @property
     def ends_in_softmax(self) -> bool:
         return False
@@ -52,9 +53,9 @@ class DeT(EAT):
             if isinstance(module, Offsets):
                 module.round_spacing = False
 
-    def reset_classifier(self, num_outputs: int) -> None:
-        self.num_outputs = num_outputs
-        self.head = new_head(COORDINATES * BINS, num_outputs)
+    @property
+    def head_hidden_size(self) -> int:
+        return COORDINATES * BINS
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, h, w, C) features -> (B, num_outputs); the histogram (B, 216) with ``pre_logits``."""

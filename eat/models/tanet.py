@@ -236,7 +236,8 @@ class TANet(AestheticModel):
         """
         self.theme.target.copies = batch_size
 
-    def reset_classifier(self, num_outputs: int) -> None:
+    def reset_classifier(self, num_outputs: int, global_pool: str | None = None) -> None:
+        self._set_pooling(global_pool)
         self.num_outputs = num_outputs
         self.head = RatingHead(3 * BRANCH, num_outputs)
 

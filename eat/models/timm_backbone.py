@@ -144,6 +144,8 @@ class TimmModel(AestheticModel):
         TypeError: a setting is unknown.
     """
 
+    first_conv = "net.patch_embed.proj"  # of the named ones
+
     def __init__(
         self,
         *,

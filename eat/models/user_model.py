@@ -25,7 +25,7 @@ class UserModel(AestheticModel):
         """A module without parameters: what the head of any network is cannot be told."""
         return nn.Identity()
 
-    def reset_classifier(self, num_outputs: int) -> None:
+    def reset_classifier(self, num_outputs: int, global_pool: str | None = None) -> None:
         """Refuse, by a ValueError: the user's function takes ``num_outputs``."""
         raise ValueError("build the model anew: its function takes num_outputs")
 

@@ -5,6 +5,7 @@ import re
 import reprlib
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +20,7 @@ from torch import Tensor
 from eat.models.base import AestheticModel
 from eat.models.foreign import State, WeightsError, convert, misfit
 from eat.models.timm_backbone import fetch_weights, is_name, offline_without_network
-from eat.system.files import regular
+from eat.system.files import GB, regular
 from eat.system.words import brief
 
 HUB, SHARED = "hf-hub:", "model.safetensors"  # how a repository is named, and its file of weights
@@ -31,6 +32,7 @@ FLOATS = {
     torch.float8_e5m2,
 }  # fmt: skip
 MAX_NUMBERS = 2**28  # of one weight
+MAX_DOWNLOAD = 50 * GB
 
 # What fresh weights may stand in for: the head, what one variant has and another lacks, and counts
 # of batches, which are not used. The release's norm after a step down has no counterpart in Swin.
@@ -90,18 +92,47 @@ def fetch_shared(repository: str) -> Path:
     """The weights of a repository of the hub, from its cache or from there.
 
     Raises:
-        WeightsError: they are in neither.
+        WeightsError: they are in neither, or larger than any checkpoint.
     """
     from huggingface_hub import hf_hub_download
 
     name, _, revision = repository.partition("@")
     try:
         with offline_without_network():
+            if (size := announced_size(name, revision or None)) > MAX_DOWNLOAD:
+                raise ValueError(f"{size / GB:.0f} GB: expected at most {MAX_DOWNLOAD / GB:.0f} GB")
             return Path(hf_hub_download(name, SHARED, revision=revision or None))
     except Exception as error:  # of the hub, of sockets
         raise WeightsError(
-            f"{HUB}{repository}: no {SHARED} can be fetched: {brief(error)}"
+            f"{HUB}{repository}: no {SHARED} can be fetched: {refusal(error)}"
         ) from error
+
+
+def announced_size(repository: str, revision: str | None) -> int:
+    """Bytes of a repository's weights by the hub's word; 0 if it gives none."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    with suppress(Exception):  # the download says what is wrong, or finds the file in the cache
+        address = hf_hub_url(repository, SHARED, revision=revision)
+        return get_hf_file_metadata(address).size or 0
+    return 0
+
+
+def refusal(error: Exception) -> str:
+    """Why the hub did not do what it was asked for, in a line that says what to do."""
+    from huggingface_hub.utils import OfflineModeIsEnabled
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return (
+            f"no access ({status}), or no such repository: log in by 'hf auth login' or HF_TOKEN, "
+            "with a token that may do this"
+        )
+    if isinstance(error.__cause__, OfflineModeIsEnabled):
+        return "it is not in the cache, and the hub cannot be reached"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # The first line of the hub's answers has a number for its staff alone.
+    return brief(ValueError(lines[1] if status and len(lines) > 1 else str(error)))
 
 
 def read_state(path: str | Path) -> State:
