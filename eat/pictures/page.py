@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from eat.system.files import finite
+from eat.system.files import finite, partial_folder
 
 ASSETS = Path(__file__).parent / "assets"
 MARK = b'<meta name="generator" content="eat">'  # of our own pages
@@ -35,14 +35,7 @@ def new_page(out: str | Path, assets: Sequence[str]) -> Iterator[Path]:
     """
     out = Path(out)
     check_replaceable(out)
-    partial = Path(f"{out}.partial")
-    try:
-        partial.mkdir(parents=True)
-    except FileExistsError:
-        raise ValueError(
-            f"{partial} is left of a call that was killed, or that still runs: delete it"
-        ) from None
-    try:
+    with partial_folder(out) as partial:
         for name in assets:
             (partial / name).write_bytes((ASSETS / name).read_bytes())
         (partial / assets[0]).rename(partial / "index.html")
@@ -51,12 +44,6 @@ def new_page(out: str | Path, assets: Sequence[str]) -> Iterator[Path]:
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)
-    except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(partial)) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_replaceable(out: Path) -> None:

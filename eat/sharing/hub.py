@@ -2,27 +2,29 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from eat.checkpoint import CheckpointInfo, load_checkpoint, read_trained_on, save_checkpoint
+from eat.checkpoint import (
+    CheckpointInfo,
+    described_model,
+    load_checkpoint,
+    read_trained_on,
+    save_checkpoint,
+)
 from eat.config.pixels import Inputs
-from eat.models import VARIANTS, AestheticModel
-from eat.models.variants import LICENCES
-from eat.models.weights import HUB, SHARED, weights_file
-from eat.system.files import write_atomically
-from eat.system.words import brief
+from eat.models import VARIANTS, AestheticModel, WeightsError
+from eat.models.timm_backbone import PREFIX
+from eat.models.weights import HUB, SHARED, refusal
+from eat.sharing.card import card, evaluation
+from eat.system.files import partial_folder
 
 # Options of a run that say where things lay on its machine.
-PLACES = {"data": ("labels", "images", "test", "val", "cache"), "run": ("folder",)}
+PLACES = {"labels", "images", "test", "val", "cache", "folder"}
 FILES = (SHARED, "config.json", "README.md")
-CITATION = """@inproceedings{he2023eat,
-  title     = {EAT: An Enhancer for Aesthetics-Oriented Transformers},
-  author    = {He, Shuai and Ming, Anlong and Zheng, Shuntian and Zhong, Haobin and Ma, Huadong},
-  booktitle = {Proceedings of the 31st ACM International Conference on Multimedia},
-  year      = {2023}
-}"""
 
 
 def from_pretrained(name: str | Path, model: str | None = None) -> AestheticModel:
@@ -50,49 +52,95 @@ def share(checkpoint: str | Path, target: str, model: str | None = None) -> str:
     Raises:
         WeightsError: the checkpoint cannot be read.
         ValueError: the folder holds other files, or the hub refuses.
+        OSError: naming the file; the disk may be full.
     """
     net, info = load_checkpoint(checkpoint, model)
-    info = replace(info, config=without_places(info.config))
-    if not target.startswith(HUB):
-        write_folder(Path(target), net, info, checkpoint)
-        return target
-    from tempfile import TemporaryDirectory
+    info = replace(
+        info,
+        model=replace(info.model, name=without_places(info.model.name)),
+        config=without_places(info.config),
+    )
+    trained_on = read_trained_on(checkpoint) if info.config else None
+    texts = {
+        "config.json": json.dumps(timm_config(net, info), indent=2),
+        "README.md": card(info, evaluation(checkpoint)),
+    }
 
-    from huggingface_hub import HfApi
+    def write(folder: Path) -> None:
+        save_checkpoint(folder / SHARED, net, info, trained_on)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
 
-    repository = target.removeprefix(HUB)
-    with TemporaryDirectory() as folder:
-        write_folder(Path(folder), net, info, checkpoint)
-        try:
-            HfApi().create_repo(repository, exist_ok=True)
-            HfApi().upload_folder(repo_id=repository, folder_path=folder)
-        except Exception as error:  # of the hub, of sockets
-            raise ValueError(
-                f"{target} cannot be written: {brief(error)}; see hf auth login"
-            ) from error
+    if target.startswith(HUB):
+        with TemporaryDirectory() as folder:
+            write(Path(folder))
+            return upload(Path(folder), target, f"{info.model.name} on {info.title}")
+    out = Path(target)
+    check_replaceable(out)
+    with partial_folder(out) as partial:
+        write(partial)
+        out.mkdir(exist_ok=True)
+        for name in FILES:
+            (partial / name).replace(out / name)
     return target
 
 
-def write_folder(
-    folder: Path, net: AestheticModel, info: CheckpointInfo, checkpoint: str | Path
-) -> None:
-    """Write weights, timm's configuration and the card, each completely or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    others = {path.name for path in folder.iterdir()} - {*FILES, ".git", ".gitattributes"}
-    if others:
-        raise ValueError(f"{folder} holds other files, such as {min(others)}: give a new folder")
-    trained_on = read_trained_on(checkpoint) if info.config else None
-    save_checkpoint(folder / SHARED, net, info, trained_on)
-    write_atomically(folder / "config.json", json.dumps(timm_config(net, info), indent=2).encode())
-    write_atomically(folder / "README.md", card(info, evaluated(checkpoint)).encode())
+def upload(folder: Path, target: str, message: str) -> str:
+    """Write a folder's files into a repository of the hub, as one commit.
+
+    Raises:
+        ValueError: the hub refuses, or cannot be reached.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    name, _, revision = target.removeprefix(HUB).partition("@")
+    if revision:
+        raise ValueError(f"{target}: a revision is for reading: leave out @{revision}")
+    try:
+        repository = HfApi().create_repo(name, exist_ok=True).repo_id
+        files = [CommitOperationAdd(file, str(folder / file)) for file in FILES]
+        HfApi().create_commit(repository, files, commit_message=message)
+    except Exception as error:  # of the hub, of sockets
+        raise ValueError(f"{target} cannot be written: {refusal(error)}") from error
+    return f"{HUB}{repository}"
 
 
-def without_places(config: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A run's options, less the folders of its machine."""
-    return {
-        group: {n: None if n in PLACES.get(group, ()) else value for n, value in options.items()}
-        for group, options in config.items()
-    }
+def check_replaceable(out: Path) -> None:
+    """Refuse to write into anything but a new folder, and one that ``eat share`` has written.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    if not os.path.lexists(out):
+        return
+    if not out.is_dir():
+        raise ValueError(f"{out} is there, and no folder: give another --out")
+    found = {path.name for path in out.iterdir()} - {".git", ".gitattributes"}
+    if found - {*FILES} or (found and not is_shared(out / SHARED)):
+        raise ValueError(
+            f"{out} holds other files, such as {min(found - {*FILES} or found)}: give a new folder"
+        )
+
+
+def is_shared(file: Path) -> bool:
+    """Whether a file is a checkpoint of ours."""
+    try:
+        return described_model(file) is not None
+    except WeightsError:
+        return False
+
+
+def without_places(value: Any, name: str = "") -> Any:
+    """Options of a run without the folders of its machine: of other paths the last parts alone."""
+    if isinstance(value, dict):
+        return {key: without_places(part, key) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(part) for part in value]
+    if name in PLACES:
+        return None
+    if isinstance(value, str) and not value.startswith((PREFIX, HUB)):
+        return re.split(r"[/\\]", value)[-1]
+    return value
 
 
 def timm_config(net: AestheticModel, info: CheckpointInfo) -> dict[str, Any]:
@@ -101,97 +149,13 @@ def timm_config(net: AestheticModel, info: CheckpointInfo) -> dict[str, Any]:
     found: dict[str, Any] = {"architecture": spec.name, "num_classes": spec.num_outputs}
     if spec.name not in VARIANTS:
         return found
-    from eat.models.timm_entries import configuration
+    from eat.models.timm_entries import as_built, configuration
 
     inputs = Inputs(pixels.mean, pixels.std, pixels.interpolation)
     enhance = {} if spec.enhance is None else {"enhance": vars(spec.enhance)}
     return found | {
         "num_features": getattr(net, "num_features", None),
         "model_args": spec.settings | enhance | {"img_size": spec.img_size},
-        "pretrained_cfg": configuration(spec.name, inputs, spec.img_size, spec.num_outputs),
+        "pretrained_cfg": configuration(spec.name, inputs, spec.img_size, spec.num_outputs)
+        | as_built(net),
     }
-
-
-def evaluated(checkpoint: str | Path) -> str:
-    """The report with intervals that ``eat evaluate`` put beside a checkpoint's run, if it did."""
-    file = weights_file(checkpoint).resolve()
-    folder = file.parent.parent / "eval"
-    try:
-        of = json.loads((folder / "metrics.json").read_text())["checkpoint"]
-        return (folder / "metrics.md").read_text() if Path(of).resolve() == file else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def card(info: CheckpointInfo, report: str) -> str:
-    """The model card, in Markdown with the hub's head of YAML, and the ``report`` of metrics."""
-    row, pixels = VARIANTS.get(info.model.name), info.preprocessing
-    licence = LICENCES[row.paper] if row else "other"
-    metrics = "".join(f"| {name} | {shown(value)} |\n" for name, value in info.metrics.items())
-    splits = "".join(
-        f"| {name} | {split.get('images', '')} | `{str(split.get('fingerprint', ''))[:16]}` |\n"
-        for name, split in info.splits.items()
-        if isinstance(split, dict)
-    )
-    return f"""---
-license: {licence.lower()}
-library_name: timm
-tags:
-- image-aesthetics
-- image-quality-assessment
-- timm
----
-
-# {info.model.name} on {info.title}
-
-{row.about if row else info.model.name}, from a photograph to {
-        f"{info.num_votes} vote shares" if info.num_votes else " and ".join(info.scales)
-    }. Scores lie in {
-        ", ".join(f"{s.low:g}..{s.high:g} ({name})" for name, s in info.scales.items())
-    }.
-
-```python
-import eat
-print(*eat.Scorer("THIS FOLDER, OR hf-hub:NAME")("photo.jpg"))
-```
-
-`timm.create_model("hf-hub:NAME", pretrained=True)` gives the network, after `import eat`.
-
-## Data
-
-Trained on {info.title}, {info.epoch} epochs. A fingerprint identifies the images of a split.
-
-| split | images | fingerprint |
-| --- | --- | --- |
-{splits}
-## Metrics
-
-Of the split that chose the epoch{"" if metrics else ": none are recorded"}.
-
-| metric | value |
-| --- | --- |
-{metrics}
-{report}
-## Preprocessing
-
-RGB, {"turned by EXIF, " if pixels.upright else ""}{
-        "converted to sRGB, on white, " if pixels.colours == "as_shown" else ""
-    }resized to {pixels.size} x {pixels.size} pixels whatever the aspect ratio ({
-        pixels.interpolation
-    }); mean {list(pixels.mean)}, deviation {list(pixels.std)} of 0..1.
-
-## Licence and citation
-
-{licence}, as the release of {row.paper if row else "its authors"}; terms of {
-        info.title
-    } apply to what was trained on it.
-
-```bibtex
-{CITATION}
-```
-"""
-
-
-def shown(value: Any) -> str:
-    """A metric in four digits."""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

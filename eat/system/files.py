@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +80,31 @@ def remove_partial(folder: str | Path) -> None:
     for path in Path(folder).glob(".*"):
         if PARTIAL.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def partial_folder(out: Path) -> Iterator[Path]:
+    """Make OUT.partial, to write what is to take OUT's place; it is gone at the end of the context.
+
+    Raises:
+        ValueError: it is there.
+        OSError: naming the file or folder; the disk may be full.
+    """
+    partial = Path(f"{out}.partial")
+    try:
+        partial.mkdir(parents=True)
+    except FileExistsError:
+        raise ValueError(
+            f"{partial} is left of a call that was killed, or that still runs: delete it"
+        ) from None
+    try:
+        yield partial
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(partial)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def append_line(path: str | Path, line: str) -> None:

@@ -1,0 +1,187 @@
+"""The model card of a checkpoint: Markdown, with the hub's head of YAML."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from eat.checkpoint import CheckpointInfo
+from eat.models import VARIANTS
+from eat.models.timm_backbone import PREFIX, timm_config
+from eat.models.variants import LICENCES
+from eat.models.weights import weights_file
+
+CITATION = """@inproceedings{he2023eat,
+  title     = {EAT: An Enhancer for Aesthetics-Oriented Transformers},
+  author    = {He, Shuai and Ming, Anlong and Zheng, Shuntian and Zhong, Haobin and Ma, Huadong},
+  booktitle = {Proceedings of the 31st ACM International Conference on Multimedia},
+  year      = {2023}
+}"""
+
+
+def card(info: CheckpointInfo, measured: dict[str, Any] | None = None) -> str:
+    """The model card.
+
+    Args:
+        info: of a checkpoint.
+        measured: its evaluation, as :func:`evaluation` reads it.
+    """
+    name, pixels = info.model.name, info.preprocessing
+    licence = licence_of(name)
+    return f"""---
+license: {licence.lower()}
+library_name: timm
+tags:
+- image-aesthetics
+- image-quality-assessment
+- timm
+---
+
+# {name} on {info.title}
+
+{about(info)}
+
+```python
+import eat
+print(*eat.Scorer("THIS FOLDER, OR hf-hub:NAME")("photo.jpg"))
+```
+{timm_call(name)}
+## Data
+
+{training(info)}
+
+{split_table(info)}
+## Metrics
+
+{epoch_metrics(info)}
+{evaluated_metrics(measured) if measured else ""}
+## Preprocessing
+
+RGB, {"turned by EXIF, " if pixels.upright else ""}resized to {pixels.size} x {pixels.size} pixels
+whatever the aspect ratio ({pixels.interpolation}); of values from 0 to 1, mean {
+        list(pixels.mean)
+    } and deviation {list(pixels.std)}.
+
+## Licence and citation
+
+{licence}: {origin(name)}. The terms of {info.title}, and of the weights that training began from,
+apply to these weights too.
+
+```bibtex
+{CITATION}
+```
+"""
+
+
+def about(info: CheckpointInfo) -> str:
+    """What the model is and gives, in sentences."""
+    spec, row = info.model, VARIANTS.get(info.model.name)
+    given = f"{info.num_votes} vote shares" if info.num_votes else " and ".join(info.scales)
+    scales = ", ".join(f"{s.low:g}..{s.high:g} ({name})" for name, s in info.scales.items())
+    text = f"{row.about if row else spec.name}: from a photograph to {given}. Scores: {scales}."
+    if spec.settings:
+        text += f" Settings other than the named model's: `{json.dumps(spec.settings)}`."
+    if spec.enhance is not None:
+        text += f" Its attention is enhanced: `{json.dumps(vars(spec.enhance))}`."
+    return text
+
+
+def timm_call(name: str) -> str:
+    """How timm loads it, if it can."""
+    if name not in VARIANTS:
+        return ""
+    call = 'timm.create_model("hf-hub:NAME", pretrained=True)'
+    return f"\n`{call}` gives the network, after `import eat`.\n"
+
+
+def training(info: CheckpointInfo) -> str:
+    """What it was trained on and from, in sentences."""
+    if info.released:
+        return f"The weights that the authors published, trained on {info.title}."
+    epochs = info.config.get("optim", {}).get("epochs")
+    of = f" of {epochs}" if epochs else ""
+    return (
+        f"Trained on {info.title}, {start(info)}. These are the weights of epoch {info.epoch}{of}. "
+        "A fingerprint identifies the images of a split."
+    )
+
+
+def start(info: CheckpointInfo) -> str:
+    """The weights that training began from, with the licence of timm's."""
+    model = info.config.get("model", {})
+    weights = model.get("weights")
+    if not weights and model.get("pretrained"):
+        weights = info.model.name
+    if not weights:
+        return "from scratch" if model else "from weights that are not recorded"
+    if not str(weights).startswith(PREFIX):
+        return f"from the weights in `{weights}`"
+    config = timm_config(str(weights).removeprefix(PREFIX))
+    arch = config.architecture + (f".{config.tag}" if config.tag else "")
+    return f"from timm's weights `{arch}` (licence: {config.license or 'not stated'})"
+
+
+def split_table(info: CheckpointInfo) -> str:
+    """The splits of the run, with their fingerprints."""
+    rows = [
+        f"| {name} | {split.get('images', '')} | `{str(split.get('fingerprint', ''))[:16]}` |\n"
+        for name, split in info.splits.items()
+        if isinstance(split, dict)
+    ]
+    return "| split | images | fingerprint |\n| --- | --- | --- |\n" + "".join(rows) if rows else ""
+
+
+def epoch_metrics(info: CheckpointInfo) -> str:
+    """The metrics that chose the epoch."""
+    if not info.metrics:
+        return "None are recorded in the checkpoint."
+    split = "validation" if "val" in info.splits else "test"
+    rows = "".join(f"| {name} | {shown(value)} |\n" for name, value in info.metrics.items())
+    return (
+        f"Of the {split} split, which chose the epoch:\n\n| metric | value |\n| --- | --- |\n{rows}"
+    )
+
+
+def evaluated_metrics(found: dict[str, Any]) -> str:
+    """The metrics of an evaluation, with their 95% bootstrap intervals."""
+    bounds = found["intervals"]
+    rows = "".join(
+        f"| {name} | {shown(value)} | {' to '.join(map(shown, bounds.get(name, ())))} |\n"
+        for name, value in found["metrics"].items()
+    )
+    notes = "".join(f"\n{note}\n" for note in found["notes"])
+    return (
+        f"Of {found['dataset']}, {found['split']} split, {found['images']} images (fingerprint "
+        f"`{found['fingerprint'][:16]}`), by `eat evaluate`:\n\n"
+        f"| metric | value | 95% interval |\n| --- | --- | --- |\n{rows}{notes}"
+    )
+
+
+def evaluation(checkpoint: str | Path) -> dict[str, Any] | None:
+    """What ``eat evaluate`` measured of a checkpoint and put beside its run; None if it did not."""
+    file = weights_file(checkpoint).resolve()
+    try:
+        found = json.loads((file.parent.parent / "eval" / "metrics.json").read_text())
+        return found if Path(found["checkpoint"]).resolve() == file else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def licence_of(name: str) -> str:
+    """The licence of a model's architecture, as SPDX has it; "other" if it is not known."""
+    if name in VARIANTS:
+        return LICENCES[VARIANTS[name].paper]
+    if name.startswith(PREFIX):
+        return timm_config(name.removeprefix(PREFIX)).license or "other"
+    return "other"
+
+
+def origin(name: str) -> str:
+    """Whose licence it is."""
+    if name in VARIANTS:
+        return f"the release of {VARIANTS[name].paper}"
+    return f"timm's statement on {name}" if name.startswith(PREFIX) else "a model of one's own"
+
+
+def shown(value: Any) -> str:
+    """A metric in four digits."""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
