@@ -1,18 +1,16 @@
-"""Shared models: a folder or hub repository gives back the same scores, to us and to timm."""
+"""Shared folders: they give back the same scores, to us, to timm and to transformers."""
 
 import json
 import shutil
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
-from huggingface_hub import constants, file_download
+from conftest import full_disk
+from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import eat
@@ -107,9 +105,7 @@ def test_weights_that_are_missing_or_unexpected_raise(
     change: str, folder: Path, tmp_path: Path
 ) -> None:
     damaged = shutil.copytree(folder, tmp_path / "damaged")
-    state, header = load_file(folder / "model.safetensors"), {"format": "pt"}
-    from safetensors import safe_open
-
+    state = load_file(folder / "model.safetensors")
     with safe_open(folder / "model.safetensors", "pt") as file:
         header = file.metadata()
     if change == "missing":
@@ -117,80 +113,100 @@ def test_weights_that_are_missing_or_unexpected_raise(
     else:
         state["more"] = torch.zeros(1)
     save_file(state, damaged / "model.safetensors", header)
-    with pytest.raises(WeightsError, match="missing|none of its model's"):
+    told = "'patch_embed.conv.bias' is missing|'more' is none of"
+    with pytest.raises(WeightsError, match=told):
         eat.from_pretrained(damaged)
-    with pytest.raises(RuntimeError, match="Missing key|Unexpected key"):
-        timm.create_model(f"local-dir:{damaged}", pretrained=True)
+    ways: list[dict[str, Any]] = [{}, {"num_classes": 0}, {"num_classes": 3}]
+    for way in [*ways, {"features_only": True}]:
+        with pytest.raises(WeightsError, match=told):
+            timm.create_model(f"local-dir:{damaged}", pretrained=True, **way)
 
 
 def test_files_that_would_run_code_are_not_read(folder: Path, tmp_path: Path) -> None:
-    torch.save({"anything": 1}, tmp_path / "pytorch_model.bin")
+    state = load_file(folder / "model.safetensors")
+    torch.save(state, tmp_path / "pytorch_model.bin")
     (tmp_path / "modeling.py").write_text("raise SystemExit")
     shutil.copy(folder / "config.json", tmp_path)
     with pytest.raises(WeightsError, match="a folder: expected a file"):
         eat.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
     assert main(["share", str(folder), "--out", str(tmp_path)]) == 2  # nor is it written over
+    torch.save(state, tmp_path / "weights.bin")
+    overlay = {"file": str(tmp_path / "weights.bin")}  # what a user of timm names is read
+    settings = json.loads((folder / "config.json").read_text())["model_args"]
+    timm.create_model("eat_nano", pretrained=True, pretrained_cfg_overlay=overlay, **settings)
 
 
-class Hub(SimpleHTTPRequestHandler):
-    """The part of the hub that a download asks for, of one repository."""
-
-    commit = "0" * 40
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, *, body: bool) -> None:
-        owner, _, rest = self.path.removeprefix("/").partition("/resolve/")
-        path = Path(self.directory, rest.partition("/")[2])
-        found = owner == "org/model" and path.is_file()
-        content = path.read_bytes() if found else b""
-        self.send_response(200 if found else 404)
-        headers: dict[str, Any] = {"X-Repo-Commit": self.commit, "Content-Length": len(content)}
-        headers["ETag"] = f'"{hash(content) & 0xFFFFFFFF:08x}"'
-        if not found:
-            headers["X-Error-Code"] = "EntryNotFound" if owner == "org/model" else "RepoNotFound"
-        for name, value in headers.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A hub on loopback that has the folder as org/model, and an empty cache."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    for module in (constants, file_download):
-        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield "hf-hub:org/model"
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_repository_of_the_hub_scores_as_its_checkpoint(
-    hub: str, checkpoint: Path, sample: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("forged", "error"),
+    [
+        ({"architecture": "vit_nano"}, "unexpected keyword argument"),
+        ({"architecture": "evil.py:build"}, "Unknown model"),
+        ({"model_args": {"dims": [10**9, 2, 2, 2]}}, "dims"),
+        ({"model_args": {"checkpoint_path": "/etc/passwd"}}, "checkpoint_path"),
+    ],
+)
+def test_a_forged_configuration_is_an_error_for_timm_and_nothing_to_eat(
+    forged: dict[str, Any], error: str, folder: Path, tmp_path: Path
 ) -> None:
-    assert scores(hub, sample) == scores(checkpoint, sample)
-    expected, _ = load_checkpoint(checkpoint)
-    assert torch.equal(outputs(eat.from_pretrained("org/model")), outputs(expected))
-    model = timm.create_model(hub, pretrained=True)
-    assert torch.equal(outputs(model), outputs(expected))
-    photo = str(sorted((sample / "images").glob("*.jpg"))[0])
-    capsys.readouterr()
-    assert main(["score", photo, "--checkpoint", hub, "--format", "jsonl"]) == 0
-    (first, _) = scores(checkpoint, sample)
-    assert json.loads(capsys.readouterr().out)["score"] == pytest.approx(first, abs=1e-6)
-    with pytest.raises(WeightsError, match=r"hf-hub:org/other: no model.safetensors can be fetch"):
-        eat.from_pretrained("org/other")
+    forgery = shutil.copytree(folder, tmp_path / "forgery")
+    config = json.loads((folder / "config.json").read_text())
+    (forgery / "config.json").write_text(json.dumps(config | forged))
+    with pytest.raises((ValueError, TypeError, RuntimeError), match=error):
+        timm.create_model(f"local-dir:{forgery}", pretrained=True)
+    assert torch.equal(outputs(eat.from_pretrained(forgery)), outputs(eat.from_pretrained(folder)))
+
+
+def test_a_folder_of_ours_is_replaced_and_no_other(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    foreign = {"README.md": b"mine", "config.json": b"{}", "model.safetensors": b"theirs"}
+    for name, content in foreign.items():
+        out.mkdir()
+        (out / name).write_bytes(content)
+        assert main(["share", str(folder), "--out", str(out)]) == 2
+        assert "holds other files, such as " + name in capsys.readouterr().err
+        assert (out / name).read_bytes() == content
+        shutil.rmtree(out)
+    out.write_text("mine")
+    assert main(["share", str(folder), "--out", str(out)]) == 2
+    assert "no folder" in capsys.readouterr().err and out.read_text() == "mine"
+    out.unlink()
+
+    (out / ".git").mkdir(parents=True)  # a clone of a repository
+    secret = tmp_path / "secret"
+    secret.write_text("kept")
+    for _ in range(2):
+        assert main(["share", str(folder), "--out", str(out)]) == 0
+        assert {one.name for one in out.iterdir()} == {".git", *foreign}
+        (out / "README.md").unlink()
+        (out / "README.md").symlink_to(secret)
+    assert secret.read_text() == "kept" and not list(tmp_path.glob("*.partial"))
+
+
+def test_a_full_disk_leaves_nothing(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with full_disk():
+        assert main(["share", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert str(tmp_path / "out") in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "out.partial").mkdir()  # of a call that was killed
+    assert main(["share", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert "is left of a call that was killed" in capsys.readouterr().err
+
+
+@torch.no_grad()
+def test_transformers_takes_the_folder_with_its_preprocessing(folder: Path, sample: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="an optional package")
+    model = transformers.AutoModelForImageClassification.from_pretrained(folder).eval()
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    photo = sorted((sample / "images").glob("*.jpg"))[0]
+    (expected,) = Scorer(folder)(photo)
+    votes = model(**processor(Image.open(photo))).logits[0]
+    torch.testing.assert_close(votes, torch.tensor(expected.votes), atol=1e-4, rtol=0)
+    backbone = transformers.AutoModel.from_pretrained(folder).eval()
+    found = backbone(**processor(Image.open(photo)), output_hidden_states=True)
+    assert found.pooler_output.shape == (1, 64) and len(found.hidden_states) == 4
