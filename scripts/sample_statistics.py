@@ -10,17 +10,20 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from PIL import Image
 
+from eat.cli.errors import guarded
+from eat.data.labels.fields import read_csv
+from eat.data.labels.table import LabelError
+from eat.data.transforms import read_image
 from eat.evaluation.metrics import srcc
 
+TERMS = ("foreground", "background", "expected_score")
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 
 
 def statistics(path: Path) -> tuple[list[float], list[float]]:
     """Of colour and contrast, and of edges, of one image at 96 pixels a side."""
-    image = Image.open(path).convert("RGB").resize((96, 96))
+    image = read_image(path, upright=False).resize((96, 96))
     rgb, hsv = (np.asarray(image.convert(mode), float) / 255 for mode in ("RGB", "HSV"))
     light = rgb @ (0.3, 0.59, 0.11)
     opponents = [rgb[..., 0] - rgb[..., 1], (rgb[..., 0] + rgb[..., 1]) / 2 - rgb[..., 2]]
@@ -46,19 +49,22 @@ def predict(features: np.ndarray, target: np.ndarray, train: np.ndarray, penalty
     return srcc(x[~train] @ weights, target[~train])
 
 
-def main(folder: Path) -> None:
-    factors = pd.read_csv(folder / "factors.csv")
-    train = (factors["split"] == "train").to_numpy()
-    rows = [statistics(folder / "images" / name) for name in factors["image"]]
+def main(folder: Path) -> int:
+    file = read_csv(folder / "factors.csv")
+    train = (file.text(file.column("split")) == "train").to_numpy()
+    if train.all() or not train.any():
+        raise LabelError(f"{file.path}: expected images of the train split and of another one")
+    targets = {term: file.numbers(file.column(term)).to_numpy() for term in TERMS}
+    rows = [statistics(folder / "images" / name) for name in file.text(file.column("image"))]
     colours, edges = (np.array(part) for part in zip(*rows, strict=True))
     for name, features in (("colour", colours), ("and edges", np.hstack([colours, edges]))):
-        for term in ("foreground", "background", "expected_score"):
-            target = factors[term].to_numpy()
+        for term, target in targets.items():
             best = max(predict(features, target, train, penalty) for penalty in PENALTIES)
             print(f"{name:10} {term:15} SRCC {best:+.3f} (of {len(PENALTIES)} penalties the best)")
+    return 0
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1], "factors.csv").is_file():
         sys.exit(f"expected the folder of a sample, with factors.csv\n\n{__doc__}")
-    main(Path(sys.argv[1]))
+    sys.exit(guarded(lambda: main(Path(sys.argv[1])), Path(sys.argv[0]).name))

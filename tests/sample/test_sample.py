@@ -1,6 +1,7 @@
 import ast
 import dataclasses
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -343,3 +344,23 @@ def test_the_script_of_statistics_says_what_it_expects(tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "argv", [str(script), *argv])
         with pytest.raises(SystemExit, match="expected the folder of a sample, with factors.csv"):
             runpy.run_path(str(script), run_name="__main__")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("image,foreground,background,expected_score\na,1,1,1\n", "line 1: no column split"),
+        ("a.jpg,train,1,1,1\nb.jpg,train,1,1,1\n", "expected images of the train split and of"),
+        ("a.jpg,train,1,?,1\nb.jpg,test,1,1,1\n", "line 2, column background: .*expected a number"),
+        ("a.jpg,train,1,1\n", "line 2"),
+        ("a.jpg,train,1,1,1\nb.jpg,test,1,1,1\n", r"a\.jpg: no such file"),
+    ],
+)
+def test_a_damaged_table_of_factors_is_one_message(rows, message, tmp_path, monkeypatch, capsys):
+    script = Path(__file__).parents[2] / "scripts" / "sample_statistics.py"
+    head = "" if rows.startswith("image") else "image,split,foreground,background,expected_score\n"
+    (tmp_path / "factors.csv").write_text(head + rows)
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(script), run_name="__main__")
+    assert re.search(f"sample_statistics.py: error: {tmp_path}.*{message}", capsys.readouterr().err)

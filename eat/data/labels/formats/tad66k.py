@@ -6,6 +6,7 @@ import pandas as pd
 
 from eat.data.labels.fields import read_csv
 from eat.data.labels.formats.build import from_scores
+from eat.data.labels.table import LabelError, cut
 
 
 def read_tad66k(path: str | Path) -> pd.DataFrame:
@@ -13,6 +14,9 @@ def read_tad66k(path: str | Path) -> pd.DataFrame:
 
     A file in a folder of ``unmerge`` gets its name as ``theme``. Beside ``unmerge``, the official
     lists of ``merge`` get the theme of each image from there.
+
+    Raises:
+        LabelError: the file is wrong, or an image stands in the lists of two themes.
     """
     file = read_csv(path)
     folder, image = file.path.absolute().parent, file.column("image")
@@ -25,6 +29,18 @@ def read_tad66k(path: str | Path) -> pd.DataFrame:
 
 
 def read_themes(folder: Path) -> dict[str, str]:
-    """The theme of each image in the lists by theme, which have every image once."""
-    files = [read_csv(path) for path in sorted(folder.glob("*/*.csv"))]
-    return {image: file.path.stem for file in files for image in file.text(file.column("image"))}
+    """The theme of each image in the lists by theme.
+
+    Raises:
+        LabelError: an image stands in the lists of two themes.
+    """
+    themes: dict[str, str] = {}
+    for path in sorted(folder.glob("*/*.csv")):
+        file = read_csv(path)
+        for image in file.text(file.column("image")):
+            if (other := themes.setdefault(image, path.stem)) != path.stem:
+                raise LabelError(
+                    f"{path}: {cut(image)} also stands in the list of {cut(other)}: expected each "
+                    "image under one theme; remove it from one of the two lists"
+                )
+    return themes

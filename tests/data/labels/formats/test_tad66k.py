@@ -46,6 +46,18 @@ def test_the_official_lists_get_their_themes_from_the_lists_by_theme(tmp_path):
     assert table["theme"].tolist() == ["sea", "", "art"]
 
 
+def test_an_image_in_the_lists_of_two_themes_is_refused_by_name(tmp_path):
+    files = {"merge/test.csv": "b.jpg,4", "unmerge/train/art.csv": "a.jpg,3\nb.jpg,4"}
+    files["unmerge/test/art.csv"] = "b.jpg,4"  # twice under one theme is no matter
+    for name, rows in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"image,score\n{rows}\n")
+    assert read_tad66k(tmp_path / "merge" / "test.csv")["theme"].tolist() == ["art"]
+    (tmp_path / "unmerge" / "test" / "sea.csv").write_text("image,score\na.jpg,3\n")
+    with pytest.raises(LabelError, match=r"art.csv: a.jpg also stands in the list of sea: exp"):
+        read_tad66k(tmp_path / "merge" / "test.csv")
+
+
 def test_every_published_image_has_one_of_47_themes(labels):
     table = read_tad66k(labels / "tad66k" / "merge" / "test.csv")
     counts = table["theme"].value_counts()
