@@ -144,13 +144,14 @@ def _fill(folder: Path, config: TrainConfig, left_out: list[str]) -> None:
         )
     for place in (folder, folder / "checkpoints"):
         remove_partial(place)
+    text = yaml.safe_dump(config.to_dict(), sort_keys=False)
     if written.exists():
-        check_same_run(read_options(written), config.to_dict(), folder)
+        check_same_run(read_options(written), yaml.safe_load(text), folder)  # (1, 2) as [1, 2]
     else:
         if left_out:
             lines = "".join(f"{image}\n" for image in left_out)
             write_atomically(folder / "left_out.txt", lines.encode())
-        write_atomically(written, yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
+        write_atomically(written, text.encode())
     append_line(folder / "starts.jsonl", json.dumps(describe() | {"seed": config.run.seed}))
 
 

@@ -157,7 +157,8 @@ class EpochLog:
         line = finite(record | points | {"split": self.split} | metrics)
         append_line(self.file, json.dumps(line))
         for name, value in scalars(line).items():
-            self.curves.add_scalar(name, value, record["epoch"])
+            if math.isfinite(value):  # of others tensorboardX tells on stderr
+                self.curves.add_scalar(name, value, record["epoch"])
         self.trackers.log(scalars(line), int(record["epoch"]))
         log.info(
             "epoch %d: loss %.4f, %s: %s (%.0f images/s)",

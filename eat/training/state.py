@@ -53,7 +53,9 @@ class Progress:
 
 
 def save_state(folder: str | Path, progress: Progress, parts: dict[str, Any], keep: int) -> Path:
-    """Write a run's progress and state dicts, then remove all but the newest ``keep`` states.
+    """Write a run's progress and state dicts, then remove all but ``keep`` states.
+
+    Of a step there is one, the last: that of the end of an epoch, say, which knows its metrics.
 
     Returns:
         The file, whose name holds the step and the start of its content's SHA-256.
@@ -64,7 +66,9 @@ def save_state(folder: str | Path, progress: Progress, parts: dict[str, Any], ke
     digest = hashlib.sha256(content).hexdigest()[:16]
     path = Path(folder) / f"state-{progress.step:09}-{digest}.pt"
     write_atomically(path, content)
-    for old in state_files(folder)[keep:]:
+    step = path.name[:15]
+    older = [old for old in state_files(folder) if not old.name.startswith(step)]
+    for old in {*state_files(folder)} - {path, *older[: keep - 1]}:
         old.unlink(missing_ok=True)
     return path
 

@@ -1,6 +1,7 @@
 """One training step: forward, backward, optimizer, schedule and average, in one process or many."""
 
 import math
+import random
 import reprlib
 import warnings
 from collections.abc import Iterable, Sequence
@@ -8,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -71,6 +73,13 @@ def schedule_factor(step: int, steps_per_epoch: int, optim: OptimConfig) -> floa
         rest = max(optim.epochs - optim.warmup_epochs, 1e-9)
         return 0.5 * (1 + math.cos(math.pi * min((epoch - optim.warmup_epochs) / rest, 1)))
     return 1.0
+
+
+def seed_generators(seed: int) -> None:
+    """Seed all that a model, a user's own too, may draw from."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
 
 
 def parts(model: AestheticModel, names: Iterable[str], option: str) -> dict[str, str]:
@@ -187,10 +196,9 @@ class TrainStep:
             return self.raw_model
         return cast(AestheticModel, self.average.module)
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next step, without the factors of single parameters."""
-        return self.base_lr * self.factor(self.schedule.last_epoch)
+    def lr(self, back: int = 0) -> float:
+        """The learning rate ``back`` steps before the next, without single parts' factors."""
+        return self.base_lr * self.factor(self.schedule.last_epoch - back)
 
     def gradients(
         self,
@@ -204,7 +212,7 @@ class TrainStep:
         Args:
             micro_batches: this process's share of the batch.
             batch_size: images in the batch of all processes.
-            seed: of drop path and rotation angles, the same for every process and micro-batch.
+            seed: of all that is drawn, the same for every process and micro-batch.
             local_sums: numbers to sum over the processes on the way.
         """
         device, processes = self.accelerator.device, self.accelerator.num_processes
@@ -213,7 +221,7 @@ class TrainStep:
         self.before = [buffer.clone() for buffer in self.running]
         sums = torch.tensor([0.0, *local_sums], dtype=torch.float64).to(device, non_blocking=True)
         for i, micro in enumerate(micro_batches):
-            torch.manual_seed(seed)
+            seed_generators(seed)
             self.raw_model.set_batch_slice(micro.first, batch_size)
             last = i == len(micro_batches) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):

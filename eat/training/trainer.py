@@ -179,7 +179,8 @@ class Trainer:
         self.step.raw_model.set_epoch(done.epoch, optim.epochs)
         batches.begin(done.epoch)
         images = self.splits.train["image"].to_numpy()[[row for row, _ in batches.keys()]]
-        lr, start, first = self.step.lr, time.perf_counter(), done.batch * optim.batch_size
+        lr = self.step.lr(back=done.batch)
+        start, first = time.perf_counter(), done.batch * optim.batch_size
         bar = tqdm(
             total=batches.size,
             initial=first,

@@ -40,7 +40,7 @@ def test_the_longest_name_that_fits_gives_the_factor_beside_that_of_interest_poi
         factor = 4.0 if inner else 0.1 if name.startswith("stages") else 1.0
         factor = 2.0 if name.startswith("head.") else factor
         assert rate == pytest.approx(factor * plain[name]), name
-    assert trainer.step.lr == 0.5
+    assert trainer.step.lr() == 0.5
 
 
 def test_the_schedule_multiplies_all_rates(config: TrainConfig) -> None:

@@ -301,6 +301,15 @@ def test_as_many_states_are_kept_as_told(tmp_path: Path) -> None:
     ]
 
 
+def test_of_a_step_the_last_state_is_kept(tmp_path: Path) -> None:
+    for step in range(3):
+        for epoch in range(9):  # in whichever order their digests are
+            save_state(tmp_path, Progress(step=step, epoch=epoch), {}, keep=2)
+            found = load_state(tmp_path)
+            assert found and (found[0].step, found[0].epoch) == (step, epoch)
+    assert len(state_files(tmp_path)) == 2
+
+
 def test_a_full_disk_leaves_the_state_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
