@@ -12,7 +12,7 @@ from eat.models.foreign import State
 USUAL_BATCH = 16
 
 AVA_PIXELS = Preprocessing(size=224, train_resize=None, interpolation="bicubic", flip=True,
-                           upright=False, decode="exact")  # fmt: skip
+                           upright=False, decode="exact", colours="as_stored")  # fmt: skip
 CROPPED_PIXELS = replace(AVA_PIXELS, train_resize=256, interpolation="bilinear")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eat.config.model import ModelOptions, Precision, ScorerOptions
-from eat.config.pixels import Interpolation
+from eat.config.pixels import Colours, Interpolation
 
 
 @dataclass(kw_only=True)
@@ -134,6 +134,7 @@ class PrepareOptions:
         interpolation: of the cache, as data.interpolation of the runs that use it.
         upright: of the cache, as data.upright.
         decode: of the cache, as data.decode.
+        colours: of the cache, as data.colours.
     """
 
     labels: str
@@ -149,6 +150,7 @@ class PrepareOptions:
     interpolation: Interpolation = "bicubic"
     upright: bool = True
     decode: Literal["exact", "fast"] = "fast"
+    colours: Colours = "as_shown"
 
 
 @dataclass

@@ -7,6 +7,9 @@ Options = dict[str, dict[str, Any]]
 WORDS = ("fail", "replace", "skip", "restart")  # those choices
 BUDGETS = {"images": ("max_images", 10), "steps": ("max_steps", 10), "workers": ("max_workers", 3)}
 
+# Options that a later version added, and what runs did before, if that is not their default.
+ADDED: Options = {"data": {"colours": "as_stored"}}
+
 
 def is_legacy(options: dict[str, Any]) -> bool:
     """Whether options hold a name or a value that version 0.1 alone had."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Interpolation = Literal["bicubic", "bilinear"]
+Colours = Literal["as_stored", "as_shown"]
 Channels = tuple[float, float, float]  # red, green and blue, of 0..1
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from eat.config.pixels import Interpolation
+from eat.config.pixels import Colours, Interpolation
 
 Tracker = Literal["mlflow", "wandb"]
 LOSSES = ("emd", "emd_per_image", "mse", "released")
@@ -45,6 +45,8 @@ class DataConfig:
         decode: how images are decoded and resized: "exact" is PIL, as in the released recipe;
             "fast" is libjpeg-turbo and torch, nearly 3 times as fast, with pixels that differ by 2
             of 255 at most on photographs.
+        colours: colours as they are shown are converted from the image's colour profile to sRGB,
+            and what is transparent lies on white; as_stored does neither, as the released recipe.
         cache: folder of the pixel files that `eat prepare --cache SIDE` made; null reads the images
             themselves.
         workers: processes that load images, for each one that trains; 0 loads them in that one.
@@ -66,6 +68,7 @@ class DataConfig:
     flip: bool = True
     upright: bool = True
     decode: Literal["exact", "fast"] = "fast"
+    colours: Colours = "as_shown"
     cache: str | None = None
     workers: int = 2
 

@@ -26,7 +26,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from eat.config.run import MAX_SIZE
-from eat.data.transforms import ImageError, Preprocessing, without_traceback
+from eat.data.decoding import ImageError, without_traceback
+from eat.data.transforms import Preprocessing
 from eat.system.files import GB, appearing_whole, regular
 from eat.system.pool import unordered
 
@@ -35,7 +36,8 @@ MOST_BYTES = 4 * GB  # of a description
 MAX_SIDE = 4 * MAX_SIZE  # pixels
 CHUNK = 64  # images a task
 PROBES = 1000  # files whose size is compared when a cache is opened
-RESIZING = ("interpolation", "upright", "decode")  # what decides the pixels, beside the side
+# What decides the pixels, beside the side.
+RESIZING = ("interpolation", "upright", "decode", "colours")
 
 
 class CacheError(ValueError):
@@ -51,7 +53,7 @@ class Contents:
 
     Attributes:
         side: of the resized images in pixels.
-        interpolation, upright, decode: as in ``Preprocessing``.
+        interpolation, upright, decode, colours: as in ``Preprocessing``.
         images: name of each row's image, relative to the image folder.
         bytes: size of each row's file.
         digests: of the bytes of each row's file.
@@ -64,6 +66,7 @@ class Contents:
     interpolation: str
     upright: bool
     decode: str
+    colours: str
     images: list[str]
     bytes: list[int]
     digests: list[str]
@@ -274,6 +277,8 @@ def _parse(note: Path) -> Contents:
     try:
         given = json.loads(regular(note, MOST_BYTES).read_bytes())
         names = [f.name for f in fields(Contents)]
+        if isinstance(given, dict):
+            given = {"colours": "as_stored"} | given  # of caches from before there was a choice
         if not isinstance(given, dict) or sorted(given) != sorted(names):
             raise ValueError(f"expected an object of {', '.join(names)}")
         contents = Contents(**given)
@@ -285,6 +290,7 @@ def _parse(note: Path) -> Contents:
             and type(contents.upright) is bool
             and contents.interpolation in ("bicubic", "bilinear")
             and contents.decode in ("exact", "fast")
+            and contents.colours in ("as_stored", "as_shown")
             and isinstance(contents.broken, dict)
             and all(isinstance(v, str) for v in contents.broken.values())
             and all(isinstance(c, list) and all(type(v) is t for v in c) for c, t in columns)

@@ -13,8 +13,8 @@ import pandas as pd
 from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
+from eat.data.decoding import MOST_BYTES, read_image
 from eat.data.labels.table import LabelError, cut
-from eat.data.transforms import MOST_BYTES, read_image
 from eat.system.files import regular, write_atomically
 from eat.system.pool import unordered
 
@@ -68,7 +68,7 @@ def check_file(folder: str, image: str) -> Check:
     check.digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     del content  # before the pixels need memory
     try:
-        check.width, check.height = read_image(path, upright=False).size
+        check.width, check.height = read_image(path, upright=False, colours="as_stored").size
     except Exception as error:  # whatever a decoder raises, one file must not end the check
         unknown = isinstance(error.__cause__, UnidentifiedImageError)
         check.problem = "not an image" if unknown else "damaged"

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from eat.data.decoding import ImageError
 from eat.data.labels.table import LabelError, vote_columns
 from eat.data.scales import Scales
-from eat.data.transforms import ImageError, PixelSource
+from eat.data.transforms import PixelSource
 
 TRIES = 100  # images tried in the place of a broken one
 

@@ -14,7 +14,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from eat.data.crops import Crop, as_crop
-from eat.data.transforms import InMemory, Photo, is_url
+from eat.data.decoding import InMemory, is_url
+from eat.data.transforms import Photo
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 IMAGES = f"*{{{','.join(sorted(SUFFIXES))}}}"  # all of these, as a pattern of the shell

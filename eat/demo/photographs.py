@@ -7,10 +7,9 @@ from pathlib import Path
 from warnings import catch_warnings, simplefilter
 
 from PIL.Image import open as open_image
-from torch import Tensor
 
 from eat.config.demo import DemoOptions
-from eat.data.transforms import Decoded
+from eat.data.decoding import Decoded
 from eat.models import EAT
 from eat.pictures.gallery.photographs import Collector, thumb_name
 from eat.pictures.points import draw_points
@@ -53,8 +52,7 @@ class Sizes(Collector):
 
     def decoded(self, file: Path, photo: Decoded) -> None:
         """Keep a photograph's size, and what a collector keeps."""
-        height, width = photo.shape[1:] if isinstance(photo, Tensor) else photo.size[::-1]
-        self.full[file] = (width, height)
+        self.full[file] = photo.size
         super().decoded(file, photo)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eat.data.transforms import read_image
+from eat.data.decoding import read_image
 from eat.pictures.saving import save_for_paper
 
 SIDE = 320  # pixels that a photograph is shrunk to

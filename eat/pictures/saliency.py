@@ -12,7 +12,8 @@ from PIL.Image import open as open_image
 from torch import Tensor
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint
-from eat.data.transforms import read_image, to_tensor
+from eat.data.decoding import read_image
+from eat.data.transforms import to_tensor
 from eat.evaluation.saliency import check_block, gradcam, rollout, score_gradient, share_on_mask
 from eat.models import EAT
 from eat.models.base import AestheticModel

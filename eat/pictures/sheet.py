@@ -12,13 +12,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.ticker import MaxNLocator
-from PIL.Image import Image, fromarray
+from PIL.Image import Image
 from torch import Tensor
 
 from eat.checkpoint import CheckpointInfo
+from eat.data.colours import in_srgb
+from eat.data.decoding import Decoded, InMemory
 from eat.data.photos import is_single
 from eat.data.scales import mean_scores
-from eat.data.transforms import Decoded, InMemory
 from eat.models.base import AestheticModel
 from eat.pictures.saving import panel_height
 from eat.scoring.scorer import ONE_TO_TEN
@@ -60,21 +61,14 @@ def read_photo(model: AestheticModel, info: CheckpointInfo, photo: Photo, width:
     most = math.ceil(width * DOTS)
 
     def keep(decoded: Decoded) -> None:
-        image = as_image(decoded).copy()
+        image = decoded.image().copy()  # as its memory may be that of the decoder
         image.thumbnail((most, most))
-        kept.append(image)
+        kept.append(in_srgb(image, decoded.transform))
 
     path = photo if isinstance(photo, InMemory) else Path(photo)
     pixels = info.preprocessing.evaluation(path, keep)[None]
     pixels = info.preprocessing.normalise(pixels.to(next(model.parameters()).device))
     return Seen(kept[0], pixels)
-
-
-def as_image(photo: Decoded) -> Image:
-    """A decoded photograph as a PIL image; its memory may be that of the decoder."""
-    if isinstance(photo, Tensor):
-        return fromarray(photo.permute(1, 2, 0).numpy())
-    return photo
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eat.checkpoint import load_checkpoint
+from eat.data.decoding import Decoded, ImageError
 from eat.data.photos import find_photos, is_one_photo, read_ahead
 from eat.data.scales import ScoreScale, mean_scores
-from eat.data.transforms import Decoded, ImageError, Photo
+from eat.data.transforms import Photo
 from eat.models import AestheticModel
 from eat.models.base import Record
 from eat.models.weights import weights_file

@@ -56,7 +56,9 @@ print(*eat.Scorer("THIS FOLDER, OR hf-hub:NAME")("photo.jpg"))
 {evaluated_metrics(measured) if measured else ""}
 ## Preprocessing
 
-RGB, {"turned by EXIF, " if pixels.upright else ""}resized to {pixels.size} x {pixels.size} pixels
+RGB, {"turned by EXIF, " if pixels.upright else ""}{
+        "converted to sRGB, on white, " if pixels.colours == "as_shown" else ""
+    }resized to {pixels.size} x {pixels.size} pixels
 whatever the aspect ratio ({pixels.interpolation}); of values from 0 to 1, mean {
         list(pixels.mean)
     } and deviation {list(pixels.std)}.

@@ -19,7 +19,7 @@ import yaml
 
 from eat.config import TrainConfig
 from eat.config.files import read_options
-from eat.config.legacy import is_legacy, translate
+from eat.config.legacy import ADDED, is_legacy, translate
 from eat.data.labels.identity import identities
 from eat.data.labels.table import vote_columns
 from eat.system.files import append_line, remove_partial, write_atomically
@@ -118,11 +118,13 @@ def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderL
 
 
 def keep_old_defaults(config: TrainConfig) -> TrainConfig:
-    """Options of a run of version 0.1 that continues: what they leave open is as it was then."""
+    """Options of an older run that continues: what they leave open is as it was then."""
     written = Path(config.run.folder or "") / "config.yaml"
     if config.run.resume == "never" or not config.run.folder or not written.is_file():
         return config
     before = read_options(written)
+    if "colours" not in before.get("data", {}):
+        config = replace(config, data=replace(config.data, **ADDED["data"]))
     if not is_legacy(before):
         return config
     old = translate(before)["optim"]
@@ -158,12 +160,14 @@ def _fill(folder: Path, config: TrainConfig, left_out: list[str]) -> None:
 def check_same_run(written: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
     """Refuse to continue a run with options that would change its result.
 
-    One that did not exist when the run began was as its default is now.
+    One that did not exist when the run began was as ADDED has it, or as its default is now.
 
     Raises:
         ValueError: naming the options that differ.
     """
     before, usual = translate(written), TrainConfig().to_dict()
+    for group, options in ADDED.items():
+        usual[group] |= options
     differing = [
         f"{group}.{key} (was {old!r}, now {value!r})"
         for group, options in wanted.items()

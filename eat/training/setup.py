@@ -146,6 +146,7 @@ def make_model(
             flip=data.flip,
             upright=data.upright,
             decode=data.decode,
+            colours=data.colours,
             mean=inputs.mean,
             std=inputs.std,
         ),

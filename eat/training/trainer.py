@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from eat.config import RunConfig, TrainConfig
+from eat.data.decoding import ImageError
 from eat.data.labels.identity import hash_images
 from eat.data.loading import LoaderError, loaded
 from eat.data.scales import mean_scores
-from eat.data.transforms import ImageError
 from eat.evaluation.measure import measure, predict, tabulate
 from eat.evaluation.points import Health, PointWatch
 from eat.models import AestheticModel

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from eat.config import TrainConfig
 from eat.config.commands import PrepareOptions
 from eat.data import cache as module
 from eat.data.cache import OLD_MARK, CachedPixels, CacheError, cache_path, read_contents
+from eat.data.decoding import ImageError
 from eat.data.loading import TrainBatches, loaded, make_loader
 from eat.data.prepare import Report, prepare
-from eat.data.transforms import ImageError, Preprocessing
+from eat.data.transforms import Preprocessing
 
 COUNT = 12
+shown = partial(Preprocessing, colours="as_shown")  # as ``prepare`` has it
 
 
 @pytest.fixture
@@ -73,7 +76,7 @@ def test_pixels_equal_those_of_the_files_bit_for_bit(
     photos: Path, decode: str, crop: int | None
 ) -> None:
     make(photos, [64, 72], decode=decode, workers=2)
-    how = Preprocessing(64, train_resize=crop, decode=decode)
+    how = shown(64, train_resize=crop, decode=decode)
     evaluation, training = opened(photos, how), opened(photos, how, training=True)
     for seed, name in enumerate(names(photos)):
         path = photos / "images" / name
@@ -95,7 +98,7 @@ def test_a_cache_is_a_numpy_file_with_a_description(photos: Path) -> None:
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_loading_processes_read_it_however_they_start(photos: Path, start: str) -> None:
     make(photos)
-    how = Preprocessing(64, decode="fast")
+    how = shown(64, decode="fast")
     table = pd.read_csv(photos / "labels.csv")
     target = torch.zeros(COUNT, 1)
     given = table, photos / "images", target, how, TrainBatches(COUNT, 5, seed=1)
@@ -110,7 +113,7 @@ def test_loading_processes_read_it_however_they_start(photos: Path, start: str) 
 
 def test_what_is_sent_to_another_process_is_no_copy_of_the_pixels(photos: Path) -> None:
     make(photos)
-    pixels = opened(photos, Preprocessing(64, decode="fast"))
+    pixels = opened(photos, shown(64, decode="fast"))
     pixels.evaluation(photos / "images" / "part/0.jpg")
     copy = pickle.loads(pickle.dumps(pixels))
     assert len(pickle.dumps(pixels)) < 5000 < pixels.path.stat().st_size
@@ -122,7 +125,7 @@ def test_results_can_be_written_to_without_touching_the_cache(photos: Path) -> N
     make(photos)
     path = photos / "images" / "part/0.jpg"
     for training in (False, True):
-        pixels = opened(photos, Preprocessing(64, decode="fast", flip=False), training=training)
+        pixels = opened(photos, shown(64, decode="fast", flip=False), training=training)
         first = pixels.training(path, 0) if training else pixels.evaluation(path)
         kept = first.clone()
         first.zero_()
@@ -136,6 +139,7 @@ def test_results_can_be_written_to_without_touching_the_cache(photos: Path) -> N
         ({"interpolation": "bilinear"}, "data.interpolation bicubic, not bilinear"),
         ({"upright": False}, "data.upright True, not False"),
         ({"decode": "exact"}, "data.decode fast, not exact"),
+        ({"colours": "as_stored"}, "data.colours as_shown, not as_stored"),
         (
             {"size": 96},
             "cache-96.npy: no such cache; found cache-64.npy; make .*--cache 96",
@@ -147,12 +151,12 @@ def test_another_preprocessing_is_refused_by_what_differs(
 ) -> None:
     make(photos)
     with pytest.raises(CacheError, match=message):
-        opened(photos, replace(Preprocessing(64, decode="fast"), **change))
+        opened(photos, replace(shown(64, decode="fast"), **change))
 
 
 def test_a_crop_wants_the_cache_of_its_side_in_training_alone(photos: Path) -> None:
     make(photos)
-    how = Preprocessing(64, train_resize=72, decode="fast")
+    how = shown(64, train_resize=72, decode="fast")
     opened(photos, how)
     with pytest.raises(CacheError, match="cache-72.npy: no such cache"):
         opened(photos, how, training=True)
@@ -163,12 +167,12 @@ def test_a_cache_under_the_name_of_another_side_is_refused(photos: Path) -> None
     for path in (photos / "out").glob("cache-72.*"):
         path.rename(path.with_name(path.name.replace("72", "64")))
     with pytest.raises(CacheError, match="cache-64.npy: holds images of 72 pixels; make the cache"):
-        opened(photos, Preprocessing(64, decode="fast"))
+        opened(photos, shown(64, decode="fast"))
 
 
 def test_images_that_are_not_in_it_or_not_its_own_are_refused(photos: Path) -> None:
     make(photos)
-    how, images = Preprocessing(64, decode="fast"), photos / "images"
+    how, images = shown(64, decode="fast"), photos / "images"
     with pytest.raises(CacheError, match="lacks 1 of 2 images, such as new.jpg; make the cache"):
         CachedPixels(photos / "out", how, images, ["part/0.jpg", "new.jpg"], training=False)
     shutil.copy(images / "part/1.png", images / "part/0.jpg")
@@ -184,7 +188,7 @@ def test_broken_images_are_not_in_it_and_named_when_asked_for(photos: Path) -> N
     assert report.problems["empty"] == ["part/0.jpg"] and "2 broken ones" in report.summary()
     path = cache_path(photos / "out", 64)
     assert np.load(path, mmap_mode="r").shape[0] == COUNT - 2
-    pixels = opened(photos, Preprocessing(64, decode="fast"))
+    pixels = opened(photos, shown(64, decode="fast"))
     with pytest.raises(ImageError, match="part/0.jpg: not in .*cache-64.npy, where it was: empty"):
         pixels.evaluation(images / "0.jpg")
     with pytest.raises(ImageError, match="9.jpg: not in .*: missing"):
@@ -201,7 +205,7 @@ def test_a_second_call_writes_only_what_changed(photos: Path) -> None:
     assert read_contents(path).decode == "exact"
     Image.new("RGB", (80, 80), "red").save(photos / "images" / "part/0.jpg")
     make(photos, decode="exact")
-    pixels = opened(photos, Preprocessing(64)).evaluation(photos / "images" / "part/0.jpg")
+    pixels = opened(photos, shown(64)).evaluation(photos / "images" / "part/0.jpg")
     assert (pixels[0] > 250).all() and (pixels[1:] < 5).all()
 
 
@@ -220,7 +224,7 @@ def test_a_file_that_is_cut_short_is_refused_and_made_again(photos: Path) -> Non
 def test_a_file_that_is_cut_short_under_a_run_is_an_error(photos: Path) -> None:
     make(photos)
     table = pd.read_csv(photos / "labels.csv")
-    how, batches = Preprocessing(64, decode="fast"), [[i] for i in range(COUNT)]
+    how, batches = shown(64, decode="fast"), [[i] for i in range(COUNT)]
     path = cache_path(photos / "out", 64)
     whole = path.read_bytes()
     for workers in (0, 1):
@@ -235,7 +239,7 @@ def test_a_file_that_is_cut_short_under_a_run_is_an_error(photos: Path) -> None:
 
 def test_a_cache_that_is_made_anew_under_a_run_is_an_error(photos: Path) -> None:
     make(photos)
-    pixels = opened(photos, Preprocessing(64, decode="fast"))
+    pixels = opened(photos, shown(64, decode="fast"))
     make(photos, decode="exact")
     with pytest.raises(CacheError, match="cache-64.npy: was changed after this run began"):
         pixels.evaluation(photos / "images" / "part/0.jpg")
@@ -280,16 +284,26 @@ def test_damaged_or_swapped_pixels_are_an_error_and_made_again(photos: Path) -> 
     swapped = whole[:start] + whole[start + row : start + 2 * row] + whole[start:][:row]
     for content in (one, last, swapped + whole[len(swapped) :], whole[:start].ljust(len(whole))):
         path.write_bytes(content)
-        pixels = opened(photos, Preprocessing(65, decode="fast"))
+        pixels = opened(photos, shown(65, decode="fast"))
         with pytest.raises(CacheError, match="cache-65.npy: other or damaged .*0.jpg; make the"):
             pixels.evaluation(photos / "images" / "part/0.jpg")
     make(photos, 65)
     assert path.read_bytes() == whole
 
 
+def test_a_cache_of_a_version_without_colours_holds_them_as_stored(photos: Path) -> None:
+    make(photos, colours="as_stored")
+    path = photos / "out" / "cache-64.json"
+    contents = json.loads(path.read_text())
+    assert contents.pop("colours") == "as_stored"
+    path.write_text(json.dumps(contents))
+    assert read_contents(path.with_suffix(".npy")).colours == "as_stored"
+
+
 JUNK = [
     b"", b"\xff\x00", b"[]", b"null", b"{}", b"[" * 10**5,
     {"side": "64"}, {"side": True}, {"side": -1}, {"upright": 1}, {"decode": None}, {"broken": []},
+    {"colours": "red"},
     {"broken": {"a": 1}}, {"images": "abc"}, {"images": [1]}, {"bytes": [1.5] * COUNT},
     {"digests": []}, {"fingerprint": 3}, {"more": 1}, {"side": 10**9}, {"interpolation": "x" * 999},
     {"sums": [-1] * COUNT}, {"sums": [2**64] * COUNT}, {"sums": []}, b"9" * 5000,

@@ -106,14 +106,14 @@ def large_picture(draw: st.DrawFn, files: Files) -> Files:
 
 def decode_large(folder: Path) -> None:
     """Read an image in the way that takes more memory."""
-    Preprocessing(64, decode="fast").evaluation(folder / "image")
+    Preprocessing(64, decode="fast", colours="as_shown").evaluation(folder / "image")
 
 
 def decode(folder: Path) -> None:
     """Read every image in both ways."""
     for path in sorted(folder.iterdir()):
-        for way in ("exact", "fast"):
-            how = Preprocessing(64, train_resize=72, decode=way)
+        for way, colours in (("exact", "as_shown"), ("fast", "as_shown"), ("exact", "as_stored")):
+            how = Preprocessing(64, train_resize=72, decode=way, colours=colours)
             how.evaluation(path)
             how.training(path, 1)
 

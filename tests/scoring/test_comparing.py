@@ -77,7 +77,7 @@ def test_a_crop_is_scored_as_the_picture_that_it_cuts_out(
 ) -> None:
     scorer = Scorer(checkpoint)
     width, height = Image.open(files[0]).size
-    pixels = scorer.info.preprocessing.read(Path(files[0]))[:, 10:50, 30:62].clone()
+    pixels = scorer.info.preprocessing.read(Path(files[0])).pixels[:, 10:50, 30:62].clone()
     given = [f"{files[0]}[{width}x{height}+0+0]", f"{files[0]}[32x40+30+10]", files[0], pixels]
     whole, crop, photo, part = [one.score for one in scorer(given)]
     assert whole == photo and crop == part != photo

@@ -42,7 +42,7 @@ def test_the_card_of_a_run_tells_its_data_metrics_and_pixels(info: CheckpointInf
         "to 10 vote shares. Scores: 1..10 (score). Settings other than the named model's: `{",
         f"Trained on sample data, from scratch. These are the weights of epoch {info.epoch} of 2.",
         "Of the test split, which chose the epoch",
-        f"turned by EXIF, resized to {size} x {size} pixels",
+        f"turned by EXIF, converted to sRGB, on white, resized to {size} x {size} pixels",
         f"mean {mean} and deviation",
         "after `import eat`",
         "@inproceedings{he2023eat",

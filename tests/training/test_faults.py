@@ -16,8 +16,8 @@ from conftest import small_run
 
 from eat.checkpoint import load_checkpoint
 from eat.config import ModelConfig, TrainConfig
+from eat.data.decoding import ImageError
 from eat.data.loading import LoaderError, loaded
-from eat.data.transforms import ImageError
 from eat.sample.make import make_sample
 from eat.system.stops import TrainingError
 from eat.training.folder import FolderLock, open_folder

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Resampling, fromarray
-from torch import Tensor
+from PIL.Image import Resampling
 
-from eat.data.transforms import Decoded
+from eat.data.colours import in_srgb
+from eat.data.decoding import Decoded
 from eat.models.base import Record
 from eat.pictures.gallery.duplicates import difference_hash, group
 from eat.pictures.page import is_page
@@ -79,11 +79,11 @@ class Collector:
 
     def decoded(self, file: Path, photo: Decoded) -> None:
         """Write a photograph's thumbnail, and keep the hash of it."""
-        if isinstance(photo, Tensor):
-            photo = fromarray(photo.permute(1, 2, 0).numpy())
-        shrink = min(1.0, self.side / max(photo.size))
-        width, height = (max(1, round(side * shrink)) for side in photo.size)
-        thumb = photo.resize((width, height), Resampling.LANCZOS, reducing_gap=2)
+        image = photo.image()
+        shrink = min(1.0, self.side / max(image.size))
+        width, height = (max(1, round(side * shrink)) for side in image.size)
+        thumb = image.resize((width, height), Resampling.LANCZOS, reducing_gap=2)
+        thumb = in_srgb(thumb, photo.transform)
         content = io.BytesIO()
         thumb.save(content, "JPEG", quality=80)
         (self.folder / thumb_name(file)).write_bytes(content.getvalue())
