@@ -23,6 +23,8 @@ class ExportOptions(ModelOptions):
         images: folder of photographs to compare scores on; null draws some.
         labels: label file or folder of these images; SRCC before and after is told.
         name: data set of the labels; null takes the one that the model was trained on.
+        own_rule: for models that only compare images with one another (TANet): compare each image
+            with copies of itself. This rule is ours, not their authors'.
     """
 
     out: str
@@ -34,6 +36,7 @@ class ExportOptions(ModelOptions):
     images: str | None = None
     labels: str | None = None
     name: str | None = None
+    own_rule: bool = False
 
 
 @dataclass(kw_only=True)

@@ -5,7 +5,9 @@ import reprlib
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from eat.models.deformable import DeformableAttention, PointConv
 from eat.models.limits import MIN_SIZE
@@ -139,9 +141,26 @@ class AestheticModel(nn.Module):
 
     @property
     def smallest_batch(self) -> int:
-        """Images that a forward pass needs in the model's mode: 2 to train ``BatchNorm1d``."""
-        normalises = any(isinstance(module, nn.BatchNorm1d) for module in self.modules())
-        return 2 if self.training and normalises else 1
+        """Images that a forward pass needs in the model's mode.
+
+        2 to train a BatchNorm that one image gives one value a channel.
+        """
+        return 2 if self.training and not self._trains_on_one() else 1
+
+    def _trains_on_one(self) -> bool:
+        """Whether a batch of one image is enough for each BatchNorm, as one was seen to be."""
+        if not any(isinstance(module, _BatchNorm) for module in self.modules()):
+            return True
+        statistics = {name: buffer.clone() for name, buffer in self.named_buffers()}
+        image = torch.zeros(1, 3, *self.img_size, device=next(self.parameters()).device)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                self(image)
+        except ValueError:
+            return False
+        finally:
+            self.load_state_dict(statistics, strict=False)  # which follow what is seen
+        return True
 
     def check_batches(self, images: int, batch_size: int, option: str, parts: int = 1) -> None:
         """Refuse batches, each cut into ``parts``, of which the last is too small for the model.
@@ -150,7 +169,7 @@ class AestheticModel(nn.Module):
             ValueError: naming the ``option`` that sets the size.
         """
         last = max((images % batch_size or min(images, batch_size)) // parts, 1)
-        if last < self.smallest_batch:
+        if last == 1 and self.smallest_batch > 1:
             raise ValueError(
                 f"{option} is {batch_size}: of {images} images the last forward pass would have "
                 f"{last}, and {type(self).__name__} compares at least {self.smallest_batch} with "

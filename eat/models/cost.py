@@ -82,8 +82,8 @@ def without_content(build: Callable[[], AestheticModel]) -> tuple[AestheticModel
     """A model and a batch of its usual size, of as few images as it takes, without content."""
     with EmptyWeights():  # timm makes some buffers from the contents of others
         model = build()
-    images = torch.zeros(model.smallest_batch, 3, *model.img_size, device="meta")
-    return model.to("meta").eval(), images
+    model = model.to("meta").eval()
+    return model, torch.zeros(model.smallest_batch, 3, *model.img_size, device="meta")
 
 
 def count_macs(model: AestheticModel, images: Tensor) -> int:

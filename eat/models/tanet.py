@@ -97,8 +97,9 @@ class ThemeTarget(nn.Module):
         """(B, 365) logits -> (B, 10): a row's columns repeated or averaged to ten."""
         if self.copies is not None:
             # A column of equal numbers is normalised to zeros; a row of them has even shares.
+            # By the shape: an exported program would keep the number that len gives.
             even = 1 / self.copies if self.column_act is None else 0.0
-            return themes.new_full((len(themes), BRANCH), even)
+            return themes.new_full((themes.shape[0], BRANCH), even)
         return F.adaptive_avg_pool1d(self.relate(themes), BRANCH)
 
 

@@ -20,7 +20,7 @@ from eat.scoring.scorer import ONE_TO_TEN
 from eat.sharing.formats import FORMATS, Array, Card, Run
 from eat.sharing.graph import Rater
 from eat.system.device import DTYPES
-from eat.system.files import write_atomically
+from eat.system.files import refuse_foreign, write_atomically
 from eat.system.words import brief
 from eat.version import __version__
 
@@ -44,17 +44,22 @@ def export(checkpoint: str | Path, options: ExportOptions) -> Card:
         WeightsError: the checkpoint cannot be read.
         ImageError: a photograph cannot be read.
         ValueError: options do not fit one another, a package is missing, the model has no scores of
-            single images or no such form, or the file does not score as PyTorch does.
+            single images or no such form, the file does not score as PyTorch does, or something
+            else is where it would go.
     """
     form, out = FORMATS[options.format], Path(options.out)
     if out.suffix != form.suffix:
         raise ValueError(f"out is {options.out!r}: expected a name that ends in {form.suffix}")
+    refuse_foreign(out, *form.marks)
     if options.precision in form.lacks:
         raise ValueError(f"--format {options.format} has no {options.precision}: take another")
     if options.labels and not options.images:
         raise ValueError("--labels needs the folder of its images: give --images")
     model, info = load_checkpoint(checkpoint, options.model)
-    model.use_own_points()
+    if options.own_rule:
+        model.use_own_rule(info.batch_size)
+    else:
+        model.use_own_points()
     scales = info.scales
     if options.scale == "ten":
         scales = dict.fromkeys(scales, ONE_TO_TEN)
@@ -83,12 +88,14 @@ def export(checkpoint: str | Path, options: ExportOptions) -> Card:
         )
     card = described(checkpoint, info, rater, scales) | {
         "precision": options.precision,
+        "own_rule": options.own_rule,
         "images": len(files),
         "drawn": options.images is None,
         "difference": worst,
     }
     if options.labels:
         card |= correlations(checkpoint, options, rater, run)
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, file.content(card))
     return card
 
@@ -101,7 +108,10 @@ def naming(what: str) -> Iterator[None]:
     except (ValueError, OSError):  # of ours
         raise
     except Exception as error:
-        raise ValueError(f"{what} cannot be made, or does not run: {brief(error)}") from error
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # exporters wrap it in advice for their own authors
+            cause = cause.__cause__
+        raise ValueError(f"{what} cannot be made, or does not run: {brief(cause)}") from error
 
 
 @contextmanager
@@ -172,6 +182,7 @@ def correlations(
         name=options.name,
         model=options.model,
         own_points=True,
+        own_rule=options.own_rule,
         samples=0,
     )
     evaluation = evaluate_checkpoint(checkpoint, chosen)

@@ -4,13 +4,15 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from eat.sharing.graph import Rater
 
@@ -28,10 +30,12 @@ class ExportedFile(Protocol):
 
     Attributes:
         suffix: of the file.
+        marks: each file has one of them in its first bytes.
         lacks: precisions that it cannot have.
     """
 
     suffix: str
+    marks: tuple[bytes, ...]
     lacks: tuple[str, ...]
 
     def __init__(self, rater: Rater, *, quantise: bool) -> None: ...
@@ -56,6 +60,7 @@ class OnnxFile:
     """
 
     suffix = ".onnx"
+    marks: tuple[bytes, ...] = (b"pytorch", b"onnx.quantize")  # its producers
     lacks: tuple[str, ...] = ("bf16",)  # its convolutions take none
 
     def __init__(self, rater: Rater, *, quantise: bool) -> None:
@@ -71,9 +76,9 @@ class OnnxFile:
         if sum(value.nbytes for value in rater.state_dict().values()) > MOST_BYTES:
             raise ValueError("its weights are more than the 2 GB that an ONNX file holds: take "
                              "--format torch-export")  # fmt: skip
-        program = rater.program()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        # ONNX computes attention step by step, whose result lies otherwise in memory when fused.
+        with quiet(), sdpa_kernel(SDPBackend.MATH):
+            program = rater.program()
             made = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -87,7 +92,6 @@ class OnnxFile:
         for part in (*self.model.graph.node, *self.model.graph.value_info):
             del part.metadata_props[:]  # they name files of this machine
         if quantise:
-            del self.model.graph.value_info[:]  # shapes, which onnxruntime finds by itself
             self.model = quantised(self.model)
         onnx.checker.check_model(self.model)
 
@@ -112,26 +116,36 @@ class OnnxFile:
         return run
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what exporters say of steps that change no score."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def quantised(model: Any) -> Any:
     """An ONNX model whose matrix products take weights of 8 bits."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.disable(logging.WARNING)  # of a step before, which changes nothing here
-    try:
-        with TemporaryDirectory() as folder:
-            out = Path(folder) / "model.onnx"
-            products = ["MatMul", "Gemm"]
-            quantize_dynamic(model, out, op_types_to_quantize=products, weight_type=QuantType.QInt8)
-            return onnx.load(out)
-    finally:
-        logging.disable(logging.NOTSET)
+    del model.graph.value_info[:]  # shapes, which onnxruntime finds by itself
+    with quiet(), TemporaryDirectory() as folder:
+        out = Path(folder) / "model.onnx"
+        products = ["MatMul", "Gemm"]
+        quantize_dynamic(model, out, op_types_to_quantize=products, weight_type=QuantType.QInt8)
+        return onnx.load(out)
 
 
 class TorchFile:
     """PyTorch's exported program, which ``torch.export.load`` reads."""
 
     suffix = ".pt2"
+    marks: tuple[bytes, ...] = (b"archive/data/weights/",)
     lacks: tuple[str, ...] = ("int8",)
 
     def __init__(self, rater: Rater, *, quantise: bool) -> None:

@@ -47,6 +47,9 @@ def fails(num_outputs, img_size):
 def empty(num_outputs, img_size): return nn.Flatten()
 def batches(num_outputs, img_size):
     return nn.Sequential(Net(num_outputs), nn.BatchNorm1d(num_outputs))
+def pooled(num_outputs, img_size):
+    norm = nn.Conv2d(3, 4, 8, 8), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), nn.Flatten()
+    return nn.Sequential(*norm, nn.Linear(4, num_outputs))
 def exits(num_outputs, img_size): raise SystemExit(0)
 """
 
@@ -121,8 +124,21 @@ def test_what_the_check_computes_leaves_no_trace(file: Path) -> None:
     assert own.training
 
 
-def test_batches_of_one_are_refused_where_training_compares_images(file: Path) -> None:
-    model = eat.create_model(f"{file}:batches", 10, 64)
+@pytest.mark.parametrize("name", ["batches", "pooled"])
+def test_batches_of_one_are_refused_where_training_compares_images(name: str, file: Path) -> None:
+    model = eat.create_model(f"{file}:{name}", 10, 64)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(ValueError, match="optim.batch_size is 8: of 25 images the last forward"):
         model.check_batches(25, 8, "optim.batch_size")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model.eval().check_batches(25, 8, "optim.batch_size")
+
+
+def test_batches_of_one_are_taken_where_an_image_has_a_map_to_normalise(file: Path) -> None:
+    model = eat.create_model(f"{file}:net", 10, 64)
+    torch.manual_seed(0)
+    model.check_batches(25, 8, "optim.batch_size")
+    drawn = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(drawn, torch.rand(1))
+    assert model.net.norm.num_batches_tracked == 0

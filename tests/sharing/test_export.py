@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,9 @@ from eat.sharing.formats import Array, OnnxFile, Run
 from eat.sharing.graph import Rater, resize
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "export.md"
-TINY: dict[str, Any] = {"dims": (8, 16, 16, 32), "heads": (1, 2, 2, 4)}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "eat_nano": TINY | {"stages": ("L", "S", "E", "D")},  # every kind of block of EAT, DAT and Swin
-    "det_spaq": TINY | {"stages": ("L", "L", "L", "E")},
-    "timm/vit_tiny_patch16_224": {"embed_dim": 16, "depth": 2, "num_heads": 2},
-    "psvit_nano_eam": {"points": 4, "dim": 16, "heads": 4, "depths": (2, 1), "stem_dims": (8, 8)},
+    "eat_nano": {"dims": (8, 8, 8, 16), "heads": (1, 1, 1, 2), "stages": ("L", "L", "L", "E")},
+    "vit_nano": {"embed_dim": 16, "depth": 2, "num_heads": 2},
 }
 
 
@@ -54,20 +53,20 @@ def photographs(sample: Path) -> list[Path]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", SETTINGS)
-def test_a_model_of_every_family_scores_the_same_as_onnx(
-    name: str, sample: Path, tmp_path: Path
+@pytest.mark.parametrize("outputs", [10, 1])
+def test_a_file_scores_photographs_as_the_checkpoint_does(
+    outputs: int, sample: Path, tmp_path: Path
 ) -> None:
     session = pytest.importorskip("onnxruntime").InferenceSession
-    checkpoint = tiny(name, tmp_path, 1 if name == "det_spaq" else 10)
+    checkpoint = tiny("vit_nano", tmp_path, outputs)
     out = tmp_path / "model.onnx"
-    card = export(checkpoint, ExportOptions(str(out), pixels=True))
+    card = export(checkpoint, ExportOptions(out=str(out), pixels=True))
     assert card["difference"] <= 1e-4
     scores = [score.score for score in Scorer(checkpoint)(photographs(sample))]
     photos = [Image.open(path).resize((64, 64), FILTERS["bicubic"]) for path in photographs(sample)]
     found, *votes = session(out).run(None, {"pixels": np.stack(photos)})
     np.testing.assert_allclose(found, scores, atol=1e-4)
-    assert [v.shape for v in votes] == ([] if name == "det_spaq" else [(5, 10)])
+    assert [v.shape for v in votes] == ([] if outputs == 1 else [(5, 10)])
     own = session(out).get_modelmeta().custom_metadata_map
     assert json.loads(own["eat"]) == json.loads(json.dumps(card))
     assert b"site-packages" not in out.read_bytes()
@@ -75,7 +74,23 @@ def test_a_model_of_every_family_scores_the_same_as_onnx(
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    return tiny("eat_nano", tmp_path)
+    return tiny("vit_nano", tmp_path)
+
+
+@pytest.fixture
+def refused(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Call ``eat export`` beside the checkpoint, which fails and changes nothing: its message."""
+    monkeypatch.chdir(checkpoint.parent)
+
+    def call(*options: str) -> str:
+        before = {path.name: path.read_bytes() for path in Path().iterdir()}
+        assert main(["export", "--checkpoint", "tiny.safetensors", *options]) == 2
+        assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
+        return capsys.readouterr().err.strip()
+
+    return call
 
 
 class Plain(OnnxFile):
@@ -113,24 +128,18 @@ class Broken(Plain):
     ("form", "message"),
     [
         (Wrong, r"would differ from PyTorch by 0\.001 .*at most 0\.0001 in fp32; nothing"),
-        (Broken, r"eat_nano as onnx cannot be made, or does not run: no kernel$"),
+        (Broken, r"vit_nano as onnx cannot be made, or does not run: no kernel$"),
     ],
 )
 def test_a_file_that_disagrees_or_does_not_run_is_not_written(
     form: type[Plain],
     message: str,
-    checkpoint: Path,
-    tmp_path: Path,
+    refused: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(exporting.FORMATS, "onnx", form)
-    out = tmp_path / "model.onnx"
-    out.write_bytes(b"before")
-    assert main(["export", str(checkpoint), "--out", str(out)]) == 2
-    assert re.search(message, capsys.readouterr().err.strip())
-    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "tiny.safetensors"}
-    assert out.read_bytes() == b"before"
+    Path("model.onnx").write_bytes(b"\x08\n\x12\x07pytorch")
+    assert re.search(message, refused("--out", "model.onnx"))
 
 
 @pytest.mark.parametrize(
@@ -141,20 +150,20 @@ def test_a_file_that_disagrees_or_does_not_run_is_not_written(
         (["--out", "m.onnx", "--labels", "x.csv"], "give --images"),
         (["--out", "m.onnx", "--images", "nowhere"], "nowhere: no such file"),
         (["--out", "m.onnx"], r"needs onnx, .*pip install 'eat-iaa\[export\]'"),
+        (["--out", "theirs.onnx"], "theirs.onnx is there and not of this command's making"),
+        (["--out", "own.pt2", "--format", "torch-export"], "own.pt2 is there and not of this"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
     options: list[str],
     message: str,
-    checkpoint: Path,
+    refused: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    monkeypatch.chdir(checkpoint.parent)
-    assert main(["export", "--checkpoint", str(checkpoint), *options]) == 2
-    assert re.search(message, capsys.readouterr().err)
-    assert [path.name for path in Path().iterdir()] == ["tiny.safetensors"]
+    Path("theirs.onnx").write_bytes(b"before")
+    torch.save({"weight": torch.zeros(1)}, "own.pt2")
+    assert re.search(message, refused(*options))
 
 
 def test_a_model_that_compares_images_is_refused_by_name(
@@ -164,15 +173,15 @@ def test_a_model_that_compares_images_is_refused_by_name(
         tanet = create_model("tanet_tad66k")
     monkeypatch.setattr(exporting, "load_checkpoint", lambda *_: (tanet, None))
     with pytest.raises(ValueError, match="TANet compares the images of a batch"):
-        export("any", ExportOptions(str(tmp_path / "model.onnx")))
+        export("any", ExportOptions(out=str(tmp_path / "model.onnx")))
 
 
 @pytest.mark.parametrize("scale", ["ten", "own"])
-@pytest.mark.parametrize("name", ["eat_nano", "det_spaq"])
+@pytest.mark.parametrize("outputs", [10, 1])
 def test_a_rater_gives_the_scores_of_eat_score(
-    scale: Any, name: str, sample: Path, tmp_path: Path
+    scale: Any, outputs: int, sample: Path, tmp_path: Path
 ) -> None:
-    checkpoint = tiny(name, tmp_path, 10 if name == "eat_nano" else 1)
+    checkpoint = tiny("eat_nano", tmp_path, outputs)
     scorer = Scorer(checkpoint, scale=scale)
     rater = Rater(scorer.model, scorer.info, scorer.scales, pixels=True)
     scores, *votes = rater.rate(rater.taken(photographs(sample)))
@@ -215,6 +224,36 @@ def test_an_exported_program_resizes_photographs_of_any_size(
 
 
 @pytest.mark.long
+def test_half_precision_samples_in_float32(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    scorer = Scorer(tiny("eat_nano", tmp_path))
+    plain = Rater(scorer.model, scorer.info, scorer.scales)
+    images = plain.taken(photographs(sample))
+    (wanted, _) = plain.rate(images)
+    bf16 = Rater(deepcopy(scorer.model), scorer.info, scorer.scales, dtype=torch.bfloat16)
+    assert 0 < np.abs(bf16.rate(images)[0] - wanted).max() < 0.2
+    half = Rater(scorer.model, scorer.info, scorer.scales, dtype=torch.float16)
+    program = half.program()
+    monkeypatch.setattr(half, "program", lambda: program)
+    kinds = {"grid_sampler": set(), "aten.tanh": set(), "aten.linear": set()}
+    for node in program.graph.nodes:
+        for name in kinds:
+            if name in str(node.target):
+                kinds[name] |= {arg.meta["val"].dtype for arg in node.args[:2]}
+    float32, float16 = {torch.float32}, {torch.float16}
+    assert kinds == {"grid_sampler": float32, "aten.tanh": float32, "aten.linear": float16}
+    file = OnnxFile(half, quantise=False)
+    assert 0 < np.abs(file.runner()(images)[0] - wanted).max() < 0.02
+    model = onnx.shape_inference.infer_shapes(file.model)
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    samplers = [node for node in model.graph.node if node.op_type == "GridSample"]
+    found = {types[name] for node in samplers for name in node.input}
+    assert found == {onnx.TensorProto.FLOAT}
+
+
+@pytest.mark.long
 def test_eight_bits_tell_their_loss_and_the_example_scores_without_this_package(
     sample: Path,
     tmp_path: Path,
@@ -223,7 +262,7 @@ def test_eight_bits_tell_their_loss_and_the_example_scores_without_this_package(
 ) -> None:
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
-    checkpoint = tiny("eat_nano", tmp_path)
+    checkpoint = tiny("vit_nano", tmp_path)
     argv = ["--precision", "int8", "--pixels", "true", "--images", str(sample / "images")]
     argv += ["--labels", str(sample), "--name", "sample"]
     assert main(["export", str(checkpoint), "--out", "model.onnx", *argv]) == 0
