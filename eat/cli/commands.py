@@ -30,16 +30,19 @@ from eat.config.demo import DemoOptions
 from eat.config.personal import PersonalizeOptions
 from eat.config.pictures import GalleryOptions, PointsOptions, ReportOptions, SaliencyOptions
 from eat.config.sharing import ExportOptions, ShareOptions
+from eat.system.schema import check_range
 
 
 def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
     """Evaluate a checkpoint: metrics on screen, as JSON, CSV and Markdown, and predictions."""
+    from eat.evaluation.choices import evaluate_choices
     from eat.evaluation.evaluate import evaluate_checkpoint
 
-    evaluation = evaluate_checkpoint(checkpoint, options)
+    evaluate = evaluate_choices if options.pairs else evaluate_checkpoint
+    evaluation = evaluate(checkpoint, options)
     folder = Path(evaluation.checkpoint).parent
-    beside = (folder.parent if folder.name == "checkpoints" else Path()) / "eval"
-    out = Path(options.out or beside)
+    beside = folder.parent if folder.name == "checkpoints" else Path()
+    out = Path(options.out or beside / ("pairs" if options.pairs else "eval"))
     print(evaluation.table())
     print(*evaluation.write(out, options.predictions), sep="\n")
     if options.examples:
@@ -108,8 +111,7 @@ def run_sample(folder: str, options: SampleOptions) -> int:
 
     given = asdict(options)
     workers = given.pop("workers")
-    if workers < 0:
-        raise ValueError(f"workers is {workers}: expected at least 0")
+    check_range("workers", workers, 0)
     made = make_sample(folder, **given)
     print(made)
     if workers:

@@ -25,7 +25,7 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
     given = asdict(options)
     form, out, resume = (given.pop(name) for name in ("format", "out", "resume"))
     sort, top = given.pop("sort"), given.pop("top")
-    check_range("top", top, 1, 2**31)
+    check_range("top", top, 1)
     if resume and out is None:
         raise ValueError("--resume goes on with a file: give the same --out as before")
     scorer = Scorer(**given)

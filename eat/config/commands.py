@@ -62,6 +62,8 @@ class EvaluateOptions(ModelOptions):
     Attributes:
         released: in place of a run's checkpoint: a checkpoint of the authors'.
         labels: label file or folder; null takes those of the run.
+        pairs: in place of labels: a file of choices, with columns winner and loser; or set, image
+            and rank (or score, or label: best, worst), for the best and worst of each set.
         images: image folder; null takes the run's.
         name: data set of the labels, or FILE.py:NAME; null takes the one that the model was trained
             on, if it is one of the package.
@@ -84,7 +86,7 @@ class EvaluateOptions(ModelOptions):
         workers: processes that load images.
         device: auto (a GPU if there is one), cpu, cuda, cuda:1 (the second) or mps.
         precision: fp32, bf16 or fp16.
-        out: folder for the results; null takes `eval`, beside the checkpoints.
+        out: folder for the results; null takes `eval`, or `pairs`, beside the checkpoints.
         predictions: format of the predictions.
         examples: draw so many images each of the best, the worst and the most wrong predictions
             into examples.png.
@@ -92,6 +94,7 @@ class EvaluateOptions(ModelOptions):
 
     released: str | None = None
     labels: str | None = None
+    pairs: str | None = None
     images: str | None = None
     name: str | None = None
     low: float | None = None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint, read_trained_on
@@ -11,7 +12,6 @@ from eat.checkpoint.releases import USUAL_BATCH
 from eat.config import DataConfig, TrainConfig
 from eat.config.commands import EvaluateOptions
 from eat.config.legacy import translate
-from eat.data.dataset import targets
 from eat.data.labels.identity import ImageHashes, fingerprint, hash_images
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError
@@ -43,35 +43,19 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         CacheError: the cache was made in another way or of other images.
         ValueError: both checkpoints are given or none, or the data set is unknown.
     """
-    if bool(checkpoint) == bool(options.released):
-        raise ValueError("give a run's checkpoint, or --released FILE")
-    for option, value, low in (
-        ("batch_size", options.batch_size, 1),
-        ("workers", options.workers, 0),
-        ("samples", options.samples, 0),
-    ):
-        if value is not None and value < low:
-            raise ValueError(f"{option} is {value}: expected at least {low}")
     check_range("examples", options.examples, 0, MOST_EXAMPLES)
-    path = weights_file(checkpoint or options.released or "")
-    model, info = load_checkpoint(path, options.model)
-    if options.released and not info.released:
-        raise WeightsError(
-            f"{path}: not one of the released checkpoints, but of a run; give it without --released"
-        )
-    batch_size, batch_notes = _settle_batches(model, info, options)
+    path, model, info = open_model(checkpoint, options)
     splits, images = _splits(path, info, options)
     split, table = _chosen(splits, options)
-    model.check_batches(len(table), batch_size, "batch_size")
     columns = dict.fromkeys(options.slice_by or [])
     for column in columns:  # before any image is read
         slice_metrics(table, column, lambda rows: {})
     notes = []
     if split != "train":
-        trained_on = _trained_on(path, info, options)
+        trained_on = read_trained(path, info, options)
         notes += _image_notes(table, images, splits.dataset, info, trained_on)
-    notes += _scale_notes(info, splits.dataset) + batch_notes
-    outputs = _outputs(model, info, options, table, images, batch_size)
+    notes += _scale_notes(info, splits.dataset)
+    outputs, batch_notes = predict_images(model, info, options, table, images)
     scales = splits.dataset.scales(info.targets), info.scales
 
     def measured(rows: NDArray[np.int64]) -> dict[str, float]:
@@ -92,10 +76,28 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
         slices=pd.concat(slices, ignore_index=True) if slices else pd.DataFrame(),
         published=RELEASED[_key(info)].metrics if info.released else {},
         left_out=splits.left_out,
-        notes=notes,
+        notes=notes + batch_notes,
         folder=images,
         targets=[*info.scales],
     )
+
+
+def open_model(
+    checkpoint: str | Path | None, options: EvaluateOptions
+) -> tuple[Path, AestheticModel, CheckpointInfo]:
+    """The model to evaluate, and its file; raises as ``evaluate_checkpoint``."""
+    if bool(checkpoint) == bool(options.released):
+        raise ValueError("give a run's checkpoint, or --released FILE")
+    check_range("batch_size", options.batch_size, 1)
+    check_range("workers", options.workers, 0)
+    check_range("samples", options.samples, 0)
+    path = weights_file(checkpoint or options.released or "")
+    model, info = load_checkpoint(path, options.model)
+    if options.released and not info.released:
+        raise WeightsError(
+            f"{path}: not one of the released checkpoints, but of a run; give it without --released"
+        )
+    return path, model, info
 
 
 def run_config(path: Path, info: CheckpointInfo) -> TrainConfig:
@@ -127,10 +129,22 @@ def _trained_dataset(path: Path, info: CheckpointInfo, options: EvaluateOptions)
     )
 
 
-def _lies_in_its_run(path: Path, folder: str | None) -> bool:
-    """Whether a checkpoint lies where its run wrote it, and so was not got from elsewhere."""
-    here = path.resolve().parent
-    return here == (Path(folder or f"runs/{here.parent.name}") / "checkpoints").resolve()
+def check_place(path: Path, config: TrainConfig, options: str) -> None:
+    """Refuse to open what a checkpoint names, if it does not lie where its run wrote it.
+
+    It may then have been got from elsewhere.
+
+    Raises:
+        LabelError: saying to give ``options`` instead.
+    """
+    here, folder = path.resolve().parent, config.run.folder
+    if here != (Path(folder or f"runs/{here.parent.name}") / "checkpoints").resolve():
+        place = repr(folder)[:300] if folder else "a folder in runs/"
+        raise LabelError(
+            f"{path}: does not lie where its run wrote it, {place} seen from where that was "
+            "started, and so the labels and images that it names are not opened; give "
+            f"{options}"
+        )
 
 
 def _splits(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> tuple[Splits, str]:
@@ -140,13 +154,8 @@ def _splits(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> tuple
     labels, images = options.labels or own.labels, options.images or run.images
     if not labels or not images:
         raise LabelError(f"{path}: names no labels and images of its own; give --labels, --images")
-    if not (options.labels and options.images) and not _lies_in_its_run(path, config.run.folder):
-        folder = repr(config.run.folder)[:300] if config.run.folder else "a folder in runs/"
-        raise LabelError(
-            f"{path}: does not lie where its run wrote it, {folder} seen from where that was "
-            "started, and so the labels and images that it names are not opened; give --labels and "
-            "--images"
-        )
+    if not (options.labels and options.images):
+        check_place(path, config, "--labels and --images")
     if not options.labels:
         config.check()
     name = options.name or _trained_dataset(path, info, options)
@@ -180,22 +189,27 @@ def _chosen(splits: Splits, options: EvaluateOptions) -> tuple[str, pd.DataFrame
     )
 
 
-def _outputs(
+def predict_images(
     model: AestheticModel,
     info: CheckpointInfo,
     options: EvaluateOptions,
     table: pd.DataFrame,
     images: str,
-    batch_size: int,
-) -> NDArray[np.float64]:
-    """Outputs (N, K) of the model for the rows of a table."""
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Outputs (N, K) of the model for the images of a table, and what they depend on, if anything.
+
+    Raises:
+        ValueError: the model cannot evaluate so many images in such batches.
+    """
+    batch_size, notes = _settle_batches(model, info, options)
+    model.check_batches(len(table), batch_size, "batch_size")
     device = pick_device(options.device)
-    target = targets(table, info.scales, len(info.scales))
-    rows = rows_in_order(len(table), batch_size)
+    rows, none = rows_in_order(len(table), batch_size), torch.empty(len(table), 0)
     loader = make_loader(
-        table, images, target, info.preprocessing, rows, options.workers, cache=options.cache
+        table, images, none, info.preprocessing, rows, options.workers, cache=options.cache
     )
-    return predict(model.to(device), loader, info.preprocessing, device, options.precision)
+    outputs = predict(model.to(device), loader, info.preprocessing, device, options.precision)
+    return outputs, notes
 
 
 def _image_notes(
@@ -224,7 +238,7 @@ def _image_notes(
     return notes
 
 
-def _trained_on(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> ImageHashes | None:
+def read_trained(path: Path, info: CheckpointInfo, options: EvaluateOptions) -> ImageHashes | None:
     """The training images, as the options (by name) or the checkpoint list them."""
     if options.trained_on is None:
         return None if info.released else read_trained_on(path)

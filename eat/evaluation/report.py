@@ -12,6 +12,7 @@ from eat.data.labels.identity import ImageHashes, count_seen
 from eat.system.files import finite, write_atomically
 
 RATIO_NOTE = "ratio = SRCC / accuracy, as in the paper's tables; it is not an accuracy"
+SHORT = ("srcc", "plcc", "mse", "emd")  # metrics whose names are short for others
 
 
 def markdown_table(cells: dict[str, str]) -> str:
@@ -89,14 +90,18 @@ class Evaluation:
         checkpoint: its path.
         model: its name.
         trained_on: title of the data set that it was trained on.
-        dataset: title of the data set evaluated on.
-        split: train, val or test; "whole" for labels without splits.
+        dataset: title of the data set evaluated on, or the file of choices.
+        split: train, val or test; "whole" for labels without splits, "" for choices.
         fingerprint: of the images evaluated on.
-        metrics: named numbers, as ``eat.evaluation.measure.measure`` gives them.
+        metrics: named numbers, as ``eat.evaluation.measure.measure`` gives them, or
+            ``eat.evaluation.pairs.choice_metrics``.
         targets: columns that the model predicts; metrics of the first have no prefix.
         intervals: 95% bootstrap interval of each.
-        predictions: columns as ``eat.evaluation.measure.tabulate`` has them.
-        slices: one row per slice: column, slice, images, the metrics and their intervals.
+        predictions: columns as ``eat.evaluation.measure.tabulate`` has them; of choices the file's,
+            with predicted scores.
+        counts: of pairs, sets and images; by default an image a prediction.
+        slices: one row per slice: column, slice, images, the metrics and their intervals; of
+            choices one per set, with its pairs.
         published: metrics that the authors report for the checkpoint, if any.
         left_out: labelled images without a file.
         notes: remarks that the numbers must be read with.
@@ -112,6 +117,7 @@ class Evaluation:
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     predictions: pd.DataFrame
+    counts: dict[str, int] = field(default_factory=dict)
     slices: pd.DataFrame = field(default_factory=pd.DataFrame)
     published: dict[str, float] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
@@ -119,24 +125,32 @@ class Evaluation:
     folder: str = ""
     targets: list[str] = field(default_factory=lambda: ["score"])
 
+    def __post_init__(self) -> None:
+        self.counts = self.counts or {"images": len(self.predictions)}
+
     def table(self) -> str:
         """The metrics as text for a terminal."""
-        lines = [f"{self.dataset}, {self.split} split, {len(self.predictions)} images"]
+        counts = (f"{count} {name}" for name, count in self.counts.items())
+        split = [f"{self.split} split"] if self.split else []
+        lines = [", ".join([self.dataset, *split, *counts])]
         for target, prefix in metric_prefixes(self.targets).items():
             name = "" if self.targets == ["score"] else target
             lines += [*self._metric_lines(name, prefix), *self._slice_lines(name, prefix)]
         if self.left_out:
             lines.append(f"  {len(self.left_out)} labelled images left out: no file")
-        return "\n".join([*lines, *(f"  {note}" for note in [*self.notes, RATIO_NOTE])])
+        notes = [*self.notes, *([RATIO_NOTE] if "ratio" in self.metrics else [])]
+        return "\n".join([*lines, *(f"  {note}" for note in notes)])
 
     def _metric_lines(self, target: str, prefix: str) -> list[str]:
-        head = f"  {target:10}{'measured':>9}" + (f"{'95% interval':>20}" if self.intervals else "")
+        width = max(10, *(len(name) + 2 for name in self.metrics if "." not in name))
+        head = f"  {target:{width}}{'measured':>9}"
+        head += f"{'95% interval':>20}" if self.intervals else ""
         lines = [head + (f"{'published':>12}" if self.published else "")]
         for name, value in self.metrics.items():
             of, _, metric = name.rpartition(".")
             if of != prefix.rstrip("."):
                 continue
-            line = f"  {metric:10}{value:9.4f}"
+            line = f"  {metric:{width}}{value:9.4f}"
             if name in self.intervals:
                 low, high = self.intervals[name]
                 line += f"{f'{low:.4f} to {high:.4f}':>20}"
@@ -147,7 +161,8 @@ class Evaluation:
 
     def _slice_lines(self, target: str, prefix: str) -> list[str]:
         lines = []
-        for row in self.slices.to_dict("records"):
+        rows = self.slices.to_dict("records") if "srcc" in self.metrics else []
+        for row in rows:
             text = f"  {row['column']} {row['slice']}" + (f", {target}" if target else "")
             line = f"{text:34}{row['images']:>7} images  SRCC {row[f'{prefix}srcc']:7.4f}"
             if f"{prefix}srcc_low" in row:
@@ -158,18 +173,18 @@ class Evaluation:
     def markdown(self) -> str:
         """The metrics as a table of one row."""
         cells = {"model": self.model, "trained on": self.trained_on, "tested on": self.dataset}
-        cells["images"] = str(len(self.predictions))
+        cells |= {name: str(count) for name, count in self.counts.items()}
         for name, value in self.metrics.items():
             of, _, metric = name.rpartition(".")
-            title = metric if metric in ("accuracy", "ratio") else metric.upper()
+            title = metric.upper() if metric in SHORT else metric.replace("_", " ")
             cells[f"{of} {title}".lstrip()] = f"{value:.3f}"
         return markdown_table(cells)
 
     def summary(self) -> dict[str, Any]:
         """Everything but the predictions, as plain values."""
-        plain = {name: value for name, value in vars(self).items() if name != "predictions"}
-        counted = {"images": len(self.predictions), "slices": self.slices.to_dict("records")}
-        return plain | counted
+        own = ("predictions", "counts")
+        plain = {name: value for name, value in vars(self).items() if name not in own}
+        return plain | self.counts | {"slices": self.slices.to_dict("records")}
 
     def write(
         self, folder: str | Path, predictions: Literal["csv", "parquet"] = "csv"
@@ -179,8 +194,8 @@ class Evaluation:
         Raises:
             ValueError: Parquet is wanted and pyarrow is not installed.
         """
-        split = {"column": "", "slice": "", "images": len(self.predictions)}
-        row = split | with_bounds(self.metrics, self.intervals)
+        whole = {"column": "", "slice": ""} | self.counts
+        row = whole | with_bounds(self.metrics, self.intervals)
         rows = pd.concat([pd.DataFrame([row]), self.slices], ignore_index=True)
         parquet = predictions == "parquet"
         table = as_parquet(self.predictions) if parquet else self.predictions.to_csv(index=False)

@@ -26,6 +26,7 @@ from eat.personal.adaptation import Adapter, Rater
 from eat.personal.journal import Journal
 from eat.personal.report import Personalization, WorkerResult
 from eat.system.pool import unordered
+from eat.system.schema import check_range
 
 LOWEST = {
     "shots": 1, "repeats": 1, "epochs": 1, "batch_size": 1, "processes": 1, "min_rest": 2,
@@ -140,9 +141,7 @@ def check(options: PersonalizeOptions) -> None:
         ValueError: naming the option, what was found and what is expected.
     """
     for name, lowest in LOWEST.items():
-        value = getattr(options, name)
-        if value is not None and not value >= lowest:
-            raise ValueError(f"{name} is {value}: expected at least {lowest}")
+        check_range(name, getattr(options, name), lowest)
     if options.test_workers is not None and options.num_test_workers is not None:
         raise ValueError("give test_workers or num_test_workers, not both")
 

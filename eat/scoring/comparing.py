@@ -17,7 +17,6 @@ from eat.data.transforms import Photo
 from eat.scoring.scorer import Score, Scorer
 from eat.system.schema import check_range
 
-MOST_VOTERS = 10**9
 NORMAL_95 = 1.96  # standard errors to either side of a 95% interval
 
 
@@ -102,7 +101,7 @@ def compare(
         ValueError: as ``Scorer``; there are fewer than two photographs that can be scored; or
             ``voters`` is out of range.
     """
-    check_range("voters", voters, 1, MOST_VOTERS)
+    check_range("voters", voters, 1)
     files = list(find_photos(photos))
     if len(files) < 2:
         raise ValueError(

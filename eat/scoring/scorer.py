@@ -23,6 +23,7 @@ from eat.models import AestheticModel
 from eat.models.base import Record
 from eat.models.weights import weights_file
 from eat.system.device import DTYPES, autocast, available_cores, check_compiler, pick_device
+from eat.system.schema import check_range
 
 ONE_TO_TEN = ScoreScale(low=1, high=10, target_scale=10, positive_above=5.5)
 
@@ -102,9 +103,8 @@ class Scorer:
         scale: Literal["ten", "own"] = "ten",
         percentile: bool = False,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("workers", workers)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}: expected at least 1")
+        check_range("batch_size", batch_size, 1)
+        check_range("workers", workers, 1)
         if scale not in ("ten", "own"):
             raise ValueError(f"scale is {scale!r}: expected ten or own")
         self.device = pick_device(device)

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import torch
 
+from eat.system.schema import check_range
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -43,8 +45,7 @@ def unordered(
             come first.
     """
     count = os.cpu_count() or 1 if workers is None else workers
-    if count < 1:
-        raise ValueError(f"{option} is {count}: expected at least 1")
+    check_range(option, count, 1)
     pool = ProcessPoolExecutor(count, multiprocessing.get_context(start), _start_worker)
     pending: dict[Future[Result], Task] = {}
     rest = iter(tasks)

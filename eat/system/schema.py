@@ -1,5 +1,6 @@
 """Plain values, as JSON and YAML hold them, checked against type annotations."""
 
+import math
 import reprlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -74,7 +75,9 @@ def _from_object(kind: Any, content: dict[str, Any], prefix: str) -> Any:
     return kind(**{n: typed(types[n], v, prefix + n) for n, v in content.items()})
 
 
-def check_range(name: str, value: float | Sequence[float] | None, low: float, high: float) -> None:
+def check_range(
+    name: str, value: float | Sequence[float] | None, low: float, high: float = math.inf
+) -> None:
     """Refuse a number, or a sequence of them, outside [low, high]; NaN lies outside.
 
     Raises:
@@ -82,6 +85,5 @@ def check_range(name: str, value: float | Sequence[float] | None, low: float, hi
     """
     for number in value if isinstance(value, Sequence) else (value,):
         if number is not None and not low <= number <= high:
-            raise ValueError(
-                f"{name} is {reprlib.repr(number)}: expected {low:.10g} to {high:.10g}"
-            )
+            bounds = f"at least {low:.10g}" if high == math.inf else f"{low:.10g} to {high:.10g}"
+            raise ValueError(f"{name} is {reprlib.repr(number)}: expected {bounds}")

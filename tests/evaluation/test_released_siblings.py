@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_released import SMALL, release_names
+from test_released import SMALL, check_written_as_ours, release_names
 
 import eat
-from eat.checkpoint import load_checkpoint, read_info, save_checkpoint
+from eat.checkpoint import load_checkpoint, read_info
 from eat.checkpoint.releases import RELEASED
 from eat.cli import main
 from eat.evaluation import released
@@ -126,11 +126,7 @@ def test_a_photograph_is_scored_only_by_a_rule_that_is_asked_for(
 def test_tanet_written_as_a_checkpoint_of_ours_stays_as_released(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
-    model, info = load_checkpoint(files["tanet_tad66k"])
-    save_checkpoint(tmp_path / "tad66k.safetensors", model, info)
-    again, told = load_checkpoint(tmp_path / "tad66k.safetensors")
-    pixels = torch.randn(3, 3, 224, 224)
-    assert told == info and torch.equal(again(pixels), model(pixels))
+    check_written_as_ours(files["tanet_tad66k"], tmp_path / "tad66k.safetensors")
 
 
 DET = {  # what ``release_names`` leaves of ours, and the release's

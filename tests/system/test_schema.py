@@ -64,3 +64,10 @@ def test_numbers_out_of_range_are_named(value: Any) -> None:
     check_range("it", None, 1, 5)
     with pytest.raises(ValueError, match=r"^it is .*: expected 1 to 5$"):
         check_range("it", value, 1, 5)
+
+
+@pytest.mark.parametrize("value", [0, float("nan"), float("-inf"), -(10**400)])
+def test_a_number_without_an_upper_bound_has_its_lower_one_named(value: Any) -> None:
+    check_range("it", [1, 10**400], 1)
+    with pytest.raises(ValueError, match=r"^it is .*: expected at least 1$"):
+        check_range("it", value, 1)

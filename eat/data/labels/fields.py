@@ -279,3 +279,18 @@ def read_with(read: Callable[[Path], pd.DataFrame], path: Path, package: str) ->
     fields.columns = [str(name).strip() for name in fields.columns]
     fields.index = pd.RangeIndex(1, len(fields) + 1, name="row")
     return LabelFile(path, fields)
+
+
+def read_fields(path: str | Path) -> LabelFile:
+    """Fields of a table of one's own, by its suffix: .csv, .tsv, .parquet or .jsonl.
+
+    Raises:
+        LabelError: as the reader of its kind.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        return read_with(pd.read_parquet, path, "pyarrow")
+    if kind in (".jsonl", ".json", ".ndjson"):
+        return read_json_lines(path)
+    return read_csv(path)

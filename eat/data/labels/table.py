@@ -113,7 +113,7 @@ def validate(
     table = table.copy()
     for column in ("image", "worker"):
         if column in table:
-            table[column] = _names(table, column, source)
+            table[column] = check_names(table, column, source)
     bad = ~table["split"].isin(SPLITS)
     if bad.any():
         raise error_at(source, table, bad, "split", "train, val, test or nothing", "correct it")
@@ -167,7 +167,8 @@ def to_numbers(table: pd.DataFrame, column: str, source: object) -> pd.Series:
     return numbers
 
 
-def _names(table: pd.DataFrame, column: str, source: object) -> pd.Series:
+def check_names(table: pd.DataFrame, column: str, source: object) -> pd.Series:
+    """A column as names of one line, without blanks at their ends; raises LabelError at others."""
     names = table[column].astype(str).str.strip()
     bad = table[column].isna() | (names == "") | names.str.contains(CONTROL)
     if bad.any():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eat.data.labels.fields import IMAGE_NAMES, LabelFile, read_csv, read_json_lines, read_with
+from eat.data.labels.fields import IMAGE_NAMES, LabelFile, read_fields
 from eat.data.labels.formats.build import from_votes
 from eat.data.labels.table import LabelError, cut, quote, validate
 from eat.data.registry import PLAIN
@@ -33,7 +33,7 @@ def read_table(
     """
     bins = 10 if low is None and high is None else None
     low, high = 1.0 if low is None else low, 10.0 if high is None else high
-    file = _read_file(Path(path))
+    file = read_fields(path)
     image = file.column(*IMAGE_NAMES)
     score = file.find("score", "mean", "mos")
     split, worker = file.find("split"), file.find("worker")
@@ -49,15 +49,6 @@ def read_table(
     if score is None:
         return from_votes(columns, file.path, np.linspace(low, high, len(votes)))
     return validate(pd.DataFrame(columns), low, high, file.path, advice=OTHER_SCALE)
-
-
-def _read_file(path: Path) -> LabelFile:
-    kind = path.suffix.lower()
-    if kind == ".parquet":
-        return read_with(pd.read_parquet, path, "pyarrow")
-    if kind in (".jsonl", ".json", ".ndjson"):
-        return read_json_lines(path)
-    return read_csv(path)
 
 
 def _find_votes(file: LabelFile, bins: int | None, *, needed: bool) -> list[str]:
