@@ -54,6 +54,12 @@ def _register_with_timm(_: ModuleType) -> None:
     import_module("eat.models.timm_entries")
 
 
+@wrapt.when_imported("pyiqa")
+def _register_with_pyiqa(_: ModuleType) -> None:
+    """Tell pyiqa of the scores, in the same way."""
+    import_module("eat.sharing.pyiqa_entries")
+
+
 def __getattr__(name: str) -> Any:
     if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
