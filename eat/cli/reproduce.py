@@ -146,7 +146,7 @@ def run(
             by = signal.Signals(stop.exit_code - 128).name
             sys.stderr.write(f"{prog}: stopped by {by}; the same command goes on from here\n")
             return stop.exit_code
-        made_files = (out / f"{experiment.name}.{kind}" for kind in ("csv", "md", "png"))
+        made_files = (out / f"{experiment.name}.{kind}" for kind in ("csv", "md", "png", "pdf"))
         print(*(path for path in made_files if path.exists()), sep="\n")
     return 0 if complete and left_out < len(experiments) else FAILED
 

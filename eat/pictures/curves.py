@@ -1,16 +1,24 @@
-"""A run's course and its predictions as pictures."""
+"""A run's course and its predictions as pictures, which are read in grey too."""
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from eat.config.run import METRICS
+from eat.pictures.points import block_title
 from eat.pictures.saving import save_figure
+
+MARKS = "osD^vPX*"  # of the lines of a panel, in their order
+DASHES = ("solid", "dashed", "dotted")  # once the marks are used up
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+NAMES = {"srcc": "SRCC", "plcc": "PLCC"}  # of metrics, where a reader writes them otherwise
 
 
 def draw_curves(run: str | Path, picture: str | Path) -> None:
@@ -21,20 +29,39 @@ def draw_curves(run: str | Path, picture: str | Path) -> None:
     figure = Figure(figsize=(15 if any(health) else 10, 4))
     left, right, *more = figure.subplots(1, 3 if any(health) else 2)
     left.plot(table["epoch"], table["train_loss"], marker="o")
-    left.set(xlabel="epoch", ylabel="training loss")
-    for name in [name for name in table if name.rpartition(".")[2] in METRICS]:
-        right.plot(table["epoch"], table[name].astype(float), marker="o", label=name)
-    right.set(xlabel="epoch", title=f"{table['split'].iloc[0]} split")
-    right.legend()
+    left.set(title="training", ylabel="mean loss of an image")
+    named = [name for name in table if name.rpartition(".")[2] in METRICS]
+    metrics = {metric_title(name): table[name].astype(float) for name in named}
+    draw_lines(right, table["epoch"], metrics)
+    right.set(title=f"{SPLITS[table['split'].iloc[0]]} split", ylabel="correlation; share of images")
     for axis in more:
-        for block in health[-1]:
-            spread = [epoch.get(block, {}).get("points", math.nan) for epoch in health]
-            axis.plot(table["epoch"], spread, marker="o", label=block)
-        axis.set(xlabel="epoch", title="interest points: deviation in an image", ylim=(0, 0.7))
-        axis.legend()
+        spread = {
+            block_title(block): [epoch.get(block, {}).get("points", math.nan) for epoch in health]
+            for block in health[-1]
+        }
+        draw_lines(axis, table["epoch"], spread)
+        axis.set(title="interest points of an image", ylim=(0, max(0.7, 1.1 * axis.get_ylim()[1])))
+        axis.set_ylabel("deviation, in halves of the map's side")
     for axis in figure.axes:
+        axis.set(xlabel="epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half epoch
+        axis.grid(linewidth=0.3)
     save_figure(figure, picture)
+
+
+def metric_title(name: str) -> str:
+    """A metric as a reader writes it, after the target that it is of, if there are several."""
+    target, _, metric = name.rpartition(".")
+    return f"{target} {NAMES.get(metric, metric)}".strip()
+
+
+def draw_lines(axis: Axes, x: Sequence[float], series: Mapping[str, Sequence[float]]) -> None:
+    """Draw series by their names over x, told apart by their marks without colour too."""
+    for place, (name, values) in enumerate(series.items()):
+        again, mark = divmod(place, len(MARKS))
+        axis.plot(x, values, label=name, marker=MARKS[mark], markersize=5,
+                  linestyle=DASHES[again % len(DASHES)])  # fmt: skip
+    axis.legend(fontsize=8, ncols=1 + len(series) // 10)
 
 
 def draw_predictions(predictions: pd.DataFrame, picture: str | Path) -> None:
@@ -45,7 +72,9 @@ def draw_predictions(predictions: pd.DataFrame, picture: str | Path) -> None:
     for axis, place in zip(axes, places, strict=True):
         pair = predictions.iloc[:, [place - 1, place]].to_numpy()
         axis.scatter(*pair.T, s=8, alpha=0.5)
-        axis.plot(*[[pair.min(), pair.max()]] * 2, color="grey", linewidth=0.8)
+        axis.plot(*[[pair.min(), pair.max()]] * 2, color="black", linewidth=0.8, label="equal")
         name = predictions.columns[place - 1]
         axis.set(xlabel=f"rated {name}", ylabel=f"predicted {name}", aspect="equal")
+        axis.set_title(f"{len(pair)} images", fontsize=10)
+        axis.legend(fontsize=8, loc="upper left")
     save_figure(figure, picture)

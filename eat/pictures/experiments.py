@@ -13,6 +13,7 @@ from eat.pictures.saving import save_for_paper
 
 MOST_SLICES = 24  # in a picture
 PANELS = 3  # beside each other
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++")  # of rows, told apart without colour too
 NAME_WIDTH = 36  # characters of a row's name in a line
 NOTE_WIDTH = 15  # characters of a note in a line, for each inch of the picture
 
@@ -123,7 +124,8 @@ def draw_slices(
         shown = [(x, *parts[name]) for x, name in enumerate(names) if name in parts]
         at, means, deviations = zip(*shown, strict=True) if shown else ((), (), ())
         left = [x + (place - (len(rows) - 1) / 2) * width for x in at]
-        axis.bar(left, means, width, yerr=deviations, label=row, error_kw={"linewidth": 0.8})
+        axis.bar(left, means, width, yerr=deviations, label=row, edgecolor="black", linewidth=0.5,
+                 hatch=HATCHES[place % len(HATCHES)], error_kw={"linewidth": 0.8})  # fmt: skip
     axis.axhline(0, color="black", linewidth=0.8)
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
     axis.set(ylabel="SRCC minus that of all images")
