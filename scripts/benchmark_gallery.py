@@ -75,10 +75,12 @@ def draw_page(folder: Path, count: int) -> None:
             votes = tuple(draw.dirichlet(np.ones(10)).tolist())
             points = draw.integers(0, 1000, (MOST_POINTS, 3)).astype(np.int16)
             group = i - 1 if i % 10 == 1 else i
-            photographs.append(Photograph(i, file, float(score), votes, (320, 213), group, points))
+            shown = (320, 213), group, points, 100 - 100 * i / count
+            photographs.append(Photograph(i, file, float(score), votes, *shown))
         about = {"title": f"{count} drawn photographs", "version": "", "model": "drawn"}
         about |= {"checkpoint": "none", "trained_on": "nothing", "low": 1, "high": 10}
         about |= {"block": "drawn", "upright": True, "errors": [], "rated": None}
+        about["ranked_among"] = "drawn photographs"
         write_photographs(page, folder, photographs, about)
 
 

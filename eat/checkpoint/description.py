@@ -98,6 +98,12 @@ class CheckpointInfo:
         """Vote shares that the model predicts; 0 if it predicts scores alone."""
         return self.model.num_outputs if self.model.num_outputs > len(self.scales) else 0
 
+    @property
+    def ranked_among(self) -> str:
+        """The photographs whose predicted scores have ``score_quantiles``, in words."""
+        split = "validation" if "val" in self.splits else "test"
+        return f"the {split} split's photographs of {self.title}"
+
     def check(self) -> None:
         """Refuse values that no image can be scored with. The model checks its own.
 

@@ -31,9 +31,7 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
     scorer = Scorer(**given)
     announce(scorer.info, own_rule=options.own_rule)
     if options.percentile:
-        split = "validation" if "val" in scorer.info.splits else "test"
-        sys.stderr.write(f"percentile: among the {split} split's photographs of "
-                         f"{scorer.info.title}\n")  # fmt: skip
+        sys.stderr.write(f"percentile: among {scorer.info.ranked_among}\n")
     failed: list[Score] = []
 
     def watched(scores: Iterable["Score"]) -> Iterator["Score"]:
@@ -153,7 +151,7 @@ def run_gallery(paths: list[str], options: GalleryOptions) -> int:
     page = {name: given.pop(name) for name in ("out", "near", "thumbnail")}
     rated = ("labels", "name", "low", "high", "test", "split", "slice_by")
     labels = {name: given.pop(name) for name in rated}
-    scorer = Scorer(**given, scale="own" if options.labels else "ten")
+    scorer = Scorer(**given, scale="own" if options.labels else "ten", percentile=None)
     announce(scorer.info)
     labels["name"] = options.name or scorer.info.dataset
     labels["targets"] = [*scorer.info.targets]

@@ -33,7 +33,8 @@ def draw_curves(run: str | Path, picture: str | Path) -> None:
     named = [name for name in table if name.rpartition(".")[2] in METRICS]
     metrics = {metric_title(name): table[name].astype(float) for name in named}
     draw_lines(right, table["epoch"], metrics)
-    right.set(title=f"{SPLITS[table['split'].iloc[0]]} split", ylabel="correlation; share of images")
+    split = SPLITS[table["split"].iloc[0]]
+    right.set(title=f"{split} split", ylabel="correlation; share of images")
     for axis in more:
         spread = {
             block_title(block): [epoch.get(block, {}).get("points", math.nan) for epoch in health]

@@ -24,7 +24,7 @@ def new_page(out: str | Path, assets: Sequence[str]) -> Iterator[Path]:
 
     Args:
         out: the folder. A page of ours in its place is replaced.
-        assets: names of shipped files. The first one becomes index.html.
+        assets: names of shipped files: what the body of index.html holds, styles and scripts.
 
     Yields:
         A folder to write into, OUT.partial.
@@ -36,14 +36,25 @@ def new_page(out: str | Path, assets: Sequence[str]) -> Iterator[Path]:
     out = Path(out)
     check_replaceable(out)
     with partial_folder(out) as partial:
-        for name in assets:
+        (partial / "index.html").write_text(index(*assets), encoding="utf-8")
+        for name in assets[1:]:
             (partial / name).write_bytes((ASSETS / name).read_bytes())
-        (partial / assets[0]).rename(partial / "index.html")
         yield partial
         check_replaceable(out)
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)
+
+
+def index(body: str, *assets: str) -> str:
+    """The HTML of a page: the head that all share, and its own styles, scripts and body."""
+    tags = {".css": '<link rel="stylesheet" href="{}">', ".js": '<script defer src="{}"></script>'}
+    found = {
+        "title": Path(body).stem.capitalize(),
+        "assets": "\n".join(tags[Path(name).suffix].format(name) for name in assets),
+        "body": (ASSETS / body).read_text(encoding="utf-8"),
+    }
+    return (ASSETS / "page.html").read_text(encoding="utf-8").format(**found)
 
 
 def check_replaceable(out: Path) -> None:

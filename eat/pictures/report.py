@@ -16,7 +16,7 @@ from eat.system.files import json_object
 from eat.training.log import scalars
 from eat.version import __version__
 
-ASSETS = ("report.html", "page.css", "report.css", "page.js", "charts.js", "report.js")
+ASSETS = ("report.body", "page.css", "report.css", "page.js", "charts.js", "report.js")
 MOST_RUNS = 4
 FAULTS = ("skipped_steps", "replaced_images", "fp16_overflows")
 EPOCH = re.compile(r"[\d:]+ epoch \d+: ")  # a line of the log whose numbers stand in the curves

@@ -81,7 +81,8 @@ class Scorer:
     also in models that average them over a batch. A model that compares images with one another
     is refused, unless ``own_rule`` asks for a rule of ours. Several threads may call one scorer.
 
-    The arguments are documented at ``eat.config.commands.ScoreOptions``.
+    The arguments are documented at ``eat.config.commands.ScoreOptions``; ``percentile`` None gives
+    percentiles where the checkpoint knows them.
 
     Raises:
         WeightsError: the checkpoint cannot be read.
@@ -101,7 +102,7 @@ class Scorer:
         compile: bool = False,
         own_rule: bool = False,
         scale: Literal["ten", "own"] = "ten",
-        percentile: bool = False,
+        percentile: bool | None = False,
     ) -> None:
         check_range("batch_size", batch_size, 1)
         check_range("workers", workers, 1)
@@ -119,7 +120,7 @@ class Scorer:
         self.checkpoint = weights_file(checkpoint)
         net, self.info = load_checkpoint(checkpoint, model)
         self.scales = self.info.scales
-        self._quantiles = self.info.score_quantiles if percentile else ()
+        self._quantiles = () if percentile is False else self.info.score_quantiles
         if percentile and not self._quantiles:
             raise ValueError(f"{checkpoint} holds no percentiles: runs write them since 0.2")
         if scale == "ten":

@@ -31,7 +31,7 @@ def test_a_table_is_made_from_the_command_line(
     argv += ["--data.size", "64", "--optim.epochs", "1", "--model.settings", small]
     assert main(argv) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "mine.csv", "mine.md", "mine.png",
+        "mine.csv", "mine.md", "mine.png", "mine.pdf",
     }  # fmt: skip
     assert ",Swin,5," in (tmp_path / "out" / "mine.csv").read_text().replace("mine", "")
     assert "Table 9: 1 runs, 0 of them recorded" in capsys.readouterr().out

@@ -21,7 +21,18 @@ def data(page: Path) -> dict[str, Any]:
 def cells(page: Path) -> list[dict[str, Any]]:
     """The photographs of a gallery in their order, by the names of what is shown of them."""
     content = data(page)
-    names = ("name", "folder", "thumb", "width", "height", "score", "group", "rated", "slices")
+    names = (
+        "name",
+        "folder",
+        "thumb",
+        "width",
+        "height",
+        "score",
+        "group",
+        "percentile",
+        "rated",
+        "slices",
+    )
     details = ("link", "points", "votes", "rated_votes")
     found = []
     for i in range(content["page"]["count"]):

@@ -55,11 +55,12 @@ def test_a_page_shows_each_photograph_by_its_score_and_lists_the_broken(
     assert said.out == f"{page}/index.html: 7 photographs in 6 groups of near-duplicates\n"
     assert said.err.count("eat gallery: not scored: ") == 2
     shown, about = cells(page), data(page)["page"]
-    scores = {s.image: s for s in Scorer(checkpoint)(folder) if not s.error}
+    scores = {s.image: s for s in Scorer(checkpoint, percentile=True)(folder) if not s.error}
     assert {f"{cell['folder']}/{cell['name']}" for cell in shown} == set(scores)
     for cell in shown:
         score = scores[f"{cell['folder']}/{cell['name']}"]
         assert cell["score"] == pytest.approx(score.score, abs=1e-5)
+        assert cell["percentile"] == pytest.approx(score.percentile, abs=0.01)
         np.testing.assert_allclose(cell["votes"], score.votes, atol=1e-4)
         assert (page / cell["link"]).samefile(score.image)
         thumb = Image.open(page / "thumbs" / cell["thumb"])
@@ -74,7 +75,7 @@ def test_a_page_shows_each_photograph_by_its_score_and_lists_the_broken(
 
 def test_points_lie_where_the_model_looks(folder: Path, checkpoint: Path, tmp_path: Path) -> None:
     gallery(folder, checkpoint, tmp_path / "page", "--batch_size", "4")
-    assert data(tmp_path / "page")["page"]["block"] == "stages.3.blocks.0"
+    assert data(tmp_path / "page")["page"]["block"] == "stage 4, block 1"
     for cell in cells(tmp_path / "page"):
         points = np.array(cell["points"]).reshape(-1, 3)
         assert 0 < len(points) <= photographs.MOST_POINTS

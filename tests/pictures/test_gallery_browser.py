@@ -1,6 +1,7 @@
 """A gallery in a real browser: shown, filtered, opened, exported, and nothing run or asked."""
 
 import csv
+import re
 import shutil
 import sys
 import time
@@ -90,6 +91,8 @@ def test_a_visitor_filters_and_exports(browser: Browser, page: Path, tmp_path: P
     worst = choose(browser, "order", "worst")
     browser.evaluate("find('export').click()")
     rows = read_csv(tmp_path / "selection.csv")
+    assert list(rows[0]) == ["image", "score", "percentile", "group"]
+    assert all(0 <= float(row["percentile"]) <= 100 for row in rows)
     assert [row["image"].rpartition("/")[2] for row in rows] == worst
     assert all(Path(row["image"]).is_file() for row in rows if "latin" not in row["image"])
 
@@ -106,6 +109,8 @@ def test_a_visitor_opens_photographs_by_the_keyboard(browser: Browser) -> None:
     )
     assert browser.evaluate("find('detail-name').textContent") == second
     assert browser.evaluate("find('detail-mark').checked")
+    ranked = browser.evaluate("find('detail-percentile').textContent")
+    assert re.fullmatch(r"higher than \d+% of the scores of the test split's .+", ranked)
     browser.wait("find('detail-photo').src.includes('/photos/') && find('detail-photo').complete")
     browser.wait(DRAWN)
     browser.press("o")

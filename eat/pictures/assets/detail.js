@@ -82,9 +82,11 @@ class Detail {
   }
 
   showScores() {
-    const { score, rated } = this.photograph;
+    const { score, rated, percentile } = this.photograph;
     const facts = [[rated == null ? "score" : "predicted", number(score)]];
     if (rated != null) facts.push(["rated", number(rated)], ["error", number(score - rated)]);
+    find("detail-percentile").textContent = percentile == null ? ""
+      : `higher than ${number(percentile, 0)}% of the scores of ${this.about.ranked_among}`;
     find("detail-scores").replaceChildren(
       ...facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
     );

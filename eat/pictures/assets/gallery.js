@@ -91,9 +91,9 @@ class Gallery {
 
   /** Take in more photographs. */
   add(rows) {
-    for (const [name, folder, thumb, width, height, score, group, rated, slices] of rows) {
+    for (const [name, folder, thumb, width, height, score, group, percentile, rated, slices] of rows) {
       const parent = this.about.folders[folder];
-      const one = { name, folder: parent, thumb, width, height, score, group, rated, slices, marked: false };
+      const one = { name, folder: parent, thumb, width, height, score, group, percentile, rated, slices, marked: false };
       one.image = parent === "." ? name : parent.endsWith("/") ? parent + name : `${parent}/${name}`;
       one.lower = one.image.toLowerCase();
       one.place = this.photographs.push(one) - 1;
@@ -234,9 +234,8 @@ class Gallery {
   export() {
     const marked = this.photographs.filter((one) => one.marked);
     const rows = (marked.length ? marked : [...this.chosen]).sort(this.orders[find("order").value][1]);
-    const rated = this.about.rated ? ["rated"] : [];
-    const head = ["image", "score", ...rated, "group"];
-    save("selection.csv", csv([head, ...rows.map((one) => [one.image, one.score, ...rated.map(() => one.rated), one.group])]));
+    const head = ["image", "score", ...(this.about.ranked_among ? ["percentile"] : []), ...(this.about.rated ? ["rated"] : []), "group"];
+    save("selection.csv", csv([head, ...rows.map((one) => head.map((name) => one[name]))]));
   }
 }
 

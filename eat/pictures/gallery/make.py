@@ -11,12 +11,13 @@ from eat.data.photos import find_images
 from eat.pictures.gallery.photographs import Collector, Photograph, is_thumb, thumb_name
 from eat.pictures.gallery.ratings import Ratings
 from eat.pictures.page import link, new_page, shown, write_data
+from eat.pictures.points import block_title
 from eat.scoring import Scorer
 from eat.system.schema import check_range
 from eat.system.stops import interruptible
 from eat.version import __version__
 
-ASSETS = ("gallery.html", "page.css", "gallery.css", "page.js", "charts.js", "grid.js",
+ASSETS = ("gallery.body", "page.css", "gallery.css", "page.js", "charts.js", "grid.js",
           "detail.js", "gallery.js")  # fmt: skip
 CHUNK = 1000  # photographs a file of what the grid shows; the first file is shown at once
 DETAILS = 250  # photographs a file of what one shows when it is opened
@@ -81,7 +82,7 @@ def make_gallery(
         if not photographs:
             raise ValueError(f"no photograph could be scored: {errors[0] if errors else 'none'}")
         about = describe(scorer, paths) | {"errors": list(map(shown, errors)), "rated": None}
-        about["block"] = next(iter(collector.blocks), None)
+        about["block"] = next(map(block_title, collector.blocks), None)
         if ratings is None:
             photographs.sort(key=lambda one: -one.score)
         else:
@@ -104,6 +105,7 @@ def describe(scorer: Scorer, paths: Sequence[str]) -> dict[str, Any]:
         "low": scale.low,
         "high": scale.high,
         "upright": scorer.info.preprocessing.upright,
+        "ranked_among": scorer.info.ranked_among if scorer.info.score_quantiles else None,
     }
 
 
@@ -133,7 +135,8 @@ def write_photographs(
 def cell(one: Photograph, folders: dict[Path, int]) -> list[Any]:
     """What the grid shows of a photograph, in the order in which gallery.js reads it."""
     shown_file = [shown(one.file.name), folders[one.file.parent], thumb_name(one.file), *one.size]
-    scores = [round(one.score, 6), one.group]
+    rank = None if one.percentile is None else round(one.percentile, 2)
+    scores = [round(one.score, 6), one.group, rank]
     return shown_file + scores + ([] if one.rated is None else [round(one.rated, 6), one.slices])
 
 
