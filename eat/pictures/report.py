@@ -18,6 +18,7 @@ from eat.version import __version__
 
 ASSETS = ("report.body", "page.css", "report.css", "page.js", "charts.js", "report.js")
 MOST_RUNS = 4
+MOST_LINES = 500  # of a log, the last ones
 FAULTS = ("skipped_steps", "replaced_images", "fp16_overflows")
 EPOCH = re.compile(r"[\d:]+ epoch \d+: ")  # a line of the log whose numbers stand in the curves
 SCORES = ("srcc", "plcc", "accuracy")
@@ -64,6 +65,9 @@ def read_run(folder: Path) -> dict[str, Any]:
     log = folder / "train.log"
     words = log.read_text(errors="replace").splitlines() if log.is_file() else []
     said = [line for line in words if not EPOCH.match(line)]
+    if len(said) > MOST_LINES:
+        left = f"{len(said) - MOST_LINES} earlier lines are in {log.name} alone"
+        said = [left, *said[-MOST_LINES:]]
     left_out = folder / "left_out.txt"
     faults = {
         name: f"{sum(epoch.get(f'train/{name}', 0) for epoch in epochs):g}" for name in FAULTS
@@ -90,7 +94,7 @@ def reading(file: Path, line: int | None = None) -> Iterator[None]:
     """Name the file, and the line, whose content is not what a run writes, by a ValueError."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         place = f"{file}, line {line}" if line else str(file)
         raise ValueError(f"{place}: damaged ({reprlib.repr(str(error))})") from error
 
@@ -162,7 +166,11 @@ def charts(epochs: Sequence[dict[str, float]]) -> list[dict[str, Any]]:
     split = next((name.partition("/")[0] for name in names if name.endswith("/srcc")), "")
     wanted = {
         "training loss": {"loss": "train/train_loss"},
-        f"{split} split": {name: f"{split}/{name}" for name in SCORES},
+        f"{split} split": {
+            metric: f"{split}/{metric}"
+            for metric in (name.partition("/")[2] for name in names if name.startswith(f"{split}/"))
+            if metric.rpartition(".")[2] in SCORES
+        },
         "interest points: deviation in an image": {
             name.removeprefix("points/points/"): name
             for name in names

@@ -72,6 +72,7 @@ def test_a_run_that_has_just_begun_has_a_page(run: Path, tmp_path: Path) -> None
     ("file", "content", "message"),
     [
         ("metrics.jsonl", '{"epoch": 1}\n{"ep', "metrics.jsonl, line 2: damaged"),
+        ("metrics.jsonl", '{"epoch": 1e999}\n', "metrics.jsonl, line 1: damaged"),
         ("metrics.jsonl", '{"points": 3}\n', "metrics.jsonl, line 1: damaged"),
         ("result.json", "[]", "result.json: damaged"),
         ("eval/metrics.json", '{"metrics": {"srcc": "high"}}', "metrics.json: damaged"),
@@ -89,6 +90,35 @@ def test_a_damaged_file_is_named_and_nothing_is_left(
     assert main(["report", str(other), "--out", str(tmp_path / "page")]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("page*"))
+
+
+def test_a_run_of_several_targets_has_the_curves_of_each(other: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (other / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line |= {"color.srcc": 0.25, "color.mse": 2.0}
+    (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["report", str(other), "--out", str(tmp_path / "page")]) == 0
+    (found,) = data(tmp_path / "page")["page"]["runs"]
+    (chart,) = [chart for chart in found["charts"] if chart["title"] == "test split"]
+    assert list(chart["series"]) == ["srcc", "plcc", "accuracy", "color.srcc"]
+    assert chart["series"]["color.srcc"] == [0.25] * len(lines)
+
+
+def test_of_a_long_log_the_end_is_shown(other: Path, tmp_path: Path) -> None:
+    text = "".join(f"05:40:24 {i} replaced <b>\x1b\udcff\n" for i in range(20_000))
+    (other / "train.log").write_text(text, errors="surrogateescape")
+    assert main(["report", str(other), "--out", str(tmp_path / "page")]) == 0
+    (found,) = data(tmp_path / "page")["page"]["runs"]
+    assert found["notes"][1] == "19500 earlier lines are in train.log alone"
+    assert len(found["notes"]) == 502 and "19999 replaced" in found["notes"][-1]
+
+
+@pytest.mark.parametrize("name", ["run", "whole"])
+def test_a_run_of_version_1_has_a_page(name: str, tmp_path: Path) -> None:
+    legacy = Path(__file__).parents[1] / "fixtures" / "legacy" / name
+    assert main(["report", str(legacy), "--out", str(tmp_path / "page")]) == 0
+    (found,) = data(tmp_path / "page")["page"]["runs"]
+    assert found["charts"][0]["series"]["loss"][0] > 0 and found["tables"]["Options"]
 
 
 def test_what_is_no_run_is_refused(
