@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eat.checkpoint import CheckpointInfo
+from eat.data.colours import in_srgb
 from eat.data.scales import Scales, mean_scores
 from eat.models import AestheticModel
 
@@ -119,9 +120,7 @@ class Rater(nn.Module):
         """
         if self.resize:
             photos = map(self.preprocessing.read, files)
-            return np.stack(
-                [np.array(p.permute(1, 2, 0) if isinstance(p, Tensor) else p) for p in photos]
-            )
+            return np.stack([np.array(in_srgb(p.image(), p.transform)) for p in photos])
         pixels = torch.stack([self.preprocessing.evaluation(file) for file in files])
         ready = pixels.permute(0, 2, 3, 1) if self.pixels else self.preprocessing.normalise(pixels)
         return ready.contiguous().numpy()
