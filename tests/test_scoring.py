@@ -432,7 +432,7 @@ def test_a_watch_sees_the_photographs_and_what_the_model_attends_to(
         batches: list[tuple[int, torch.Size]] = []
 
         def decoded(self, file: Path, photo) -> None:
-            self.photos[str(file)] = photo.shape[-1] if torch.is_tensor(photo) else photo.width
+            self.photos[str(file)] = photo.size[0]
 
         def attended(self, files, record) -> None:
             self.batches.append((len(files), record[self.blocks[0]]["positions"].shape[:1]))

@@ -125,6 +125,13 @@ class CheckpointInfo:
             _check_scale(f"targets.{name}", scale)
             if not name.isprintable():
                 raise ValueError("targets hold characters that cannot be printed")
+        ranks = self.score_quantiles
+        check_range("score_quantiles", list(ranks), -MAX_SCORE, MAX_SCORE)
+        if len(ranks) == 1 or list(ranks) != sorted(ranks):
+            raise ValueError(
+                f"score_quantiles is {reprlib.repr(ranks)}: expected none, or several in ascending "
+                "order"
+            )
         if self.targets and len(self.targets) != self.model.num_outputs:
             raise ValueError(
                 f"model.num_outputs is {self.model.num_outputs}: expected {len(self.targets)}, one "

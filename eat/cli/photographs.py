@@ -33,11 +33,14 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
     if options.percentile:
         sys.stderr.write(f"percentile: among {scorer.info.ranked_among}\n")
     failed: list[Score] = []
+    noted: dict[str, list[str]] = {}  # images by what to know of them
 
     def watched(scores: Iterable["Score"]) -> Iterator["Score"]:
         for score in scores:
             if score.error:
                 failed.append(score)
+            elif score.note:
+                noted.setdefault(score.note, []).append(score.image)
             yield score
 
     def write(scores: Iterable["Score"]) -> None:
@@ -56,6 +59,9 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
         partial.extend(scorer.score_files(partial.missing(files)))
         write(partial)
         partial.path.unlink()
+    for note, names in noted.items():
+        which = names[0] if len(names) == 1 else f"{len(names)} photographs, such as {names[0]}"
+        sys.stderr.write(f"eat score: {which}: {note}\n")
     for score in failed:
         sys.stderr.write(f"eat score: not scored: {score.error}\n")
     return FAILED if failed else 0

@@ -86,13 +86,13 @@ def open_raw(stream: BinaryIO) -> Image.Image:
         raise UnsuitableError(f"a raw photograph: {_advice('rawpy')}") from error
     try:
         with rawpy.imread(stream) as raw:
-            image = _preview(raw)
+            image, turn = _preview(raw), TURNS.get(raw.sizes.flip, 1)
             if image is None:
                 half = min(raw.sizes.width, raw.sizes.height) >= 2 * PREVIEW_SIDE
                 pixels = raw.postprocess(use_camera_wb=True, user_flip=0, half_size=half)
                 image = Image.fromarray(pixels)
             if ExifTags.Base.Orientation not in image.getexif():
-                image.getexif()[ExifTags.Base.Orientation] = TURNS.get(raw.sizes.flip, 1)
+                image.getexif()[ExifTags.Base.Orientation] = turn
             return image
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
         raise UnsuitableError(

@@ -28,6 +28,7 @@ from eat.data.colours import (
     transform_of,
 )
 from eat.system.files import GB, regular
+from eat.system.words import brief
 
 MOST_BYTES = 1 * GB  # of a file; PIL itself refuses more than 179 megapixels
 # PIL hands others, such as EPS, to programs outside.
@@ -179,8 +180,8 @@ def _decoded(
         raise ImageError(f"{photo}: {kind}") from error
     except (Image.DecompressionBombError, UnsuitableError) as error:
         raise ImageError(f"{photo}: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{photo}: damaged or truncated ({error})") from error
+    except Exception as error:  # decoders raise a dozen kinds
+        raise ImageError(f"{photo}: damaged or truncated ({brief(error)})") from error
 
 
 def _stream(photo: Path | InMemory) -> BinaryIO:
@@ -257,7 +258,8 @@ def _as_bytes(image: Image.Image) -> Image.Image:
         raise UnsuitableError("colours of mode LAB: expected RGB, grey or CMYK; convert it")
     if not image.mode.startswith(("I", "F")):
         return image
-    sixteen = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
+    sixteen = image.mode.startswith("I;16")
+    sixteen |= image.mode == "I" and image.format in ("PNG", "PPM")
     tags = getattr(image, "tag_v2", {})  # of a TIFF: bits, and whether 0 is black
     if not sixteen or tags.get(258, (16,)) != (16,) or tags.get(262, 1) != 1:
         raise UnsuitableError(

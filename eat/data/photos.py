@@ -2,6 +2,7 @@
 
 import glob
 import io
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,12 +14,16 @@ import numpy as np
 from PIL.Image import Image
 from torch import Tensor
 
+from eat.data.camera import HEIF_SUFFIXES, RAW_SUFFIXES
 from eat.data.crops import Crop, as_crop
 from eat.data.decoding import InMemory, is_url
 from eat.data.transforms import Photo
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+FINISHED = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".avif"}
+FINISHED |= HEIF_SUFFIXES
+SUFFIXES = FINISHED | RAW_SUFFIXES
 IMAGES = f"*{{{','.join(sorted(SUFFIXES))}}}"  # all of these, as a pattern of the shell
+log = logging.getLogger("eat")
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -68,10 +73,11 @@ def is_pattern(path: str | Path) -> bool:
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """List files, folders (searched through, in name order) and glob patterns as files.
 
-    A file that is named is taken whatever its suffix; in folders only image suffixes count. No file
-    comes twice. What matches nothing is kept, to be reported as missing: a path, a pattern, or a
-    folder without images as a pattern. So is what has an image suffix and is no file, such as a
-    pipe or a dead link.
+    A file that is named is taken whatever its suffix. In folders only image suffixes count, and a
+    raw file is left out if a finished picture of its name lies beside it. No file comes twice. What
+    matches nothing is kept, to be reported as missing: a path, a pattern, or a folder without
+    images as a pattern. So is what has an image suffix and is no file, such as a pipe or a dead
+    link.
     """
     found: dict[Path, None] = {}
     for given in paths:
@@ -89,10 +95,18 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 def _images_below(folder: str | Path) -> Iterator[str]:
     """What has an image suffix, by what the listings say of it: only links are looked up."""
     unlisted: list[OSError] = []
+    left_out = 0
     for root, _, names in os.walk(folder, onerror=unlisted.append):
-        for name in names:
-            if os.path.splitext(name)[1].lower() in SUFFIXES:
+        parts = {name: os.path.splitext(name) for name in names}
+        finished = {stem for stem, suffix in parts.values() if suffix.lower() in FINISHED}
+        for name, (stem, suffix) in parts.items():
+            if suffix.lower() in RAW_SUFFIXES and stem in finished:
+                left_out += 1
+            elif suffix.lower() in SUFFIXES:
                 yield os.path.join(root, name)
+    if left_out:
+        log.warning("%s: %d raw files left out, with pictures of their names beside them", folder,
+                    left_out)  # fmt: skip
     yield from (os.path.join(error.filename, IMAGES) for error in unlisted)
 
 

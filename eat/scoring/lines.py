@@ -23,8 +23,8 @@ def score_lines(
     Args:
         num_votes: vote shares of each score.
         form: "csv": image, score, and v1..vK for the vote shares, without the photographs that
-            have an error; "jsonl": one object a photograph: image, score, votes where there are, or
-            image and error.
+            have an error; "jsonl": one object a photograph: image and score, note and
+            votes where there are; or image and error.
         targets: of the model, whose names then stand in the place of score.
         percentile: give it after the scores.
     """
@@ -43,6 +43,8 @@ def score_lines(
                 entry["error"] = score.error
             else:
                 entry |= {name: round(value, 6) for name, value in values.items()}
+                if score.note:
+                    entry["note"] = score.note
                 if score.votes:
                     entry["votes"] = [round(share, 6) for share in score.votes]
             yield json.dumps(entry)

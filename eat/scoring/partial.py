@@ -120,12 +120,13 @@ class PartialScores:
 def _read_partial(line: str) -> Score | None:
     """The score that a line was made of; None for a line that was made of none."""
     try:
-        row = {"targets": {}, "percentile": None} | json_object(line)
+        row = {"targets": {}, "percentile": None, "note": ""} | json_object(line)
         value = float("nan") if row["score"] is None else float(row["score"])
         votes = tuple(map(float, row["votes"]))
         targets = {name: float(one) for name, one in row["targets"].items()}
         rank = None if row["percentile"] is None else float(row["percentile"])
-        score = Score(str(row["image"]), value, votes, str(row["error"]), targets, rank)
+        words = {name: str(row[name]) for name in ("image", "error", "note")}
+        score = Score(score=value, votes=votes, targets=targets, percentile=rank, **words)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
     return score if finite(asdict(score)) == row else None

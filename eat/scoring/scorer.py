@@ -39,6 +39,7 @@ class Score:
         error: why there is no score (which then is NaN); empty if there is.
         targets: the score of each target, by its name, of a model with ``data.targets``.
         percentile: how many of 100 photographs of the run's split have a lower score, if asked for.
+        note: what to know of how the photograph was read, such as that it has more frames.
     """
 
     image: str
@@ -47,14 +48,23 @@ class Score:
     error: str = ""
     targets: dict[str, float] = field(default_factory=dict)
     percentile: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A photograph's pixels, or why there are none, and what to note of it."""
+
+    pixels: Tensor | None
+    error: str = ""
+    note: str = ""
 
 
 @dataclass
 class _Batch:
     """Photographs on their way to scores; ``outputs`` may still be under way on the device."""
 
-    photos: list[Photo]
-    errors: dict[int, str]
+    photos: list[tuple[Photo, _Read]]
     outputs: Tensor
 
 
@@ -164,40 +174,37 @@ class Scorer:
         decoded = read_ahead(decode, files, threads=self.workers, ahead=ahead)
         yield from self._scores(self._through_model(decoded, watch))
 
-    def _decode(self, photo: Photo, watch: Watch | None = None) -> Tensor | str:
-        """Pixels, or why there are none."""
+    def _decode(self, photo: Photo, watch: Watch | None = None) -> _Read:
         look = partial(watch.decoded, photo) if watch else None
+        notes: list[str] = []
         try:
-            return self.info.preprocessing.evaluation(photo, look)
+            pixels = self.info.preprocessing.evaluation(photo, look, notes.append)
         except ImageError as error:
-            return str(error)
+            return _Read(None, str(error))
+        return _Read(pixels, note="; ".join(notes))
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) as the model takes it, on its device."""
         return self.info.preprocessing.normalise(pixels.to(self.device))
 
     def _through_model(
-        self, decoded: Iterator[tuple[Photo, Tensor | str]], watch: Watch | None
+        self, decoded: Iterator[tuple[Photo, _Read]], watch: Watch | None
     ) -> Iterator[_Batch]:
         """Batches whose forward pass was started."""
         while group := list(itertools.islice(decoded, self.batch_size)):
-            photos = [photo for photo, _ in group]
             record: Record = {name: {} for name in watch.blocks} if watch else {}
             size = self.info.preprocessing.size
             count = self.batch_size if self._fills else len(group)
             pixels = torch.zeros(count, 3, size, size, dtype=torch.uint8)
-            errors: dict[int, str] = {}
-            for i, (_, found) in enumerate(group):
-                if isinstance(found, str):
-                    errors[i] = found
-                else:
-                    pixels[i] = found
+            for i, (_, read) in enumerate(group):
+                if read.pixels is not None:
+                    pixels[i] = read.pixels
             with torch.inference_mode(), autocast(self.device, self.precision):
                 model_input = self._normalised(pixels)
                 outputs = self.model(model_input, record) if record else self.model(model_input)
             if watch and record:
-                watch.attended(photos, record)
-            yield _Batch(photos, errors, outputs)
+                watch.attended([photo for photo, _ in group], record)
+            yield _Batch(group, outputs)
 
     def _scores(self, batches: Iterator[_Batch]) -> Iterator[Score]:
         """Scores of batches in order.
@@ -216,8 +223,8 @@ class Scorer:
         outputs: NDArray[np.float64] = batch.outputs.cpu().double().numpy()
         scores = mean_scores(outputs, self.scales, self.info.scales)
         own = next(iter(mean_scores(outputs, self.info.scales).values()))
-        for i, photo in enumerate(batch.photos):
-            error = batch.errors.get(i, "")
+        for i, (photo, read) in enumerate(batch.photos):
+            error = read.error
             if not error and not np.isfinite(outputs[i]).all():
                 error = f"{photo}: the model's output is not finite in {self.precision}"
             if error:
@@ -230,7 +237,7 @@ class Scorer:
                 if self._quantiles:
                     shares = np.linspace(0, 100, len(self._quantiles))
                     rank = float(np.interp(own[i], self._quantiles, shares))
-                yield Score(str(photo), first, votes, targets=targets, percentile=rank)
+                yield Score(str(photo), first, votes, "", targets, rank, read.note)
 
 
 def score(photos: Any, *, checkpoint: str | Path, **options: Any) -> Score | list[Score]:

@@ -191,3 +191,16 @@ def test_a_format_that_runs_a_program_is_refused_whatever_its_suffix(
 def test_stripes_of_an_image_are_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "STRIPE", 7)
     assert (decoding.to_array(scene(), rgb_of(scene(), "as_shown")[0]) == np.asarray(scene())).all()
+
+
+def test_floats_of_any_format_and_what_decoders_do_not_know_are_told(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "x.pfm")
+    with pytest.raises(ImageError, match="x.pfm: grey of mode F without a defined range"):
+        read_image(tmp_path / "x.pfm", upright=True)
+    head = struct.pack("<4sII4s", b"DDS ", 124, 0x1007, bytes(4)) + bytes(112)
+    (tmp_path / "x.jpg").write_bytes(head.ljust(128, b"\7"))
+    with pytest.raises(ImageError, match="x.jpg: (damaged|not an image)"):
+        read_image(tmp_path / "x.jpg", upright=True)
+    Image.new("LAB", (4, 4)).save(tmp_path / "x.tif")
+    with pytest.raises(ImageError, match="x.tif: colours of mode LAB: expected RGB"):
+        read_image(tmp_path / "x.tif", upright=True)
