@@ -25,6 +25,7 @@ from eat.evaluation.slices import slice_metrics
 from eat.models import AestheticModel, WeightsError
 from eat.models.weights import weights_file
 from eat.system.device import pick_device
+from eat.system.files import file_digest
 from eat.system.schema import check_range, typed
 
 MOST_EXAMPLES = 400  # photographs of a kind in a picture
@@ -65,6 +66,7 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
     slices = [slice_metrics(table, column, measured) for column in columns]
     return Evaluation(
         checkpoint=str(path),
+        digest=file_digest(weights_file(path)),
         model=info.model.name,
         trained_on=info.title,
         dataset=splits.dataset.title,

@@ -88,6 +88,7 @@ class Evaluation:
 
     Attributes:
         checkpoint: its path.
+        digest: SHA-256 (hex) of its file, by which ``eat share`` knows what was measured.
         model: its name.
         trained_on: title of the data set that it was trained on.
         dataset: title of the data set evaluated on, or the file of choices.
@@ -124,6 +125,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     folder: str = ""
     targets: list[str] = field(default_factory=lambda: ["score"])
+    digest: str = ""
 
     def __post_init__(self) -> None:
         self.counts = self.counts or {"images": len(self.predictions)}

@@ -19,6 +19,7 @@ from eat.experiments.report import write_report
 from eat.experiments.results import Record, Results
 from eat.experiments.table import Configure, Experiment, Row, configs_of
 from eat.experiments.workers import workers_digest
+from eat.system.files import file_digest
 from eat.system.plugins import in_file_name
 from eat.system.stops import TrainingError
 from eat.training.folder import FREE, FolderLock
@@ -60,10 +61,7 @@ def data_digest(data: DataConfig) -> str:
     return digest.hexdigest()
 
 
-@cache
-def file_digest(path: str) -> str:
-    """SHA-256 of a file's content."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+weights_digest = cache(file_digest)
 
 
 def run_digest(config: TrainConfig, data: str) -> str:
@@ -80,7 +78,7 @@ def run_digest(config: TrainConfig, data: str) -> str:
         if group != "faults" and f"{group}.{name}" not in FREE and value != usual[group][name]
     }
     if config.model.weights is not None:
-        options["model.weights"] = file_digest(config.model.weights)
+        options["model.weights"] = weights_digest(config.model.weights)
     content = json.dumps(options | own_files(config) | {"data": data}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

@@ -1,6 +1,5 @@
 """Photographs to scores: the scorer."""
 
-import hashlib
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from eat.models import AestheticModel
 from eat.models.base import Record
 from eat.models.weights import weights_file
 from eat.system.device import DTYPES, autocast, available_cores, check_compiler, pick_device
+from eat.system.files import file_digest
 from eat.system.schema import check_range
 
 ONE_TO_TEN = ScoreScale(low=1, high=10, target_scale=10, positive_above=5.5)
@@ -153,8 +153,11 @@ class Scorer:
 
     def settings(self) -> dict[str, Any]:
         """All that a score depends on, but for the machine and its rounding."""
-        digest = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
-        return {"checkpoint": digest, "device": self.device.type, **self._given}
+        return {
+            "checkpoint": file_digest(self.checkpoint),
+            "device": self.device.type,
+            **self._given,
+        }
 
     def __call__(self, photos: Any) -> Iterator[Score]:
         """Score photographs, in order; those that cannot be read carry an error.

@@ -9,6 +9,7 @@ from eat.models import VARIANTS
 from eat.models.timm_backbone import PREFIX, timm_config
 from eat.models.variants import LICENCES
 from eat.models.weights import weights_file
+from eat.system.files import file_digest
 
 CITATION = """@inproceedings{he2023eat,
   title     = {EAT: An Enhancer for Aesthetics-Oriented Transformers},
@@ -58,7 +59,7 @@ print(*eat.Scorer("THIS FOLDER, OR hf-hub:NAME")("photo.jpg"))
 
 RGB, {"turned by EXIF, " if pixels.upright else ""}{
         "converted to sRGB, on white, " if pixels.colours == "as_shown" else ""
-    }resized to {pixels.size} x {pixels.size} pixels
+    }resized to {pixels.size} x {pixels.size} pixels,
 whatever the aspect ratio ({pixels.interpolation}); of values from 0 to 1, mean {
         list(pixels.mean)
     } and deviation {list(pixels.std)}.
@@ -79,7 +80,7 @@ def about(info: CheckpointInfo) -> str:
     spec, row = info.model, VARIANTS.get(info.model.name)
     given = f"{info.num_votes} vote shares" if info.num_votes else " and ".join(info.scales)
     scales = ", ".join(f"{s.low:g}..{s.high:g} ({name})" for name, s in info.scales.items())
-    text = f"{row.about if row else spec.name}: from a photograph to {given}. Scores: {scales}."
+    text = f"{row.about if row else spec.name}; from a photograph to {given}. Scores: {scales}."
     if spec.settings:
         text += f" Settings other than the named model's: `{json.dumps(spec.settings)}`."
     if spec.enhance is not None:
@@ -145,25 +146,25 @@ def epoch_metrics(info: CheckpointInfo) -> str:
 
 def evaluated_metrics(found: dict[str, Any]) -> str:
     """The metrics of an evaluation, with their 95% bootstrap intervals."""
-    bounds = found["intervals"]
+    bounds, split = found["intervals"], found["split"] and f", {found['split']} split"
     rows = "".join(
         f"| {name} | {shown(value)} | {' to '.join(map(shown, bounds.get(name, ())))} |\n"
         for name, value in found["metrics"].items()
     )
     notes = "".join(f"\n{note}\n" for note in found["notes"])
     return (
-        f"Of {found['dataset']}, {found['split']} split, {found['images']} images (fingerprint "
+        f"Of {found['dataset']}{split}, {found['images']} images (fingerprint "
         f"`{found['fingerprint'][:16]}`), by `eat evaluate`:\n\n"
         f"| metric | value | 95% interval |\n| --- | --- | --- |\n{rows}{notes}"
     )
 
 
 def evaluation(checkpoint: str | Path) -> dict[str, Any] | None:
-    """What ``eat evaluate`` measured of a checkpoint and put beside its run; None if it did not."""
-    file = weights_file(checkpoint).resolve()
+    """What ``eat evaluate`` measured of these weights, and put beside the run."""
+    file = weights_file(checkpoint)
     try:
-        found = json.loads((file.parent.parent / "eval" / "metrics.json").read_text())
-        return found if Path(found["checkpoint"]).resolve() == file else None
+        found = json.loads((file.resolve().parent.parent / "eval" / "metrics.json").read_text())
+        return found if found["digest"] == file_digest(file) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -186,4 +187,6 @@ def origin(name: str) -> str:
 
 def shown(value: Any) -> str:
     """A metric in four digits."""
+    if value is None:  # NaN, as JSON has it
+        return "none"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,5 +1,6 @@
 """Files that are read if they have an end, and written completely or not at all."""
 
+import hashlib
 import json
 import math
 import os
@@ -31,6 +32,11 @@ def regular(path: str | Path, most: float = math.inf) -> Path:
     if status.st_size > most:
         raise OSError(f"{path}: {status.st_size / GB:.1f} GB: expected at most {most / GB:.1f} GB")
     return path
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 @contextmanager

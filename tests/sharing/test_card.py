@@ -69,8 +69,13 @@ def test_an_evaluation_beside_the_run_is_told_with_its_intervals(
     assert f"| srcc | {found['metrics']['srcc']:.4f} | {low:.4f} to {high:.4f} |" in text
     assert f"test split, 16 images (fingerprint `{found['fingerprint'][:16]}`)" in text
     assert all(note in text for note in map(plain, found["notes"]))
-    shutil.copy(checkpoint, copied / "checkpoints" / "other.safetensors")
-    assert evaluation(copied / "checkpoints" / "other.safetensors") is None  # it was of the best
+    moved = copied.rename(tmp_path / "moved") / "checkpoints"
+    assert evaluation(moved.parent) == found
+    other = moved / "other.safetensors"
+    other.write_bytes((moved / "best.safetensors").read_bytes() + b" ")
+    assert evaluation(other) is None
+    chosen = found | {"split": "", "dataset": "pairs.csv", "metrics": {"accuracy": None}}
+    assert "Of pairs.csv, 16 images" in card(read_info(out), chosen)
 
 
 def test_where_the_weights_came_from_is_told_with_their_licence(info: CheckpointInfo) -> None:
