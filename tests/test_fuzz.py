@@ -11,7 +11,7 @@ from fuzzing.damage import Files
 from fuzzing.kinds import KINDS
 from hypothesis import HealthCheck, given, settings
 
-EXAMPLES = {"states": 12, "configs": 15, "large": 2, "labels": 60, "images": 60}
+EXAMPLES = {"states": 12, "configs": 15, "large": 2, "labels": 60, "images": 60, "enhanced": 25}
 
 
 @pytest.mark.parametrize("kind", KINDS)

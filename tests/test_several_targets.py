@@ -85,6 +85,17 @@ def test_a_checkpoint_knows_its_targets_and_that_they_are_no_distribution(checkp
     assert abs(sums.item() - 1) > 1e-3
 
 
+@pytest.mark.parametrize("name", ["", "image", "error", "note", "percentile", "a\nb", "x" * 500])
+def test_a_target_that_would_take_the_place_of_another_column_is_refused(
+    name: str, checkpoint: str
+) -> None:
+    info = read_info(checkpoint)
+    info.targets = {"score": info.scale, name: info.scale}
+    with pytest.raises(ValueError, match="targets has .*expected a name of up to 200") as error:
+        info.check()
+    assert len(str(error.value)) < 300
+
+
 def test_an_evaluation_has_a_block_for_each_target(
     run: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

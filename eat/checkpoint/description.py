@@ -19,6 +19,8 @@ from eat.system.words import brief
 FORMAT = 2  # of the description; raise it when an older version could not read a new one
 HEADER = "eat"  # key of our JSON in the safetensors header
 MAX_SCORE = 1e9
+MAX_TARGET = 200  # characters of a target's name
+OUR_COLUMNS = ("image", "error", "note", "percentile")  # beside the targets in files of scores
 MAX_EVAL_BATCH = 64  # images of a forward pass that keeps nothing for a backward one
 
 
@@ -123,8 +125,11 @@ class CheckpointInfo:
         _check_scale("scale", self.scale)
         for name, scale in self.targets.items():
             _check_scale(f"targets.{name}", scale)
-            if not name.isprintable():
-                raise ValueError("targets hold characters that cannot be printed")
+            if not 0 < len(name) <= MAX_TARGET or not name.isprintable() or name in OUR_COLUMNS:
+                raise ValueError(
+                    f"targets has {reprlib.repr(name)}: expected a name of up to {MAX_TARGET} "
+                    f"characters that can be printed, other than {', '.join(OUR_COLUMNS)}"
+                )
         ranks = self.score_quantiles
         check_range("score_quantiles", list(ranks), -MAX_SCORE, MAX_SCORE)
         if len(ranks) == 1 or list(ranks) != sorted(ranks):

@@ -14,7 +14,7 @@ import yaml
 from eat.config.commands import BestOptions
 from eat.config.files import read_options
 from eat.system.files import write_atomically
-from eat.tuning.trial import options
+from eat.tuning.trial import JOB, options
 
 RECORD = Path("db", "nni.sqlite")
 # What nni calls a trial's last event, apart from those that only lead to another.
@@ -184,9 +184,15 @@ def best(experiment: str, settings: BestOptions) -> tuple[Search, dict[str, Any]
         machine); and the folder, which holds config.yaml and trials.csv.
 
     Raises:
-        SearchError: there is no such search, or no trial of it has a result.
+        SearchError: there is no such search, no trial of it has a result, or its trials are the
+            runs of ``eat reproduce``.
     """
     search = read_search(find_search(experiment, settings.experiments))
+    if JOB in search.trials:
+        raise SearchError(
+            f"{experiment}: its trials are the runs of a table by eat reproduce, not a search: "
+            "read NAME.md in that command's --out"
+        )
     folder = Path(settings.out or f"best-{search.id}")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "trials.csv", search.trials.to_csv(index=False).encode())

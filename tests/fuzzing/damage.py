@@ -84,13 +84,13 @@ def spoilt_values(draw: st.DrawFn, content: Any, values: st.SearchStrategy[Any] 
             parent = parent[key]
         match draw(st.sampled_from(["replace", "replace", "remove", "add", "copy"])):
             case "replace":
-                parent[last] = draw(values)
+                parent[last] = deepcopy(draw(values))  # later turns change it
             case "remove":
                 del parent[last]
             case "add" if isinstance(parent, dict):
-                parent[draw(st.text(max_size=8))] = draw(values)
+                parent[draw(st.text(max_size=8))] = deepcopy(draw(values))
             case "add":
-                parent.insert(last, draw(values))
+                parent.insert(last, deepcopy(draw(values)))
             case "copy":
                 others = [place for place in _places(content) if place]
                 other = content

@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 import eat
 from eat.checkpoint import CheckpointInfo, ModelSpec, read_info, read_trained_on, save_checkpoint
 from eat.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from eat.config.run import EnhanceConfig
 from eat.data.labels.identity import ImageHashes
 from eat.data.scales import ScoreScale
 from eat.models import load_weights
@@ -27,21 +28,35 @@ from fuzzing.damage import VALUES, Files, spoilt_bytes, spoilt_files, spoilt_jso
 from fuzzing.samples import PIXELS, TINY, Kind, content_of, picture
 
 
-@cache
-def checkpoint() -> Files:
-    """A checkpoint, and a photograph to score."""
+def _written(spec: ModelSpec, scale: ScoreScale, targets: dict[str, ScoreScale]) -> Files:
+    """A checkpoint of a model with random weights, and a photograph to score."""
     torch.manual_seed(0)
-    settings = {name: p.default for name, p in inspect.signature(eat.models.EAT).parameters.items()}
-    settings = {n: v for n, v in settings.items() if n not in ("num_outputs", "img_size")} | TINY
-    spec = ModelSpec("eat_nano", 2, (64, 64), settings)
-    scale = ScoreScale(low=1, high=2, target_scale=2, positive_above=1.5, num_votes=2)
     info = CheckpointInfo(spec, "mine", "mine", scale, PIXELS, metrics={"srcc": 0.5}, epoch=1,
-                          score_quantiles=(1.0, 2.0))  # fmt: skip
+                          score_quantiles=(1.0, 2.0), targets=targets)  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.safetensors")
         hashes = ImageHashes(np.array([1, 2]), np.array([3, 4]))
         save_checkpoint(path, spec.build(), info, hashes)
         return {"model.safetensors": path.read_bytes(), "photo.png": picture()}
+
+
+@cache
+def checkpoint() -> Files:
+    """A checkpoint of votes."""
+    settings = {name: p.default for name, p in inspect.signature(eat.models.EAT).parameters.items()}
+    settings = {n: v for n, v in settings.items() if n not in ("num_outputs", "img_size")} | TINY
+    spec = ModelSpec("eat_nano", 2, (64, 64), settings)
+    return _written(spec, ScoreScale(1, 2, 2, 1.5, num_votes=2), {})
+
+
+@cache
+def enhanced() -> Files:
+    """A checkpoint of an enhanced model of timm's with two targets."""
+    settings = {"depth": 2, "embed_dim": 8, "num_heads": 2}
+    enhance = EnhanceConfig(blocks=[1], points=3)
+    spec = ModelSpec("timm/vit_tiny_patch16_224", 2, (64, 64), settings, enhance)
+    scale = ScoreScale(0, 10, 10, 5)
+    return _written(spec, scale, {"score": scale, "color": scale})
 
 
 def _parts(content: bytes) -> tuple[dict[str, Any], bytes]:
@@ -100,6 +115,20 @@ def spoilt_checkpoint(files: Files) -> st.SearchStrategy[Files]:
     weights = spoilt_weights(load(content)).map(lambda state: save(state, notes))
     ways = described | described | lists | tables | weights | spoilt_bytes(content)
     return ways.map(lambda changed: files | {"model.safetensors": changed})
+
+
+def spoilt_description(files: Files) -> st.SearchStrategy[Files]:
+    """Another model, enhancement, targets or pixels; the rest of the file is sound."""
+    header, rest = _parts(files["model.safetensors"])
+    notes = header["__metadata__"]
+
+    def changed(content: Any) -> Files:
+        described = {"__metadata__": notes | {"eat": json.dumps(content)}}
+        whole = _whole(json.dumps(header | described).encode(), rest)
+        return files | {"model.safetensors": whole}
+
+    odd = VALUES | st.sampled_from([[0], [0, 1], [1, 1], [-1], [10**9], [[0.5] * 3], [1e-3] * 3])
+    return spoilt_values(json.loads(notes["eat"]), odd).map(changed)
 
 
 def score(folder: Path) -> None:
@@ -218,6 +247,7 @@ def resume(folder: Path) -> None:
 
 KINDS = {
     "headers": Kind(checkpoint, spoilt_checkpoint, score),
+    "enhanced": Kind(enhanced, spoilt_description, score),
     "weights": Kind(weights, spoilt_pth, start_from),
     "states": Kind(run, spoilt_run, resume),
 }

@@ -22,6 +22,16 @@ def test_the_best_trial_is_written_as_a_run(tmp_path: Path) -> None:
     assert config == {"optim": {"lr": 0.1}, "run": {"folder": None, "resume": "never"}}
 
 
+def test_a_grid_of_eat_reproduce_is_no_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = {"parameters": {"job": "table8: DAT, seed 0"}}
+    search = record(tmp_path / "search", PROFILE, drawn, '"0.5"')
+    assert best(search) == 2
+    assert "the runs of a table by eat reproduce, not a search" in capsys.readouterr().err
+    assert not (search / "out").exists()
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_odd_json_in_a_record_is_one_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], place: int
