@@ -27,14 +27,16 @@ def card(info: CheckpointInfo, measured: dict[str, Any] | None = None) -> str:
         measured: its evaluation, as :func:`evaluation` reads it.
     """
     name, pixels = info.model.name, info.preprocessing
-    licence = licence_of(name)
+    licence, whose = licence_of(info)
+    began = (
+        "" if starting_weights(info) is None else ", and of the weights that training began from,"
+    )
     return f"""---
 license: {licence.lower()}
-library_name: timm
+library_name: {"timm" if name in VARIANTS else "eat"}
 tags:
 - image-aesthetics
 - image-quality-assessment
-- timm
 ---
 
 # {name} on {info.title}
@@ -66,7 +68,7 @@ whatever the aspect ratio ({pixels.interpolation}); of values from 0 to 1, mean 
 
 ## Licence and citation
 
-{licence}: {origin(name)}. The terms of {info.title}, and of the weights that training began from,
+{licence}: {whose}. The terms of {info.title}{began}
 apply to these weights too.
 
 ```bibtex
@@ -80,7 +82,9 @@ def about(info: CheckpointInfo) -> str:
     spec, row = info.model, VARIANTS.get(info.model.name)
     given = f"{info.num_votes} vote shares" if info.num_votes else " and ".join(info.scales)
     scales = ", ".join(f"{s.low:g}..{s.high:g} ({name})" for name, s in info.scales.items())
-    text = f"{row.about if row else spec.name}; from a photograph to {given}. Scores: {scales}."
+    kind = "a model of timm" if spec.name.startswith(PREFIX) else "a model of one's own"
+    text = f"{row.about if row else kind}; from a photograph to {given}. Scores: {scales}."
+    text = text[0].upper() + text[1:]
     if spec.settings:
         text += f" Settings other than the named model's: `{json.dumps(spec.settings)}`."
     if spec.enhance is not None:
@@ -108,17 +112,20 @@ def training(info: CheckpointInfo) -> str:
     )
 
 
-def start(info: CheckpointInfo) -> str:
-    """The weights that training began from, with the licence of timm's."""
+def starting_weights(info: CheckpointInfo) -> str | None:
+    """The weights that training began from, as the run's options name them."""
     model = info.config.get("model", {})
-    weights = model.get("weights")
-    if not weights and model.get("pretrained"):
-        weights = info.model.name
-    if not weights:
-        return "from scratch" if model else "from weights that are not recorded"
-    if not str(weights).startswith(PREFIX):
+    return model.get("weights") or (info.model.name if model.get("pretrained") else None)
+
+
+def start(info: CheckpointInfo) -> str:
+    """The same in words, with the licence of timm's."""
+    weights = starting_weights(info)
+    if weights is None:
+        return "from scratch" if info.config else "from weights that are not recorded"
+    if not weights.startswith(PREFIX):
         return f"from the weights in `{weights}`"
-    config = timm_config(str(weights).removeprefix(PREFIX))
+    config = timm_config(weights.removeprefix(PREFIX))
     arch = config.architecture + (f".{config.tag}" if config.tag else "")
     return f"from timm's weights `{arch}` (licence: {config.license or 'not stated'})"
 
@@ -169,20 +176,17 @@ def evaluation(checkpoint: str | Path) -> dict[str, Any] | None:
         return None
 
 
-def licence_of(name: str) -> str:
-    """The licence of a model's architecture, as SPDX has it; "other" if it is not known."""
+def licence_of(info: CheckpointInfo) -> tuple[str, str]:
+    """The licence, as SPDX has it ("other" if it is not known), and what has it."""
+    name, weights = info.model.name, starting_weights(info)
     if name in VARIANTS:
-        return LICENCES[VARIANTS[name].paper]
-    if name.startswith(PREFIX):
-        return timm_config(name.removeprefix(PREFIX)).license or "other"
-    return "other"
-
-
-def origin(name: str) -> str:
-    """Whose licence it is."""
-    if name in VARIANTS:
-        return f"the release of {VARIANTS[name].paper}"
-    return f"timm's statement on {name}" if name.startswith(PREFIX) else "a model of one's own"
+        paper = VARIANTS[name].paper
+        return LICENCES[paper], f"the release of {paper}"
+    if not name.startswith(PREFIX):
+        return "other", "a model of one's own"
+    if weights is None or not weights.startswith(PREFIX):
+        return "Apache-2.0", "timm"
+    return timm_config(weights.removeprefix(PREFIX)).license or "other", "the weights at the start"
 
 
 def shown(value: Any) -> str:
