@@ -72,10 +72,18 @@ def run_compare(photographs: list[str], options: CompareOptions) -> int:
     from eat.scoring import Scorer, compare, comparison_lines
 
     given = asdict(options)
-    voters, form = given.pop("voters"), given.pop("format")
+    voters, form, out = (given.pop(name) for name in ("voters", "format", "out"))
+    if out is not None:
+        from eat.pictures.saving import check_picture
+
+        check_picture(out)
     scorer = Scorer(**given)
     announce(scorer.info, own_rule=options.own_rule)
     found = compare(photographs, checkpoint=scorer, voters=voters)
+    if out is not None:
+        from eat.pictures.comparison import draw_comparison
+
+        draw_comparison(found, scorer, out)
     write_lines(comparison_lines(found, form), None)
     for score in found.failed:
         sys.stderr.write(f"eat compare: not scored: {score.error}\n")

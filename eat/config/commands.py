@@ -48,11 +48,14 @@ class CompareOptions(ScorerOptions):
         voters: people who rate a photograph, for the 95% interval of the difference of two; null
             takes as many as in the data set that the model was trained on, such as 210 of AVA.
         format: text, CSV, one JSON object a line, or one JSON object.
+        out: PNG, PDF or SVG to write, of the best 12 side by side, with their votes and the points
+            that the model looks at; null draws none.
     """
 
     scale: Literal["ten", "own"] = "ten"
     voters: int | None = None
     format: Literal["text", "csv", "jsonl", "json"] = "text"
+    out: str | None = None
 
 
 @dataclass(kw_only=True)

@@ -17,15 +17,16 @@ from torch import Tensor
 
 from eat.checkpoint import CheckpointInfo
 from eat.data.colours import in_srgb
+from eat.data.crops import Crop
 from eat.data.decoding import Decoded, InMemory
 from eat.data.photos import is_single
-from eat.data.scales import mean_scores
+from eat.data.scales import ScoreScale, mean_scores
 from eat.models.base import AestheticModel
 from eat.pictures.saving import panel_height
 from eat.scoring.scorer import ONE_TO_TEN
 from eat.system.schema import check_range
 
-Photo = str | Path | InMemory
+Photo = str | Path | Crop | InMemory
 MOST_PHOTOS = 24  # a row each
 MOST_COLUMNS = 5  # with that of the photographs
 LEAST_WIDTH = 1.0  # of a panel, in inches, as all below
@@ -65,8 +66,8 @@ def read_photo(model: AestheticModel, info: CheckpointInfo, photo: Photo, width:
         image.thumbnail((most, most))
         kept.append(in_srgb(image, decoded.transform))
 
-    path = photo if isinstance(photo, InMemory) else Path(photo)
-    pixels = info.preprocessing.evaluation(path, keep)[None]
+    given = Path(photo) if isinstance(photo, str) else photo
+    pixels = info.preprocessing.evaluation(given, keep)[None]
     pixels = info.preprocessing.normalise(pixels.to(next(model.parameters()).device))
     return Seen(kept[0], pixels)
 
@@ -200,12 +201,13 @@ def panel_width(width: float, panels: int) -> float:
     return (width - (columns + 1) * GAP) / columns
 
 
-def draw_votes(axis: Axes, verdict: Verdict) -> None:
-    """Draw predicted votes as bars over the scores from 1 to 10, with a line at their mean."""
-    at = np.linspace(ONE_TO_TEN.low, ONE_TO_TEN.high, len(verdict.votes))
+def draw_votes(axis: Axes, verdict: Verdict, scale: ScoreScale = ONE_TO_TEN) -> None:
+    """Draw predicted votes as bars over the scores of a scale, with a line at their mean."""
+    at = np.linspace(scale.low, scale.high, len(verdict.votes))
     axis.bar(at, verdict.votes, 0.8 * (at[1] - at[0]), color="0.55", edgecolor="0.2", linewidth=0.4)
     axis.axvline(verdict.score, color="black", linewidth=0.9)
-    axis.set_xticks([1, 10], ["1", "10"], fontsize=SMALL)
+    bounds = [scale.low, scale.high]
+    axis.set_xticks(bounds, [f"{bound:g}" for bound in bounds], fontsize=SMALL)
     axis.set_xlabel("votes", fontsize=SMALL, labelpad=-6)
     axis.tick_params(length=2, pad=1)
     axis.set_yticks([])
