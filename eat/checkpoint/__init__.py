@@ -8,6 +8,7 @@ from eat.checkpoint.files import (
     described_model,
     load_checkpoint,
     read_info,
+    read_origin,
     read_trained_on,
     save_checkpoint,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "described_model",
     "load_checkpoint",
     "read_info",
+    "read_origin",
     "read_trained_on",
     "save_checkpoint",
 ]

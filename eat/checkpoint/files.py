@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
+from eat.checkpoint.adapted import GENERAL, General, find_general, read_general
 from eat.checkpoint.description import (
     FORMAT,
     HEADER,
@@ -33,7 +35,7 @@ from eat.models.weights import (
     read_state,
     weights_file,
 )
-from eat.system.files import write_atomically
+from eat.system.files import appearing_whole
 from eat.system.plugins import digest, is_path
 from eat.system.words import brief
 
@@ -46,20 +48,44 @@ def save_checkpoint(
     model: AestheticModel,
     info: CheckpointInfo,
     trained_on: ImageHashes | None = None,
+    *,
+    general: General | None = None,
+    changed: Collection[str] = (),
 ) -> None:
     """Write weights and info to a safetensors file, completely or not at all.
 
-    ``trained_on`` are the training images, so that an evaluation can tell which test images the
-    model has seen.
+    The same content makes the same bytes.
+
+    Args:
+        path: of the file.
+        model: its weights.
+        info: what it says of itself.
+        trained_on: the training images, so that an evaluation can tell which test images the model
+            has seen.
+        general: the model that it differs from in the weights ``changed`` alone, which are all that
+            is written; None writes all.
+        changed: names of weights.
     """
     state = {  # copies, as weights that a model uses twice share their memory
         name: value.detach().to("cpu", copy=True).contiguous()
         for name, value in model.state_dict().items()
+        if general is None or name in changed
     }
     header = {"format": "pt", HEADER: json.dumps({"format": FORMAT} | asdict(info))}
     for key, hashes in zip(TRAINED_KEYS, trained_on or (), strict=False):
         header[key] = base64.b64encode(hashes.astype("<i8").tobytes()).decode()
-    write_atomically(path, save(state, header))
+    if general is not None:
+        header[GENERAL] = json.dumps(asdict(general))
+    content = save(state, header)
+    # By chance, safetensors writes the header's entries in one order or another.
+    size = 8 + int.from_bytes(content[:8], "little")
+    entries = json.loads(content[8:size])
+    entries["__metadata__"] = dict(sorted(entries["__metadata__"].items()))
+    start = json.dumps(entries).encode()
+    start += b" " * (-len(start) % 8)
+    with appearing_whole(path) as file:
+        file.write(len(start).to_bytes(8, "little") + start)
+        file.write(memoryview(content)[size:])
 
 
 def read_info(path: str | Path) -> CheckpointInfo:
@@ -86,6 +112,11 @@ def described_model(path: str | Path) -> ModelSpec | None:
     if theirs or (header := _read_header(path := weights_file(path))) is None:
         return None
     info = parse(header, path)
+    if read_general(header, path):
+        raise WeightsError(
+            f"{path}: holds only what differs from another model, and no run starts from it; write "
+            "it whole: eat adapt --whole true, or eat share"
+        )
     if not is_path(info.model.name):
         _check_shapes(_build(info, path).state_dict(), path)
     return info.model
@@ -114,8 +145,18 @@ def read_trained_on(path: str | Path) -> ImageHashes | None:
         raise WeightsError(f"{path}: its list of training images is damaged ({error})") from error
 
 
+def read_origin(path: str | Path) -> General | None:
+    """The general model that a checkpoint names, as a small file of ``eat adapt`` does; else None.
+
+    Raises:
+        WeightsError: the file is absent or damaged.
+    """
+    path = weights_file(path)
+    return read_general(_read_header(path) or {}, path)
+
+
 def load_checkpoint(
-    path: str | Path, model: str | None = None
+    path: str | Path, model: str | None = None, general: str | None = None
 ) -> tuple[AestheticModel, CheckpointInfo]:
     """Build the model of a checkpoint and load its weights, in evaluation mode.
 
@@ -126,13 +167,19 @@ def load_checkpoint(
             ``weights_file``.
         model: FILE.py:FUNCTION, for a checkpoint of a model that such a function makes. A name in
             the checkpoint is never imported.
+        general: of a small file, its general model; None looks beside it, then where that was.
 
     Raises:
         WeightsError: the file is absent, damaged or incomplete, holds weights that are not finite,
-            is a checkpoint neither of ours nor of the authors', or needs ``model``.
+            is a checkpoint neither of ours nor of the authors', or needs ``model`` or ``general``.
     """
     path = weights_file(path)
     header = _read_header(path)
+    origin = read_general(header or {}, path)
+    if header is not None and origin is not None:
+        return _load_small(path, parse(header, path), find_general(path, origin, general), model)
+    if general is not None:
+        raise WeightsError(f"{path}: needs no other model: leave out --general")
     if header is None:
         state = read_state(path)
         info = describe_release(recognise(state, path))
@@ -157,6 +204,23 @@ def load_checkpoint(
     copies = {n: as_weight(state[n], own[n], n, str(path), copy=True) for n in own}
     built.load_state_dict(copies, assign=not is_path(info.model.name))  # else they stay tied
     return built.eval(), info
+
+
+def _load_small(
+    path: Path, info: CheckpointInfo, general: Path, model: str | None
+) -> tuple[AestheticModel, CheckpointInfo]:
+    """A general model with the weights of a small file in the place of its own."""
+    built, of = load_checkpoint(general, model)
+    if of.model != info.model:
+        raise WeightsError(f"{path}: its description is not that of its general model, {general}")
+    own, state = built.state_dict(), load_file(path)
+    for name, value in state.items():
+        if name not in own or own[name].shape != value.shape:
+            raise WeightsError(f"{path}: {name!r} is none of the weights of {general}")
+    check_dtypes(state, own, str(path))
+    fitted = {n: as_weight(v, own[n], n, str(path), copy=True) for n, v in state.items()}
+    built.load_state_dict(fitted, strict=False)
+    return built, info
 
 
 def _build(info: CheckpointInfo, path: str | Path, model: str | None = None) -> AestheticModel:

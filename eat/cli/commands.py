@@ -27,7 +27,7 @@ from eat.config.commands import (
     ScoreOptions,
 )
 from eat.config.demo import DemoOptions
-from eat.config.personal import PersonalizeOptions
+from eat.config.personal import AdaptOptions, PersonalizeOptions
 from eat.config.pictures import GalleryOptions, PointsOptions, ReportOptions, SaliencyOptions
 from eat.config.sharing import ExportOptions, ShareOptions
 from eat.system.schema import check_range
@@ -63,6 +63,17 @@ def run_prepare(name: str, options: PrepareOptions) -> int:
     report = prepare(name, options)
     print(report.summary())
     return 0 if report.ok or options.leave_out else FAILED
+
+
+def run_adapt(ratings: str, options: AdaptOptions) -> int:
+    """Make a personal model and say what it is worth."""
+    from eat.personal.own import adapt
+
+    made = adapt(ratings, **asdict(options))
+    for note in made.notes:
+        sys.stderr.write(f"eat adapt: {note}\n")
+    print(f"{made.out}: {made.words()}")
+    return 0
 
 
 def run_personalize(checkpoint: str, options: PersonalizeOptions) -> int:
@@ -101,7 +112,7 @@ def run_share(checkpoint: str, options: ShareOptions) -> int:
     """Write a checkpoint as a folder or repository for others."""
     from eat.sharing.hub import share
 
-    print(share(checkpoint, options.out, options.model))
+    print(share(checkpoint, options.out, options.model, options.general))
     return 0
 
 
@@ -210,6 +221,12 @@ COMMANDS = {
         ("checkpoint", "the general model, also as --checkpoint"),
         PersonalizeOptions,
         run_personalize,
+    ),
+    "adapt": Command(
+        "a personal model of one person's ratings or choices",
+        ("ratings", "file with the columns image and score, or winner and loser"),
+        AdaptOptions,
+        run_adapt,
     ),
     "best": Command(
         "the best trial of a search, and a table of all",

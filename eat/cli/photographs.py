@@ -122,7 +122,7 @@ def run_points(photos: list[str], options: PointsOptions) -> int:
     from eat.checkpoint import load_checkpoint
     from eat.pictures.points import block_title, draw_points
 
-    model, info = load_checkpoint(options.checkpoint, options.model)
+    model, info = load_checkpoint(options.checkpoint, options.model, options.general)
     announce(info)
     blocks = draw_points(
         model, info, photos, options.out,
@@ -140,7 +140,7 @@ def run_saliency(photos: list[str], options: SaliencyOptions) -> int:
     file, style = options.mask, ("method", "block", "layer", "width")
     if file and len(photos) > 1:
         raise ValueError(f"--mask is of one photograph: found {len(photos)} photographs")
-    model, info = load_checkpoint(options.checkpoint, options.model)
+    model, info = load_checkpoint(options.checkpoint, options.model, options.general)
     announce(info)
     mask = read_mask(file, photos[0], upright=info.preprocessing.upright) if file else None
     given = {name: getattr(options, name) for name in style}

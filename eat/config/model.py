@@ -12,9 +12,12 @@ class ModelOptions:
 
     Attributes:
         model: FILE.py:FUNCTION that made the model of the checkpoint, if it is one of your own.
+        general: of a small file of eat adapt, the general model that it was made from, if that lies
+            neither beside it nor where it was.
     """
 
     model: str | None = None
+    general: str | None = None
 
 
 @dataclass(kw_only=True)

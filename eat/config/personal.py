@@ -3,7 +3,38 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from eat.config.model import ModelOptions
+from eat.config.model import CheckpointOptions, ModelOptions
+
+
+@dataclass(kw_only=True)
+class AdaptOptions(CheckpointOptions):
+    """A personal model of one person's ratings or choices, with evidence of what it is worth.
+
+    Attributes:
+        out: safetensors file to write, which is used like any checkpoint. It has the weights that
+            differ from the general model, which it finds beside it or where that is now.
+        whole: write all weights, so that the file needs no other.
+        images: folder of the rated images; null takes that of the ratings, or names that are paths.
+        low: lowest rating that could be given; null and `high` null take the first of 0..1, 1..5,
+            1..10, 0..10 and 0..100 that has all ratings.
+        high: highest rating that could be given.
+        target: of a model with several, the one that the ratings are of; null takes the first.
+        seed: of the folds of the cross-validation.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 (the second) or mps.
+        batch_size: images a forward pass at most; null takes 8 on a CPU and 16 on a GPU.
+        workers: threads that decode images ahead of the model; null takes one a core, at most 16.
+    """
+
+    out: str
+    whole: bool = False
+    images: str | None = None
+    low: float | None = None
+    high: float | None = None
+    target: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
 
 
 @dataclass(kw_only=True)

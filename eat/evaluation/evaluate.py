@@ -94,7 +94,7 @@ def open_model(
     check_range("workers", options.workers, 0)
     check_range("samples", options.samples, 0)
     path = weights_file(checkpoint or options.released or "")
-    model, info = load_checkpoint(path, options.model)
+    model, info = load_checkpoint(path, options.model, options.general)
     if options.released and not info.released:
         raise WeightsError(
             f"{path}: not one of the released checkpoints, but of a run; give it without --released"

@@ -302,7 +302,10 @@ class AestheticModel(nn.Module):
         x = self.pool(x)
         if pre_logits or not self.num_outputs:
             return x
-        x = self.head(x)
+        return self.activate(self.head(x))
+
+    def activate(self, x: Tensor) -> Tensor:
+        """Outputs of the head (B, num_outputs) -> outputs of the model."""
         return x.softmax(dim=-1) if self.ends_in_softmax else x
 
     def forward(self, x: Tensor, record: Record | None = None) -> Tensor:

@@ -60,4 +60,7 @@ class DeT(EAT):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, h, w, C) features -> (B, num_outputs); the histogram (B, 216) with ``pre_logits``."""
         x = self.histogram(x.mean(dim=(1, 2)))
-        return x if pre_logits or not self.num_outputs else self.head(x).sigmoid()
+        return x if pre_logits or not self.num_outputs else self.activate(self.head(x))
+
+    def activate(self, x: Tensor) -> Tensor:
+        return x.sigmoid()

@@ -43,8 +43,7 @@ class UserModel(AestheticModel):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Raw outputs -> outputs; as they are with ``pre_logits``."""
-        softmax = self.num_outputs > 1 if self.softmax is None else self.softmax
-        return x.softmax(dim=-1) if softmax and not pre_logits else x
+        return x if pre_logits else self.activate(x)
 
 
 def load_model(

@@ -125,7 +125,7 @@ class Adapter:
     def __init__(self, checkpoint: str, options: PersonalizeOptions) -> None:
         self.options = options
         self.device = pick_device(options.device)
-        model, info = load_checkpoint(checkpoint, options.model)
+        model, info = load_checkpoint(checkpoint, options.model, options.general)
         model.use_own_points()
         model.set_epoch(1, 1)  # the model's training is over: Eq. 9 leaves no rotation
         self.model = model.to(self.device)

@@ -34,7 +34,7 @@ LOWEST = {
 }  # fmt: skip
 # Options that no number depends on, or whose effect the settings record by another name.
 NO_SETTINGS = ("num_test_workers", "out", "processes", "device", "missing", "progress",
-               "model")  # fmt: skip
+               "model", "general")  # fmt: skip
 
 
 def personalize(checkpoint: str, options: PersonalizeOptions) -> Personalization:

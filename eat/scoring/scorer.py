@@ -105,6 +105,7 @@ class Scorer:
         checkpoint: str | Path,
         *,
         model: str | None = None,
+        general: str | None = None,
         device: str = "auto",
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         batch_size: int | None = None,
@@ -128,7 +129,7 @@ class Scorer:
         self._given |= {"own_rule": True} if own_rule else {}
         self._given |= {"percentile": True} if percentile else {}
         self.checkpoint = weights_file(checkpoint)
-        net, self.info = load_checkpoint(checkpoint, model)
+        net, self.info = load_checkpoint(checkpoint, model, general)
         self.scales = self.info.scales
         self._quantiles = () if percentile is False else self.info.score_quantiles
         if percentile and not self._quantiles:

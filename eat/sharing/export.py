@@ -55,7 +55,7 @@ def export(checkpoint: str | Path, options: ExportOptions) -> Card:
         raise ValueError(f"--format {options.format} has no {options.precision}: take another")
     if options.labels and not options.images:
         raise ValueError("--labels needs the folder of its images: give --images")
-    model, info = load_checkpoint(checkpoint, options.model)
+    model, info = load_checkpoint(checkpoint, options.model, options.general)
     if options.own_rule:
         model.use_own_rule(info.batch_size)
     else:
@@ -181,6 +181,7 @@ def correlations(
         images=options.images,
         name=options.name,
         model=options.model,
+        general=options.general,
         own_points=True,
         own_rule=options.own_rule,
         samples=0,

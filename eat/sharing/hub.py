@@ -27,34 +27,40 @@ PLACES = {"labels", "images", "test", "val", "cache", "folder"}
 FILES = (SHARED, "config.json", "README.md")
 
 
-def from_pretrained(name: str | Path, model: str | None = None) -> AestheticModel:
+def from_pretrained(
+    name: str | Path, model: str | None = None, general: str | None = None
+) -> AestheticModel:
     """The model of a checkpoint, of a folder of ``eat share`` or a run, or of a hub repository.
 
     Args:
         name: a path, or ORGANISATION/NAME on the hub.
         model: FILE.py:FUNCTION, if it is a model of one's own.
+        general: of a small file, its general model, as in ``load_checkpoint``.
 
     Raises:
         WeightsError: there is none, weights are missing or unexpected, or they do not fit.
     """
     known = os.path.exists(name) or str(name).startswith(HUB)
-    return load_checkpoint(name if known else f"{HUB}{name}", model)[0]
+    return load_checkpoint(name if known else f"{HUB}{name}", model, general)[0]
 
 
-def share(checkpoint: str | Path, target: str, model: str | None = None) -> str:
+def share(
+    checkpoint: str | Path, target: str, model: str | None = None, general: str | None = None
+) -> str:
     """Write a checkpoint as a folder, or into a repository of the hub, and return where it is.
 
     Args:
         checkpoint: of a run, or one of the authors'.
         target: a folder, or hf-hub:ORGANISATION/NAME.
         model: FILE.py:FUNCTION, if it is a model of one's own.
+        general: of a small file, its general model; what is written is whole.
 
     Raises:
         WeightsError: the checkpoint cannot be read.
         ValueError: the folder holds other files, or the hub refuses.
         OSError: naming the file; the disk may be full.
     """
-    net, info = load_checkpoint(checkpoint, model)
+    net, info = load_checkpoint(checkpoint, model, general)
     info = replace(
         info,
         model=replace(info.model, name=without_places(info.model.name)),

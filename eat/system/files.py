@@ -35,8 +35,12 @@ def regular(path: str | Path, most: float = math.inf) -> Path:
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """SHA-256 (hex) of a file's content, which need not fit into memory."""
+    found = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while part := file.read(2**20):
+            found.update(part)
+    return found.hexdigest()
 
 
 @contextmanager
