@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from eat.cli.errors import FAILED
-from eat.config.commands import CompareOptions, ScoreOptions
+from eat.config.commands import CompareOptions, ScoreOptions, Sidecars
 from eat.config.demo import DemoOptions
 from eat.config.pictures import GalleryOptions, PointsOptions, SaliencyOptions
 from eat.system.schema import check_range
@@ -24,7 +24,9 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
 
     given = asdict(options)
     form, out, resume = (given.pop(name) for name in ("format", "out", "resume"))
-    sort, top = given.pop("sort"), given.pop("top")
+    sort, top, xmp = (given.pop(name) for name in ("sort", "top", "xmp"))
+    if xmp and not options.percentile:
+        given["percentile"] = None  # stars are by percentiles where the checkpoint knows them
     check_range("top", top, 1)
     if resume and out is None:
         raise ValueError("--resume goes on with a file: give the same --out as before")
@@ -33,6 +35,7 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
     if options.percentile:
         sys.stderr.write(f"percentile: among {scorer.info.ranked_among}\n")
     failed: list[Score] = []
+    kept: list[Score] = []  # for the sidecars
     noted: dict[str, list[str]] = {}  # images by what to know of them
 
     def watched(scores: Iterable["Score"]) -> Iterator["Score"]:
@@ -41,6 +44,8 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
                 failed.append(score)
             elif score.note:
                 noted.setdefault(score.note, []).append(score.image)
+            if xmp:
+                kept.append(score)
             yield score
 
     def write(scores: Iterable["Score"]) -> None:
@@ -64,7 +69,21 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
         sys.stderr.write(f"eat score: {which}: {note}\n")
     for score in failed:
         sys.stderr.write(f"eat score: not scored: {score.error}\n")
-    return FAILED if failed else 0
+    rated = not xmp or write_sidecars(kept, xmp, scorer.info)
+    return 0 if rated and not failed else FAILED
+
+
+def write_sidecars(scores: list["Score"], xmp: Sidecars, info: "CheckpointInfo") -> bool:
+    """Write stars beside photographs, and say how they were found; False if some were not."""
+    from eat.scoring.xmp import rate
+
+    rated = rate(scores, xmp)
+    among = info.ranked_among if info.score_quantiles else "these photographs"
+    sys.stderr.write(f"xmp: a star for each fifth of {among}: {rated.written} sidecars written, "
+                     f"{rated.replaced} with another rating before\n")  # fmt: skip
+    for error in rated.errors:
+        sys.stderr.write(f"eat score: no stars: {error}\n")
+    return not rated.errors
 
 
 def run_compare(photographs: list[str], options: CompareOptions) -> int:

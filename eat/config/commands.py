@@ -10,6 +10,8 @@ from typing import Literal
 from eat.config.model import ModelOptions, Precision, ScorerOptions
 from eat.config.pixels import Colours, Interpolation
 
+Sidecars = Literal["adobe", "darktable"]
+
 
 @dataclass(kw_only=True)
 class ScoreOptions(ScorerOptions):
@@ -24,6 +26,9 @@ class ScoreOptions(ScorerOptions):
             (validation, or test without one) have a lower score.
         sort: the best first, once all are scored.
         top: so many, the best, first; null gives all.
+        xmp: write 1 to 5 stars into XMP sidecars beside the photographs, a star for each fifth:
+            adobe names them photo.xmp (Lightroom, Bridge, of raw files), darktable photo.jpg.xmp
+            (darktable, digiKam). Of a sidecar that is there only the rating changes.
         out: file to write, complete or not at all; null prints. The scores so far lie in
             OUT.partial, also after an interruption.
         resume: go on from OUT.partial, if it is there.
@@ -35,6 +40,7 @@ class ScoreOptions(ScorerOptions):
     percentile: bool = False
     sort: bool = False
     top: int | None = None
+    xmp: Sidecars | None = None
     out: str | None = None
     resume: bool = False
 
