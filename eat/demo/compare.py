@@ -22,7 +22,7 @@ def compare_tab(studio: Studio, photographs: gr.State) -> None:
         chosen = gr.Dropdown([], multiselect=True, label="Photographs")
         shapes = gr.CheckboxGroup([WHOLE, *SHAPES], value=[WHOLE], label="Crops of each")
         place = gr.Slider(0, 100, 50, step=5, label="Where crops lie, % from the left or top")
-    button = gr.Button("Compare", variant="primary")
+    button = gr.Button("Compare", variant="primary", elem_id="compare")
     best_first = gallery("The best first", columns=4, height=300)
     result = gr.HTML()
 
@@ -80,8 +80,9 @@ def thumbnail(photo: Photograph, crop: Crop | None) -> Image.Image:
         if crop is None:
             return small.copy()
         scale = small.width / photo.size[0]
-        right, bottom = crop.left + crop.width, crop.top + crop.height
-        return small.crop(tuple(round(scale * x) for x in (crop.left, crop.top, right, bottom)))
+        left, top = round(scale * crop.left), round(scale * crop.top)
+        width, height = (max(1, round(scale * side)) for side in (crop.width, crop.height))
+        return small.crop((left, top, left + width, top + height))
 
 
 def described(compared: Comparison, names: list[str]) -> str:

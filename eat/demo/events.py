@@ -14,7 +14,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 # One at a time works with the model, whatever is asked for. Nothing is an interface for programs.
 QUEUED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 QUEUED |= {"api_visibility": "private"}
-AT_ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+AT_ONCE |= {"api_visibility": "private"}
 
 
 def guarded(act: F) -> F:
@@ -34,7 +35,10 @@ def picture(title: str) -> gr.Image:
     """A picture to look at, under its title."""
     gr.HTML(framed(f"<h2>{title}</h2>"))
     return gr.Image(
-        label=title, show_label=False, interactive=False, buttons=["download", "fullscreen"]
+        label=title,
+        show_label=False,
+        interactive=False,
+        buttons=["download", "fullscreen"],
     )
 
 

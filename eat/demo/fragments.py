@@ -36,10 +36,18 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{escape(text)}</p>'
 
 
+def sentence(text: str) -> str:
+    """Words as a sentence of their own."""
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def about(studio: Studio) -> str:
     """What the page says of the model and of itself."""
     info, limits = studio.scorer.info, studio.options
-    lines = [f"Model {info.model.name}, trained on {info.title}. {origin(info)}".strip()]
+    told = f"Model {info.model.name}, trained on {info.title}. {origin(info)}".strip()
+    if limits.own_rule:
+        told += " Each image is compared with copies of itself, by a rule of ours."
+    lines = [told]
     lines.append(
         f"Photographs stay on the machine that runs this page, until it ends. At most "
         f"{limits.files} of {limits.megabytes:g} MB and {limits.megapixels:g} megapixels each."
@@ -72,6 +80,8 @@ def described(photo: Photograph, scorer: Scorer) -> str:
     parts = [f"<h2>{escape(photo.name)}</h2>"]
     value = f'<data class="score" value="{score.score:.6f}">{score.score:.2f}</data>'
     parts.append(f"<p>{value} of {scale.high:g}</p>")
+    if score.note:
+        parts.append(paragraph(sentence(score.note), "note"))
     if score.percentile is not None:
         split = "validation" if "val" in scorer.info.splits else "test"
         parts.append(paragraph(f"Better than {score.percentile:.0f}% of the {split} photographs of "

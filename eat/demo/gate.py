@@ -1,7 +1,9 @@
 """What the demo's server lets in: requests of its own page, about its own files."""
 
 import json
+import logging
 import re
+import reprlib
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -14,13 +16,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
+log = logging.getLogger("eat")
 API = "/gradio_api"
 # What Gradio's page asks for. All else that Gradio serves, such as proxies, is not there.
 READ = re.compile(
     r"/|/favicon\.ico|/manifest\.json|/theme\.css|/(assets|static)/.+"
     rf"|{API}/(upload_progress|queue/data|heartbeat/\w+)"
 )
-WRITE = re.compile(rf"{API}/(upload|queue/join|cancel)")
+WRITE = re.compile(rf"{API}/(upload|queue/join|run/predict|cancel)")
 FILE = f"{API}/file="
 MOST_JSON = 2**20  # bytes of a request that is no upload
 MOST_STORED = 4 * 2**30  # bytes of all that is uploaded
@@ -76,7 +79,10 @@ class Gate:
                 message["headers"] = [*message["headers"], *more]
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except Exception as error:  # it has answered; nonsense of strangers fills no terminal
+            log.warning("%s: %s: %s", scope["path"], type(error).__name__, reprlib.repr(str(error)))
 
     async def checked(self, scope: Message, receive: Receive) -> Receive:
         """Check a request.

@@ -9,6 +9,7 @@ from eat.demo.compare import compare_tab
 from eat.demo.events import AT_ONCE, QUEUED, gallery, guarded, picture
 from eat.demo.fragments import about, described, faults
 from eat.demo.photographs import Photograph, Studio
+from eat.demo.taste import taste_tab
 
 DAY = 24 * 3600
 
@@ -24,6 +25,8 @@ def make_page(studio: Studio) -> gr.Blocks:
             score_tab(studio, photographs)
         with gr.Tab("Compare"):
             compare_tab(studio, photographs)
+        with gr.Tab("My taste"):
+            taste_tab(studio, photographs)
 
         @guarded
         def take(
@@ -36,7 +39,7 @@ def make_page(studio: Studio) -> gr.Blocks:
             return found, faults(errors)
 
         files.change(take, [files, photographs], [photographs, notes], **QUEUED)
-    page.queue(max_size=64)
+    page.queue(max_size=64, api_open=False)
     return page
 
 
@@ -47,18 +50,14 @@ def score_tab(studio: Studio, photographs: gr.State) -> None:
         with gr.Column(scale=3):
             best_first = gallery("The best first; choose one", columns=3, height=620)
         with gr.Column(scale=2, min_width=320):
-            photo = gr.Image(show_label=False, interactive=False, height=320, buttons=[])
+            photo = gr.Image(show_label=False, interactive=False, height=280, buttons=[])
             score = gr.HTML()
     drawn = []
     if model.sampling_blocks():
-        drawn.append((studio.points, "Interest points, and where the offsets moved them"))
+        drawn.append((studio.points, "Where the model looks"))
     if model.map_blocks():
         drawn.append((studio.saliency, "What the score comes from"))
-    shown: list[gr.Image] = []
-    with gr.Row():
-        for _, title in drawn:
-            with gr.Column():
-                shown.append(picture(title))
+    shown = [picture(title) for _, title in drawn]
     chosen = gr.State()
 
     def show_all(found: list[Photograph]) -> list[Any]:
@@ -69,6 +68,8 @@ def score_tab(studio: Studio, photographs: gr.State) -> None:
 
     @guarded
     def choose(found: list[Photograph], event: gr.SelectData) -> list[Any]:
+        if event.index >= len(found):
+            raise ValueError("this photograph is no longer there")
         one = found[event.index]
         return [one, str(one.thumbnail), described(one, studio.scorer), *(None for _ in shown)]
 

@@ -4,16 +4,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from warnings import catch_warnings, simplefilter
 
 from PIL.Image import open as open_image
 
 from eat.config.demo import DemoOptions
 from eat.data.decoding import Decoded
-from eat.models import EAT
 from eat.pictures.gallery.photographs import Collector, thumb_name
 from eat.pictures.points import draw_points
-from eat.pictures.saliency import Method, draw_saliency
+from eat.pictures.saliency import draw_saliency
 from eat.scoring import Score, Scorer
 from eat.system.device import autocast
 
@@ -107,8 +105,7 @@ class Studio:
         if file.stat().st_size > self.options.megabytes * 1e6:
             return f"{file.name}: more than {self.options.megabytes:g} MB"
         try:
-            with catch_warnings(), open_image(file) as image:
-                simplefilter("ignore")
+            with open_image(file) as image:
                 pixels = image.width * image.height / 1e6
         except Exception:  # the scorer says what is wrong with it
             return ""
@@ -121,9 +118,8 @@ class Studio:
         return self._picture(photo, "points", draw_points)
 
     def saliency(self, photo: Photograph) -> Path:
-        """A picture of what the score comes from: by attention, or by the score's gradient."""
-        method: Method = "rollout" if isinstance(self.scorer.model, EAT) else "gradient"
-        return self._picture(photo, method, partial(draw_saliency, method=method))
+        """A picture of what the score comes from: the size of its gradient, in any model."""
+        return self._picture(photo, "saliency", partial(draw_saliency, method="gradient"))
 
     def _picture(self, photo: Photograph, kind: str, draw: Callable[..., object]) -> Path:
         picture = self.folder / "pictures" / f"{photo.key}-{kind}.png"

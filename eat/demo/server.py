@@ -12,6 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
+from warnings import simplefilter
+
+from PIL.Image import DecompressionBombWarning
 
 from eat.checkpoint import read_info
 from eat.config.demo import DemoOptions
@@ -43,6 +46,7 @@ def serve(options: DemoOptions) -> None:
     check_range("port", options.port, 0, 2**16 - 1)
     for name in LIMITS:
         check_range(name, getattr(options, name), 1, 10_000)
+    simplefilter("ignore", DecompressionBombWarning)  # large ones are refused by our own limit
     with ended_by_signals(), listening(options.host, options.port or 0) as listener:
         with TemporaryDirectory(prefix="eat-demo-", ignore_cleanup_errors=True) as name:
             folder = Path(name).resolve()
@@ -126,6 +130,7 @@ def make_app(studio: Studio) -> Any:
     from fastapi import FastAPI
 
     from eat.demo.page import make_page
+    from eat.demo.taste import KEYS
 
     page = make_page(studio)
     app = gr.mount_gradio_app(
@@ -134,6 +139,7 @@ def make_app(studio: Studio) -> Any:
         "/",
         theme=gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=CODE),
         css=STYLE,
+        head=KEYS,
         footer_links=[],
         max_file_size=int(studio.options.megabytes * 1e6),
         run_history=False,

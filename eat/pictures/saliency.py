@@ -167,7 +167,7 @@ def look(
         weights = weights / weights.mean().clamp(min=1e-12)
     with torch.inference_mode():
         outputs = model(seen.pixels)
-    return Look(weights.detach().cpu(), outputs, block_title(place))
+    return Look(weights.detach().float().cpu(), outputs, block_title(place))
 
 
 def draw_saliency_of_models(
