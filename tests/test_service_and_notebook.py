@@ -1,6 +1,7 @@
 """The files of examples/: what they do for a user who runs them."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,3 +60,31 @@ def test_the_service_refuses_what_is_no_photograph_or_too_large(
         urlopen(Request(service, content, headers), timeout=60)
     assert caught.value.code == code
     assert message in caught.value.read()
+
+
+@pytest.mark.long
+def test_the_notebook_runs_from_its_first_cell_to_its_last(
+    checkpoint: Path,
+    sample: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("onnxruntime")
+    for folder in ("examples", "data", "runs"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "data" / "sample").symlink_to(sample)
+    (tmp_path / "runs" / "quickstart").symlink_to(checkpoint.parents[1])
+    monkeypatch.chdir(tmp_path / "examples")
+    cells = json.loads((EXAMPLES / "photographs.ipynb").read_text(encoding="utf-8"))["cells"]
+    codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names: dict[str, object] = {}
+    for code in codes:
+        exec(code, names)
+    printed = capsys.readouterr().out
+    assert re.search(r"\S+ than the general model", printed)
+    found, wanted = re.search(r"([\d.]+) by onnxruntime, ([\d.]+) by PyTorch", printed).groups()
+    assert float(found) == pytest.approx(float(wanted), abs=1e-3)
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert len(outputs) == len(codes), "run the notebook before it is committed"
+    assert not [output for output in outputs if output["output_type"] == "error"]
