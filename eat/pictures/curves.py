@@ -14,10 +14,10 @@ from matplotlib.ticker import MaxNLocator
 from eat.config.run import METRICS
 from eat.pictures.points import block_title
 from eat.pictures.saving import save_figure
+from eat.training.folder import SPLITS
 
 MARKS = "osD^vPX*"  # of the lines of a panel, in their order
 DASHES = ("solid", "dashed", "dotted")  # once the marks are used up
-SPLITS = {"train": "training", "val": "validation", "test": "test"}
 NAMES = {"srcc": "SRCC", "plcc": "PLCC"}  # of metrics, where a reader writes them otherwise
 
 

@@ -1,5 +1,6 @@
 """The page of a run, or of several side by side."""
 
+import json
 import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from eat.config.files import read_options
 from eat.evaluation.measure import first_target
 from eat.pictures.page import new_page, shown, write_data
 from eat.system.files import json_object
+from eat.training.folder import SPLITS
 from eat.training.log import scalars
 from eat.version import __version__
 
@@ -150,13 +152,15 @@ def slice_table(evaluation: dict[str, Any]) -> Table:
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> Table:
-    """Nested values by dotted names."""
+    """Nested values by dotted names, written as in YAML: null, true."""
     found: Table = {}
     for name, value in options.items():
         if isinstance(value, Mapping) and value:
             found |= flat(value, f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = shown(str(value))
+            found[f"{prefix}{name}"] = shown(
+                value if isinstance(value, str) else json.dumps(value, default=str)
+            )
     return found
 
 
@@ -166,7 +170,7 @@ def charts(epochs: Sequence[dict[str, float]]) -> list[dict[str, Any]]:
     split = next((name.partition("/")[0] for name in names if name.endswith("/srcc")), "")
     wanted = {
         "training loss": {"loss": "train/train_loss"},
-        f"{split} split": {
+        f"{SPLITS.get(split, split)} split": {
             metric: f"{split}/{metric}"
             for metric in (name.partition("/")[2] for name in names if name.startswith(f"{split}/"))
             if metric.rpartition(".")[2] in SCORES

@@ -121,3 +121,14 @@ def test_a_visitor_opens_photographs_by_the_keyboard(browser: Browser) -> None:
     browser.wait("!find('detail').open")
     assert browser.evaluate("document.activeElement.className") == "open"
     assert "1 marked" in browser.evaluate("find('status').textContent")
+
+
+def test_on_a_phone_the_photographs_come_before_the_filters(browser: Browser) -> None:
+    top = "find('grid').getBoundingClientRect().top"
+    for width, open_ in ((390, False), (1000, True), (390, False)):
+        browser.resize(width, 844)
+        browser.wait(f"find('filter-box').open === {str(open_).lower()}")
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate(top) < 844 / 3
+    browser.evaluate("document.querySelector('#filter-box > summary').click()")
+    browser.wait(f"{top} > 844 / 3")

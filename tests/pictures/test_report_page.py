@@ -39,6 +39,7 @@ def test_a_page_has_what_the_run_wrote(run: Path, other: Path, tmp_path: Path) -
     assert first["tables"]["Metrics"]["srcc"] == f"{result['srcc']:.4f}"
     assert first["tables"]["Faults"]["starts"] == "1"
     assert first["tables"]["Options"]["optim.lr"] == "0.001"
+    assert first["tables"]["Options"]["data.test"] == "null"  # as in YAML
     assert first["tables"]["Environment"]["packages.torch"]
     epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     curves = {chart["title"]: chart for chart in first["charts"]}

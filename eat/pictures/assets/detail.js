@@ -20,7 +20,7 @@ class Detail {
     new ResizeObserver(() => this.draw()).observe(find("detail-points"));
     find("detail-overlay-label").hidden = !about.block;
     find("detail-block").textContent = about.block
-      ? `The positions with the most attention in block ${about.block}, of all heads; circles grow with their share.`
+      ? `The positions with the most attention in ${about.block}, of all heads; circles grow with their share.`
       : "This model samples no positions; there is nothing to lay over the photograph.";
     find("detail-overlay").checked = Boolean(about.block);
   }

@@ -75,6 +75,10 @@ class Gallery {
 
   listen() {
     const form = find("filters");
+    const narrow = matchMedia("(max-width: 760px)"); // where the filters would hide the photographs
+    const fold = () => { find("filter-box").open = !narrow.matches; };
+    narrow.addEventListener("change", fold);
+    fold();
     form.addEventListener("input", () => this.refresh());
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(() => this.refresh()));
