@@ -46,6 +46,7 @@ SIDE = 1.4  # width of a panel, in inches, that marks are made for
 KEYS = {"sampled, average attention": 1.0, "4 times": 4.0}  # of the legend's circles
 PAGE = 5.0  # inches from which on the legend is one line
 LEGEND = {4: 0.18, 2: 0.34}  # height in inches, by columns
+USUAL_COUNT = 49  # points of a panel that marks are made for
 MOST_SCALE = 1.3  # of marks in a wide panel
 NAME = 18  # pixels of a frame's name
 
@@ -145,12 +146,13 @@ def points_figure(
     columns = 4 if width >= PAGE else 2  # of the legend
     footer = LEGEND[columns] + (FOOTER if heat else 0)
     sheet = Sheet(width, [one.image for one in seen], verdicts, titles, footer)
+    scale = scale_of(sheet, records)
     for row, (one, record) in enumerate(zip(seen, records, strict=True)):
         for panel, name in zip(sheet.panels[row], blocks, strict=True):
             show(panel, one.image, attention_map(record[name], sides[name]) if heat else None)
-            draw_block(panel, one.image, record[name], sides[name], scale_of(sheet))
+            draw_block(panel, one.image, record[name], sides[name], scale)
     enhanced = set(blocks) <= set(model.enhanced_blocks())
-    add_legend(sheet, "interest point" if enhanced else "point", columns)
+    add_legend(sheet, "interest point" if enhanced else "point", columns, scale)
     if heat:
         sheet.add_colour_bar("attention, times the average")
     return sheet.figure
@@ -244,14 +246,14 @@ def outline(linewidth: float, scale: float) -> list[withStroke]:
     return [withStroke(linewidth=(linewidth + 0.9) * scale, foreground="black")]
 
 
-def scale_of(sheet: Sheet) -> float:
-    """Scale of the marks in a sheet's panels."""
-    return min(sheet.side / SIDE, MOST_SCALE)
+def scale_of(sheet: Sheet, records: Sequence[Record]) -> float:
+    """Scale of the marks in a sheet's panels, of all the same: smaller where points are many."""
+    count = max(one["points"][0].numel() // 2 for record in records for one in record.values())
+    return min(sheet.side / SIDE, MOST_SCALE) * min(1.0, (USUAL_COUNT / count) ** 0.5)
 
 
-def add_legend(sheet: Sheet, point: str, columns: int) -> None:
+def add_legend(sheet: Sheet, point: str, columns: int, scale: float) -> None:
     """Say in the footer what the marks are, in their colours and sizes."""
-    scale = scale_of(sheet)
 
     def mark(label: str, marker: str, size: float, colour: str, linewidth: float) -> Line2D:
         return Line2D([], [], linestyle="none", marker=marker, markersize=size, label=label,

@@ -33,6 +33,7 @@ LEAST_WIDTH = 1.0  # of a panel, in inches, as all below
 WIDTHS = 2.0, 20.0  # of a sheet, least and most
 GAP, TITLE, VOTES, FOOTER = 0.06, 0.2, 0.46, 0.36  # the footer is that of a bar of colours
 DOTS = 300  # of a photograph, an inch
+FOOTER_WIDTH = 3.3  # that its words need
 SMALL, USUAL = 6, 7  # points of type
 COLOURS = "inferno"  # also in grey the brighter the more
 MOST_TIMES = 4.0  # the average is the last colour, in all figures
@@ -128,9 +129,11 @@ class Sheet:
         votes = VOTES if any(verdict.votes for verdict in verdicts) else 0
         bands = [max(lines * (TITLE + high), TITLE + high + votes) + GAP for high in highs]
         spare = bands[-1] - lines * (TITLE + highs[-1]) - GAP  # below the panels of the last one
-        left = 2 * GAP + side if spare >= footer else GAP
-        self.width, self.height = width, sum(bands) + (0 if spare >= footer else footer)
-        self.footer = left, self.height - max(spare, footer) + GAP, width - left - GAP
+        left, height = GAP, footer
+        if spare >= footer and width - side > FOOTER_WIDTH:
+            left, height, footer = 2 * GAP + side, spare, 0
+        self.width, self.height = width, sum(bands) + footer
+        self.footer = left, self.height - height + GAP, width - left - GAP
         self.figure = Figure(figsize=(width, self.height))
         self.figure.set_layout_engine(PlaceHolderLayoutEngine(True, True))
         self.panels: list[list[Axes]] = []
