@@ -17,6 +17,9 @@ from eat.config.files import find_config
 
 ROOT = EAT.parent
 ONNX = "onnx", "onnxruntime", "onnxscript"
+# What extras bring, and what brings us.
+OF_EXTRAS = {"fastapi", "gradio", "mlflow", "nni", "pillow_heif", "pyiqa", "pytorch_grad_cam"}
+OF_EXTRAS |= {"rawpy", "uvicorn", *ONNX}
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml"))
 
 
@@ -74,7 +77,7 @@ def test_every_package_that_is_imported_is_a_dependency(site: Path) -> None:
         (name, path.relative_to(EAT).as_posix())
         for path in EAT.rglob("*.py")
         for name in {module.partition(".")[0] for module in imports(path)}
-        if name not in {*sys.stdlib_module_names, "eat", "mlflow", "nni", "pytorch_grad_cam", *ONNX}
+        if name not in {*sys.stdlib_module_names, "eat", *OF_EXTRAS}
         and not {home.lower().replace("_", "-") for home in homes[name]} & dependencies(site)
     }
     assert missing == set()
