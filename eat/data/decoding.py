@@ -256,6 +256,10 @@ def _as_bytes(image: Image.Image) -> Image.Image:
     """
     if image.mode == "LAB":
         raise UnsuitableError("colours of mode LAB: expected RGB, grey or CMYK; convert it")
+    clear = image.info.get("transparency")
+    if isinstance(clear, tuple) and max(clear) > 255:  # PIL leaves it at 16 bits
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
     if not image.mode.startswith(("I", "F")):
         return image
     sixteen = image.mode.startswith("I;16")
@@ -270,7 +274,7 @@ def _as_bytes(image: Image.Image) -> Image.Image:
     high = np.empty(values.shape, np.uint8)
     np.right_shift(values, 8, out=high, casting="unsafe")
     grey = Image.fromarray(high)
-    if isinstance(clear := image.info.get("transparency"), int):  # a value of all 16 bits
+    if isinstance(clear, int):  # a value of all 16 bits
         grey.putalpha(Image.fromarray((values != clear) * np.uint8(255)))
     if profile := image.info.get("icc_profile"):
         grey.info["icc_profile"] = profile

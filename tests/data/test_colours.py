@@ -1,5 +1,7 @@
 """Colours as a viewer shows them: profiles and transparency, against their definitions."""
 
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,6 +135,24 @@ def test_a_transparent_colour_is_compared_in_all_its_bits(tmp_path: Path) -> Non
     palette.save(tmp_path / "palette.png", transparency=bytes([0, 128]))
     shown, _ = both(tmp_path / "palette.png")
     assert (shown[np.asarray(palette) == 0] == 255).all()
+
+
+def png(header: bytes, **chunks: bytes) -> bytes:
+    parts = {"IHDR": header} | chunks | {"IEND": b""}
+    found = b"\x89PNG\r\n\x1a\n"
+    for kind, data in parts.items():
+        body = kind.encode() + data
+        found += struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+    return found
+
+
+def test_a_transparent_colour_of_sixteen_bits_lies_on_white(tmp_path: Path) -> None:
+    red, other = (0xFF12, 0, 0), (0x1234, 0x5678, 0x9ABC)
+    row = zlib.compress(b"\0" + struct.pack(">6H", *red, *other))
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    (tmp_path / "x.png").write_bytes(png(header, tRNS=struct.pack(">3H", *red), IDAT=row))
+    shown, _ = both(tmp_path / "x.png")
+    assert shown.tolist() == [[[255, 255, 255], [0x12, 0x56, 0x9A]]]
 
 
 def test_an_opaque_alpha_changes_nothing(tmp_path: Path) -> None:
