@@ -87,19 +87,20 @@ def thumbnail(photo: Photograph, crop: Crop | None) -> Image.Image:
 
 def described(compared: Comparison, names: list[str]) -> str:
     """A comparison in numbers, and what they mean."""
-    head = ["", "score", "behind the best", "95% interval", "voters who prefer the best"]
-    rows = []
-    for name, one in zip(names, compared.photographs, strict=True):
-        low, high = one.interval or (None, None)
-        rows.append(
-            [
-                name,
-                f"{one.score.score:.3f}",
-                f"{one.difference:.3f}" if one.difference else "",
-                "" if low is None else f"{low:.2f} to {high:.2f}",
-                "" if one.superiority is None else f"{one.superiority:.0%}",
-            ]
-        )
+    columns = {
+        "": names,
+        "score": [f"{one.score.score:.3f}" for one in compared.photographs],
+        "behind the best": [f"{one.difference:.3f}" for one in compared.photographs],
+        "95% interval": [
+            "{:.2f} to {:.2f}".format(*one.interval) if one.interval else ""
+            for one in compared.photographs
+        ],
+        "voters who prefer the best": [
+            "" if one.superiority is None else f"{one.superiority:.0%}"
+            for one in compared.photographs
+        ],
+    }
+    columns = {head: cells for head, cells in columns.items() if any(cells)}
     notes = []
     if compared.voters:
         notes.append(f"The intervals are of {compared.voters} voters a photograph, if people vote "
@@ -107,4 +108,7 @@ def described(compared: Comparison, names: list[str]) -> str:
     if compared.rmse is not None:
         notes.append(f"The model's own error is {compared.rmse:.2f} (RMSE).")
     notes += [one.error for one in compared.failed]
-    return framed(table(head, rows), *(paragraph(text, "note") for text in notes))
+    return framed(
+        table(columns, zip(*columns.values(), strict=True)),
+        *(paragraph(text, "note") for text in notes),
+    )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from eat.checkpoint import CheckpointInfo
+from eat.data.registry import DATASETS
 from eat.data.scales import ScoreScale
 from eat.demo.photographs import Photograph, Studio
 from eat.scoring import Scorer
@@ -19,8 +20,8 @@ STYLE = """
 .eat svg rect { fill: var(--color-accent); }
 .eat svg text { fill: var(--body-text-color); font-size: 8px; text-anchor: middle; }
 .eat table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.eat th, .eat td { text-align: right; padding: .15rem .8rem; border-bottom: 1px solid
-  var(--border-color-primary); }
+.eat th, .eat td { text-align: right; padding: .15rem .8rem; border: 0 solid
+  var(--border-color-primary); border-bottom-width: 1px; }
 .eat th:first-child, .eat td:first-child { text-align: left; overflow-wrap: anywhere; }
 :focus-visible { outline: 3px solid var(--color-accent); outline-offset: 1px; }
 """
@@ -57,7 +58,7 @@ def about(studio: Studio) -> str:
 
 def origin(info: CheckpointInfo) -> str:
     """What is to be known of a model's scores."""
-    if info.dataset == "sample":
+    if info.title.startswith(DATASETS["sample"].title):  # also if adapted
         return "It learnt from drawn images and simulated votes: it says nothing about photographs."
     if info.released:
         return "The authors' model, with its own preprocessing."
