@@ -217,6 +217,10 @@ def put(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
             "has shape (16, 3, 4, 4): expected",
         ),
         (put("epoch", value=-1), "epoch is -1: expected 0"),
+        (
+            put("title", value="t" * 10**5),
+            "title is 'tttttttttttt...ttttttttttttt': expected up to",
+        ),
         (put("title", value="\ud800"), "title and dataset hold characters that cannot be printed"),
         (
             put("released", value=True),

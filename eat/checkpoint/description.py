@@ -19,6 +19,7 @@ from eat.system.words import brief
 FORMAT = 2  # of the description; raise it when an older version could not read a new one
 HEADER = "eat"  # key of our JSON in the safetensors header
 MAX_SCORE = 1e9
+MAX_TITLE = 1000  # characters of a data set's title or name
 MAX_TARGET = 200  # characters of a target's name
 OUR_COLUMNS = ("image", "error", "note", "percentile")  # beside the targets in files of scores
 MAX_EVAL_BATCH = 64  # images of a forward pass that keeps nothing for a backward one
@@ -151,6 +152,11 @@ class CheckpointInfo:
             raise ValueError(f"dataset is {self.dataset!r:.200}: expected a name, not a file")
         if not (self.title + self.dataset).isprintable():
             raise ValueError("title and dataset hold characters that cannot be printed")
+        for name, text in (("title", self.title), ("dataset", self.dataset)):
+            if len(text) > MAX_TITLE:
+                raise ValueError(
+                    f"{name} is {reprlib.repr(text)}: expected up to {MAX_TITLE} characters"
+                )
         if self.released and self.release is None:
             raise ValueError(
                 f"released is true, and the authors published no {reprlib.repr(self.model.name)} "

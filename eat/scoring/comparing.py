@@ -69,10 +69,9 @@ class Comparison:
     failed: list[Score]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Plain values of each photograph: image, scores, difference, ..., votes."""
+        """Plain values of each photograph: image, score, difference, ..., votes."""
         return [
-            {"image": one.score.image}
-            | (one.score.targets or {"score": one.score.score})
+            {"image": one.score.image, "score": one.score.score}
             | {"difference": one.difference, "standard_error": one.standard_error,
                "superiority": one.superiority}
             | ({"votes": [*one.score.votes]} if one.score.votes else {})

@@ -140,6 +140,7 @@ def test_every_format_holds_the_same_numbers(
     *lines, failed = map(json.loads, shown["jsonl"].splitlines())
     whole, rows = json.loads(shown["json"]), list(csv.DictReader(shown["csv"].splitlines()))
     assert whole["photographs"] == lines and whole["failed"] == [failed]
+    assert "score" in lines[0] and len(rows) == len(lines) == 3
     assert (whole["target"], whole["voters"], failed["image"]) == ("score", 200, "gone.jpg")
     for line, row, text in zip(lines, rows, shown["text"].splitlines()[1:], strict=False):
         assert row["image"] == line["image"] and text.endswith(line["image"])
@@ -173,3 +174,18 @@ def test_an_error_that_no_run_writes_is_none(
     assert [one.standard_error for one in found.photographs] == [None] * 5
     text = "\n".join(comparison_lines(found, "text"))
     assert "--voters N adds 95% intervals" in text and "own error" not in text
+
+
+def test_of_several_targets_the_first_decides_whatever_the_others_are_called(
+    files: list[str], checkpoint: Path, tmp_path: Path
+) -> None:
+    model, info = load_checkpoint(checkpoint)
+    info.model = replace(info.model, num_outputs=2)
+    info.targets = dict.fromkeys(("color", "difference"), info.scale)
+    model.reset_classifier(2)
+    save_checkpoint(tmp_path / "two.safetensors", model, info)
+    found = compare(files, checkpoint=tmp_path / "two.safetensors")
+    assert found.target == "color" and found.voters is None
+    colours = [one.score.targets["color"] for one in found.photographs]
+    assert [row["score"] for row in found.rows()] == colours == sorted(colours, reverse=True)
+    assert [row["difference"] for row in found.rows()] == [colours[0] - x for x in colours]
