@@ -9,6 +9,7 @@ from eat.models import VARIANTS
 from eat.models.timm_backbone import PREFIX, timm_config
 from eat.models.variants import LICENCES
 from eat.models.weights import weights_file
+from eat.personal.own import OF_GENERAL
 from eat.system.files import file_digest
 
 CITATION = """@inproceedings{he2023eat,
@@ -104,12 +105,19 @@ def training(info: CheckpointInfo) -> str:
     """What it was trained on and from, in sentences."""
     if info.released:
         return f"The weights that the authors published, trained on {info.title}."
+    if is_personal(info):
+        return f"A general model ({start(info)}), trained on {info.title}, by `eat adapt`."
     epochs = info.config.get("optim", {}).get("epochs")
     of = f" of {epochs}" if epochs else ""
     return (
         f"Trained on {info.title}, {start(info)}. These are the weights of epoch {info.epoch}{of}. "
         "A fingerprint identifies the images of a split."
     )
+
+
+def is_personal(info: CheckpointInfo) -> bool:
+    """Whether ``eat adapt`` has made the model."""
+    return any(name.endswith(OF_GENERAL) for name in info.metrics)
 
 
 def starting_weights(info: CheckpointInfo) -> str | None:
@@ -141,14 +149,18 @@ def split_table(info: CheckpointInfo) -> str:
 
 
 def epoch_metrics(info: CheckpointInfo) -> str:
-    """The metrics that chose the epoch."""
+    """The metrics that chose the epoch, or of a personal model its evidence."""
     if not info.metrics:
         return "None are recorded in the checkpoint."
     split = "validation" if "val" in info.splits else "test"
+    of = f"Of the {split} split, which chose the epoch"
+    if is_personal(info):
+        of = (
+            f"Cross-validated, beside those of the general model (`{OF_GENERAL}`), with the bounds "
+            "of the difference (95%)"
+        )
     rows = "".join(f"| {name} | {shown(value)} |\n" for name, value in info.metrics.items())
-    return (
-        f"Of the {split} split, which chose the epoch:\n\n| metric | value |\n| --- | --- |\n{rows}"
-    )
+    return f"{of}:\n\n| metric | value |\n| --- | --- |\n{rows}"
 
 
 def evaluated_metrics(found: dict[str, Any]) -> str:

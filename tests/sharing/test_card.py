@@ -116,6 +116,15 @@ def test_targets_and_enhanced_attention_are_told(info: CheckpointInfo) -> None:
     assert "Its attention is enhanced: `{" in text and '"points": 5' in text
 
 
+def test_a_personal_model_is_told_with_its_evidence(info: CheckpointInfo) -> None:
+    metrics = {"srcc": 0.5, "srcc_of_general": 0.4, "difference_low": -0.1, "difference_high": 0.3}
+    title = "sample data, adapted to 36 ratings"
+    text = plain(card(replace(info, title=title, metrics=metrics)))
+    assert f"A general model (from scratch), trained on {title}, by `eat adapt`." in text
+    assert "Cross-validated, beside those of the general model" in text and "epoch" not in text
+    assert "| srcc_of_general | 0.4000 |" in text
+
+
 def test_nothing_shared_names_the_machine_or_its_user(
     checkpoint: Path, sample: Path, tmp_path: Path
 ) -> None:
