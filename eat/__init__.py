@@ -15,6 +15,7 @@ from eat.version import __version__
 if TYPE_CHECKING:
     from eat.models import VARIANTS, create_model, list_models, load_weights
     from eat.models.enhance import enhance
+    from eat.personal.own import adapt
     from eat.scoring import Comparison, Score, Scorer, compare, score
     from eat.sharing.hub import from_pretrained
 
@@ -24,6 +25,7 @@ __all__ = [
     "Score",
     "Scorer",
     "__version__",
+    "adapt",
     "compare",
     "create_model",
     "enhance",
@@ -39,6 +41,7 @@ HOMES = {
     "Score": "eat.scoring",
     "Scorer": "eat.scoring",
     "compare": "eat.scoring",
+    "adapt": "eat.personal.own",
     "create_model": "eat.models",
     "enhance": "eat.models.enhance",
     "from_pretrained": "eat.sharing.hub",

@@ -10,6 +10,7 @@ from eat.models.weights import HUB, weights_file
 from eat.system.files import file_digest
 from eat.system.schema import typed
 
+OF_GENERAL = "_of_general"  # ends the name of the general model's metric in a personal one's
 GENERAL = "general"  # key of a General, as JSON, in the safetensors header
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Linear
 
 from eat.checkpoint import CheckpointInfo, read_info, read_origin, read_trained_on, save_checkpoint
-from eat.checkpoint.adapted import describe_general
+from eat.checkpoint.adapted import OF_GENERAL, describe_general
 from eat.config.personal import AdaptOptions
 from eat.data.labels.identity import ImageHashes, content_hashes, fingerprint, name_hashes
 from eat.data.labels.opinions import Opinions as Table
@@ -29,7 +29,6 @@ from eat.system.files import finite
 from eat.system.schema import check_range
 from eat.system.stops import interruptible
 
-OF_GENERAL = "_of_general"  # ends the name of the general model's metric in a personal one's
 LEAST = {"ratings": (10, 10), "choices": (10, 5)}  # opinions, and photographs that they are about
 
 

@@ -220,7 +220,9 @@ class TasteModel:
         rows = [fold == k for k in range(folds)]
         fits = [fit(opinions.within((fold >= 0) & ~held)) for held in rows]
         scores = []
-        for coefficients in zip(*fits, strict=True):
+        for coefficients in map(torch.stack, zip(*fits, strict=True)):
+            # One level for all: that of a fold's others is low where its own ratings are high.
+            coefficients[:, 0] = coefficients[:, 0].mean()
             by = torch.zeros(len(fold), dtype=self.columns.dtype)
             for held, found in zip(rows, coefficients, strict=True):
                 by[held] = self.columns[held] @ found

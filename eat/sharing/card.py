@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from eat.checkpoint import CheckpointInfo
+from eat.checkpoint.adapted import OF_GENERAL
 from eat.models import VARIANTS
 from eat.models.timm_backbone import PREFIX, timm_config
 from eat.models.variants import LICENCES
 from eat.models.weights import weights_file
-from eat.personal.own import OF_GENERAL
 from eat.system.files import file_digest
 
 CITATION = """@inproceedings{he2023eat,
