@@ -38,9 +38,9 @@ def made(
     return adapt(bright, checkpoint=checkpoint, images=str(sample / "images"), out=out)
 
 
-def scores(checkpoint: Path, sample: Path, **options: str) -> np.ndarray:
+def scores(checkpoint: Path, sample: Path, general: str | None = None) -> np.ndarray:
     """Of all photographs of a sample, on the model's own scale."""
-    scorer = Scorer(checkpoint, scale="own", **options)
+    scorer = Scorer(checkpoint, scale="own", general=general)
     return np.array([score.score for score in scorer(sample / "images")])
 
 
