@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from eat.cli.errors import guarded
+from eat.data.decoding import read_image
 from eat.data.labels.fields import read_csv
 from eat.data.labels.table import LabelError
-from eat.data.transforms import read_image
 from eat.evaluation.metrics import srcc
 
 TERMS = ("foreground", "background", "expected_score")
