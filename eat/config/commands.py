@@ -7,6 +7,7 @@ Those of pictures and pages are in ``eat.config.pictures``, those of personal mo
 from dataclasses import dataclass
 from typing import Literal
 
+from eat.config.labels import LabelOptions, ScaleOptions
 from eat.config.model import ModelOptions, Precision, ScorerOptions
 from eat.config.pixels import Colours, Interpolation
 
@@ -65,7 +66,7 @@ class CompareOptions(ScorerOptions):
 
 
 @dataclass(kw_only=True)
-class EvaluateOptions(ModelOptions):
+class EvaluateOptions(LabelOptions, ModelOptions):
     """Metrics of a checkpoint on a split of labelled images.
 
     Attributes:
@@ -74,16 +75,12 @@ class EvaluateOptions(ModelOptions):
         pairs: in place of labels: a file of choices, with columns winner and loser; or set, image
             and rank (or score, or label: best, worst), for the best and worst of each set.
         images: image folder; null takes the run's.
-        name: data set of the labels, or FILE.py:NAME; null takes the one that the model was trained
-            on, if it is one of the package.
         low: lowest score of the data set `table`; null takes 1, or that of the run.
-        high: highest score of the data set `table`; null takes 10, or that of the run.
-        test: label file or id list of the test split.
+        high: highest score of it; null takes 10, or that of the run.
         split: train, val or test. Of a label file without splits all is evaluated.
         missing: "error" or "leave_out" for labels without an image; null takes the run's.
         cache: folder of the pixel files that `eat prepare --cache` made; null reads the images
             themselves, also where the run had a cache.
-        slice_by: columns of the label table; metrics of each of their values are added.
         trained_on: labels of the images that the model was trained on, if it does not list them.
         own_points: give each image its own interest points where the model averages them over the
             batch (released profile); its scores then do not depend on `batch_size`.
@@ -102,17 +99,11 @@ class EvaluateOptions(ModelOptions):
     """
 
     released: str | None = None
-    labels: str | None = None
     pairs: str | None = None
     images: str | None = None
-    name: str | None = None
-    low: float | None = None
-    high: float | None = None
-    test: str | None = None
     split: Literal["train", "val", "test"] = "test"
     missing: Literal["error", "leave_out"] | None = None
     cache: str | None = None
-    slice_by: list[str] | None = None
     trained_on: str | None = None
     own_points: bool = False
     own_rule: bool = False
@@ -127,15 +118,13 @@ class EvaluateOptions(ModelOptions):
 
 
 @dataclass
-class PrepareOptions:
+class PrepareOptions(ScaleOptions):
     """Check a data set before training on it.
 
     Attributes:
         labels: label file or folder.
         images: image folder.
         out: folder for the results.
-        low: lowest score of the data set `table`; null takes 1.
-        high: highest score of the data set `table`; null takes 10.
         test: label file or id list of the test split.
         val: the same of the validation split.
         workers: processes that decode images; null takes one a core.
@@ -152,8 +141,6 @@ class PrepareOptions:
     labels: str
     images: str
     out: str
-    low: float | None = None
-    high: float | None = None
     test: str | None = None
     val: str | None = None
     workers: int | None = None
@@ -166,15 +153,13 @@ class PrepareOptions:
 
 
 @dataclass
-class SecondDataOptions:
+class SecondDataOptions(ScaleOptions):
     """The second data set of an experiment that needs two. All else is as for the first.
 
     Attributes:
         name: data set; null takes the paper's, beside the sample another sample.
         labels: label file, or the folder that holds the published files.
         images: image folder.
-        low: lowest score of the data set `table`.
-        high: highest score of it.
         test: label file or list of images or workers of the test split.
         val: the same for the validation split.
     """
@@ -182,8 +167,6 @@ class SecondDataOptions:
     name: str | None = None
     labels: str | None = None
     images: str | None = None
-    low: float | None = None
-    high: float | None = None
     test: str | None = None
     val: str | None = None
 

@@ -33,20 +33,29 @@ class CheckpointOptions(ModelOptions):
 
 
 @dataclass(kw_only=True)
-class ScorerOptions(CheckpointOptions):
-    """How a model scores photographs.
+class BatchOptions(CheckpointOptions):
+    """How photographs go through a model.
 
     Attributes:
         device: auto (a GPU if there is one), cpu, cuda, cuda:1 (the second) or mps.
-        precision: fp32, bf16 or fp16.
         batch_size: images a forward pass at most; null takes 8 on a CPU and 16 on a GPU.
         workers: threads that decode images ahead of the model; null takes one a core, at most 16.
+    """
+
+    device: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+
+
+@dataclass(kw_only=True)
+class ScorerOptions(BatchOptions):
+    """How a model scores photographs.
+
+    Attributes:
+        precision: fp32, bf16 or fp16.
         own_rule: score models that only compare images with one another (TANet), each image with
             copies of itself. This rule is ours, not their authors'.
     """
 
-    device: str = "auto"
     precision: Precision = "fp32"
-    batch_size: int | None = None
-    workers: int | None = None
     own_rule: bool = False

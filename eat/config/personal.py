@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from eat.config.model import CheckpointOptions, ModelOptions
+from eat.config.labels import ScaleOptions
+from eat.config.model import BatchOptions, ModelOptions
 
 
 @dataclass(kw_only=True)
-class AdaptOptions(CheckpointOptions):
+class AdaptOptions(BatchOptions):
     """A personal model of one person's ratings or choices, with evidence of what it is worth.
 
     Attributes:
@@ -20,9 +21,6 @@ class AdaptOptions(CheckpointOptions):
         high: highest rating that could be given.
         target: of a model with several, the one that the ratings are of; null takes the first.
         seed: of the folds of the cross-validation.
-        device: auto (a GPU if there is one), cpu, cuda, cuda:1 (the second) or mps.
-        batch_size: images a forward pass at most; null takes 8 on a CPU and 16 on a GPU.
-        workers: threads that decode images ahead of the model; null takes one a core, at most 16.
     """
 
     out: str
@@ -32,21 +30,16 @@ class AdaptOptions(CheckpointOptions):
     high: float | None = None
     target: str | None = None
     seed: int = 0
-    device: str = "auto"
-    batch_size: int | None = None
-    workers: int | None = None
 
 
 @dataclass(kw_only=True)
-class PersonalizeOptions(ModelOptions):
+class PersonalizeOptions(ScaleOptions, ModelOptions):
     """Adapt a model to each test worker, and measure both models on the worker's other images.
 
     Attributes:
         name: data set of the ratings.
         labels: file of single ratings, or the folder with the published one.
         images: image folder.
-        low: lowest score of the data set `table`; null takes 1.
-        high: highest score of the data set `table`; null takes 10.
         shots: rated images that adapt the model, k.
         repeats: draws for each worker.
         test_workers: list of ids, or a file with one; null takes the workers marked as test.
@@ -73,8 +66,6 @@ class PersonalizeOptions(ModelOptions):
     name: str
     labels: str
     images: str
-    low: float | None = None
-    high: float | None = None
     shots: int = 10
     repeats: int = 10
     test_workers: list[str] | str | None = None
@@ -97,7 +88,7 @@ class PersonalizeOptions(ModelOptions):
 
 
 @dataclass
-class WorkersOptions:
+class WorkersOptions(ScaleOptions):
     """Test workers of a data set, for experiments that adapt models to them (eat personalize).
 
     Attributes:
@@ -119,8 +110,6 @@ class WorkersOptions:
 
     name: str | None = None
     labels: str | None = None
-    low: float | None = None
-    high: float | None = None
     test_workers: list[str] | str | None = None
     num_test_workers: int | None = None
     repeats: int | None = None

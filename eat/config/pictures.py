@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from eat.config.labels import LabelOptions
 from eat.config.model import CheckpointOptions, ScorerOptions
 
 
@@ -56,7 +57,7 @@ class SaliencyOptions(FigureOptions):
 
 
 @dataclass(kw_only=True)
-class GalleryOptions(ScorerOptions):
+class GalleryOptions(LabelOptions, ScorerOptions):
     """A page of photographs by their scores; with labels, of a model's errors, the worst first.
 
     Attributes:
@@ -65,24 +66,13 @@ class GalleryOptions(ScorerOptions):
             null groups none.
         thumbnail: longer side of the thumbnails in pixels.
         labels: label file or folder of the images in the one folder given.
-        name: data set of the labels; null takes the one that the model was trained on.
-        low: lowest score of the data set `table`; null takes 1.
-        high: highest score of it; null takes 10.
-        test: label file or id list of the test split.
         split: train, val or test; null takes test if the labels have such a split, else all.
-        slice_by: columns of the label table; metrics of each of their values are shown.
     """
 
     out: str = "gallery"
     near: int | None = 4
     thumbnail: int = 320
-    labels: str | None = None
-    name: str | None = None
-    low: float | None = None
-    high: float | None = None
-    test: str | None = None
     split: Literal["train", "val", "test"] | None = None
-    slice_by: list[str] | None = None
 
 
 @dataclass
