@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eat.checkpoint.adapted import OF_GENERAL
 from eat.checkpoint.releases import RELEASED, USUAL_BATCH, Release
 from eat.config.run import MAX_SIZE, EnhanceConfig
 from eat.data.registry import DATASETS
@@ -102,10 +103,19 @@ class CheckpointInfo:
         return self.model.num_outputs if self.model.num_outputs > len(self.scales) else 0
 
     @property
+    def chosen_on(self) -> str:
+        """The split that chose the epoch, in a word."""
+        return "validation" if "val" in self.splits else "test"
+
+    @property
     def ranked_among(self) -> str:
         """The photographs whose predicted scores have ``score_quantiles``, in words."""
-        split = "validation" if "val" in self.splits else "test"
-        return f"the {split} split's photographs of {self.title}"
+        return f"the {self.chosen_on} split's photographs of {self.title}"
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether ``eat adapt`` has made the model."""
+        return any(name.endswith(OF_GENERAL) for name in self.metrics)
 
     def check(self) -> None:
         """Refuse values that no image can be scored with. The model checks its own.

@@ -1,4 +1,4 @@
-"""The options of ``eat personalize``, and of experiments that adapt models to raters."""
+"""The options of ``eat adapt``, ``eat personalize``, and experiments that adapt to raters."""
 
 from dataclasses import dataclass
 from typing import Literal

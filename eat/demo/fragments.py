@@ -48,12 +48,12 @@ def about(studio: Studio) -> str:
     told = f"Model {info.model.name}, trained on {info.title}. {origin(info)}".strip()
     if limits.own_rule:
         told += " Each image is compared with copies of itself, by a rule of ours."
-    lines = [told]
-    lines.append(
+    bounds = (
         f"Photographs stay on the machine that runs this page, until it ends. At most "
         f"{limits.files} of {limits.megabytes:g} MB and {limits.megapixels:g} megapixels each."
     )
-    return framed("<h1>EAT: scores of photographs</h1>", *(paragraph(x, "note") for x in lines))
+    notes = paragraph(told, "note"), paragraph(bounds, "note")
+    return framed("<h1>EAT: scores of photographs</h1>", *notes)
 
 
 def origin(info: CheckpointInfo) -> str:
@@ -84,9 +84,8 @@ def described(photo: Photograph, scorer: Scorer) -> str:
     if score.note:
         parts.append(paragraph(sentence(score.note), "note"))
     if score.percentile is not None:
-        split = "validation" if "val" in scorer.info.splits else "test"
-        parts.append(paragraph(f"Better than {score.percentile:.0f}% of the {split} photographs of "
-                               f"{scorer.info.title}."))  # fmt: skip
+        among = scorer.info.ranked_among
+        parts.append(paragraph(f"Better than {score.percentile:.0f}% of {among}."))
     if score.targets:
         rows = ((name, f"{value:.3f}") for name, value in score.targets.items())
         parts.append(table(["", "score"], rows))

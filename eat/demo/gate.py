@@ -197,7 +197,8 @@ def paths_in(content: Any) -> Iterator[Any]:
     while waiting:
         one = waiting.pop()
         if isinstance(one, dict):
-            yield from (one["path"] for _ in [0] if "path" in one)
+            if "path" in one:
+                yield one["path"]
             waiting += one.values()
         elif isinstance(one, list):
             waiting += one

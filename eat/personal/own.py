@@ -172,7 +172,7 @@ def _check_out(out: Path, general: Path) -> None:
 
 def _is_personal(path: Path) -> bool:
     try:
-        return any(name.endswith(OF_GENERAL) for name in read_info(path).metrics)
+        return read_info(path).is_personal
     except WeightsError:
         return False
 

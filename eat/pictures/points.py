@@ -26,7 +26,7 @@ from eat.pictures.saving import PRINT_DPI, check_picture, save_figure
 from eat.pictures.sheet import (
     FOOTER,
     SMALL,
-    Photo,
+    Photos,
     Sheet,
     as_list,
     check_sheet,
@@ -105,7 +105,7 @@ def choose_blocks(model: AestheticModel, *, every_block: bool = False) -> list[s
 def points_figure(
     model: AestheticModel,
     info: CheckpointInfo,
-    photos: Photo | Sequence[Photo],
+    photos: Photos,
     *,
     every_block: bool = False,
     heat: bool = False,
@@ -161,7 +161,7 @@ def points_figure(
 def draw_points(
     model: AestheticModel,
     info: CheckpointInfo,
-    photos: Photo | Sequence[Photo],
+    photos: Photos,
     picture: str | Path,
     *,
     every_block: bool = False,

@@ -1,6 +1,6 @@
 """Where a model looks in photographs, as colours over them (the paper's Figures 3 and 9)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from eat.pictures.saving import PRINT_DPI, check_picture, save_figure, save_for_
 from eat.pictures.sheet import (
     MOST_TIMES,
     USUAL,
-    Photo,
+    Photos,
     Seen,
     Sheet,
     as_list,
@@ -62,7 +62,7 @@ class Look:
 def saliency_figure(
     model: AestheticModel,
     info: CheckpointInfo,
-    photos: Photo | Sequence[Photo],
+    photos: Photos,
     *,
     method: Method = "rollout",
     block: str | None = None,
@@ -106,7 +106,7 @@ def saliency_figure(
 def draw_saliency(
     model: AestheticModel,
     info: CheckpointInfo,
-    photos: Photo | Sequence[Photo],
+    photos: Photos,
     picture: str | Path,
     *,
     method: Method = "rollout",

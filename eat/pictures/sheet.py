@@ -1,7 +1,7 @@
 """Photographs in rows, each with its score and votes, and panels beside it that explain them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +17,15 @@ from torch import Tensor
 
 from eat.checkpoint import CheckpointInfo
 from eat.data.colours import in_srgb
-from eat.data.crops import Crop
-from eat.data.decoding import Decoded, InMemory
-from eat.data.photos import is_single
+from eat.data.decoding import Decoded
 from eat.data.scales import ScoreScale, mean_scores
+from eat.data.transforms import Photo
 from eat.models.base import AestheticModel
 from eat.pictures.saving import panel_height
 from eat.scoring.scorer import ONE_TO_TEN
 from eat.system.schema import check_range
 
-Photo = str | Path | Crop | InMemory
+Photos = str | Photo | Sequence[str | Photo]
 MOST_PHOTOS = 24  # a row each
 MOST_COLUMNS = 5  # with that of the photographs
 LEAST_WIDTH = 1.0  # of a panel, in inches, as all below
@@ -53,7 +52,9 @@ class Seen:
     pixels: Tensor
 
 
-def read_photo(model: AestheticModel, info: CheckpointInfo, photo: Photo, width: float) -> Seen:
+def read_photo(
+    model: AestheticModel, info: CheckpointInfo, photo: str | Photo, width: float
+) -> Seen:
     """Read a photograph once, for the model and for a panel of a sheet.
 
     Raises:
@@ -175,12 +176,14 @@ class Sheet:
         bar.ax.set_title(label, fontsize=SMALL, pad=2)
 
 
-def as_list(photos: Photo | Sequence[Photo]) -> list[Photo]:
+def as_list(photos: Photos) -> list[str | Photo]:
     """One photograph or several as a list."""
-    return [photos] if is_single(photos) else list(photos)  # type: ignore[arg-type, list-item]
+    if isinstance(photos, Iterable) and not isinstance(photos, str):
+        return [*photos]
+    return [photos]
 
 
-def check_sheet(photos: Sequence[Photo], width: float) -> None:
+def check_sheet(photos: Sequence[str | Photo], width: float) -> None:
     """Refuse, before a model runs, what no sheet can hold.
 
     Raises:

@@ -105,7 +105,7 @@ def training(info: CheckpointInfo) -> str:
     """What it was trained on and from, in sentences."""
     if info.released:
         return f"The weights that the authors published, trained on {info.title}."
-    if is_personal(info):
+    if info.is_personal:
         return f"A general model ({start(info)}), trained on {info.title}, by `eat adapt`."
     epochs = info.config.get("optim", {}).get("epochs")
     of = f" of {epochs}" if epochs else ""
@@ -113,11 +113,6 @@ def training(info: CheckpointInfo) -> str:
         f"Trained on {info.title}, {start(info)}. These are the weights of epoch {info.epoch}{of}. "
         "A fingerprint identifies the images of a split."
     )
-
-
-def is_personal(info: CheckpointInfo) -> bool:
-    """Whether ``eat adapt`` has made the model."""
-    return any(name.endswith(OF_GENERAL) for name in info.metrics)
 
 
 def starting_weights(info: CheckpointInfo) -> str | None:
@@ -152,9 +147,8 @@ def epoch_metrics(info: CheckpointInfo) -> str:
     """The metrics that chose the epoch, or of a personal model its evidence."""
     if not info.metrics:
         return "None are recorded in the checkpoint."
-    split = "validation" if "val" in info.splits else "test"
-    of = f"Of the {split} split, which chose the epoch"
-    if is_personal(info):
+    of = f"Of the {info.chosen_on} split, which chose the epoch"
+    if info.is_personal:
         of = (
             f"Cross-validated, beside those of the general model (`{OF_GENERAL}`), with the bounds "
             "of the difference (95%)"
