@@ -142,7 +142,7 @@ def adapt(
         if opinions.guessed:
             notes.append(f"ratings taken as from {scale.low:g} to {scale.high:g}; for others give "
                          "--low and --high")  # fmt: skip
-    head, general = _head(scorer, paths, target, scale)
+    head, general = head_of(scorer, paths, target, scale)
     said: Opinions
     if "score" in table:
         said = Ratings(torch.arange(len(paths)), torch.tensor(table["score"].to_numpy()))
@@ -266,13 +266,13 @@ def _layer(scorer: Scorer) -> Linear:
     layer = scorer.model.get_classifier()
     if not isinstance(layer, Linear) or layer.bias is None:
         raise ValueError(
-            "adapt changes a last linear layer with a bias, and get_classifier() of "
-            f"{type(scorer.model).__name__} gives {type(layer).__name__}"
+            f"{scorer.info.model.name} has no last linear layer with a bias that adapt could "
+            f"change, or does not name it: get_classifier() gives {type(layer).__name__}"
         )
     return layer
 
 
-def _head(
+def head_of(
     scorer: Scorer, paths: list[Path], target: str, scale: ScoreScale
 ) -> tuple[Head, NDArray[np.float64]]:
     """What the last layer takes and gives for photographs, and the general scores (N,).

@@ -20,6 +20,8 @@ from eat.evaluation.evaluate import evaluate_checkpoint
 from eat.evaluation.released import RELEASED
 from eat.models import VARIANTS
 from eat.models.foreign import RELEASE_RULES
+from eat.personal.own import adapt
+from eat.scoring import Scorer
 
 
 def release_names(model: eat.models.EAT) -> dict[str, list[int]]:
@@ -256,3 +258,23 @@ def test_the_official_test_lists_are_known(labels: Path) -> None:
         test[name] = fingerprint(table[table["split"] == "test"])
     for (_, dataset), release in RELEASED.items():
         assert release.test_fingerprint == test[dataset]
+
+
+@pytest.mark.parametrize("dataset", ["ava", "tad66k"])
+def test_a_released_model_is_adapted_with_own_points_and_preprocessing(
+    files: dict[str, Path], sample: Path, tmp_path: Path, dataset: str
+) -> None:
+    paths = sorted((sample / "images").glob("*.jpg"))[:12]
+    ratings = pd.DataFrame({"image": map(str, paths), "score": [1, 2, 3, 4, 5, 4] * 2})
+    small, whole = tmp_path / "small.safetensors", tmp_path / "whole.safetensors"
+    for out in (small, whole):
+        made = adapt(ratings, checkpoint=files[dataset], out=out, whole=out == whole, batch_size=4)
+    general = read_info(files[dataset])
+    assert made.info.preprocessing == general.preprocessing and not made.info.released
+
+    def scores(checkpoint: Path, batch_size: int) -> list[float]:
+        scorer = Scorer(checkpoint, scale="own", batch_size=batch_size)
+        return [score.score for score in scorer.score_files(paths[:3])]
+
+    assert scores(small, 3) == scores(whole, 3)
+    np.testing.assert_allclose(scores(small, 1), scores(small, 3), atol=1e-4)

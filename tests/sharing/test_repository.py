@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -13,9 +14,10 @@ from huggingface_hub.utils import _http
 from safetensors.torch import load_file
 
 import eat
-from eat.checkpoint import load_checkpoint, save_checkpoint
+from eat.checkpoint import load_checkpoint, read_origin, save_checkpoint
 from eat.cli import main
 from eat.models import WeightsError
+from eat.personal.own import adapt
 from eat.scoring import Scorer
 from eat.sharing.hub import share
 
@@ -153,3 +155,16 @@ def test_a_terabyte_is_not_downloaded(shared: FakeHub) -> None:
     shared.announced = 10**12
     with pytest.raises(WeightsError, match="1000 GB: expected at most 50 GB"):
         eat.from_pretrained("org/model")
+
+
+def test_a_model_of_the_hub_is_adapted_and_found_there_again(
+    shared: FakeHub, sample: Path, tmp_path: Path
+) -> None:
+    paths = sorted((sample / "images").glob("*.jpg"))[:12]
+    ratings = pd.DataFrame({"image": map(str, paths), "score": [1, 2, 3, 4, 5, 4] * 2})
+    small, whole = tmp_path / "small.safetensors", tmp_path / "whole.safetensors"
+    adapt(ratings, checkpoint=NAME, out=small)
+    adapt(ratings, checkpoint=NAME, out=whole, whole=True)
+    origin = read_origin(small)
+    assert origin is not None and origin.place == NAME
+    assert scores(small, sample) == scores(whole, sample)
