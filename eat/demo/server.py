@@ -1,5 +1,6 @@
 """The demo's server: on loopback unless told otherwise, and silent to the rest of the world."""
 
+import logging
 import os
 import signal
 import socket
@@ -115,6 +116,10 @@ def run(studio: Studio, listener: socket.socket, host: str) -> None:
             server_header=False,
             timeout_graceful_shutdown=GRACE,
         )
+    )
+    # A second Ctrl-C cuts the application short, which is no fault of it.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: "KeyboardInterrupt" not in record.getMessage()
     )
     address, port = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
