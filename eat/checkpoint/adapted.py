@@ -1,6 +1,7 @@
 """The general model of a small file, which holds only the weights that differ from it."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from eat.models import WeightsError
 from eat.models.weights import HUB, weights_file
 from eat.system.files import file_digest
 from eat.system.schema import typed
+from eat.system.words import printable
 
 OF_GENERAL = "_of_general"  # ends the name of the general model's metric in a personal one's
 GENERAL = "general"  # key of a General, as JSON, in the safetensors header
+MOST_PLACE = 4096  # characters
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,11 @@ def read_general(header: Mapping[str, str], path: str | Path) -> General | None:
     try:
         general: General = typed(General, json.loads(header[GENERAL]), "")
         # An address of Windows's network would be told who asks.
-        if not general.place.isprintable() or general.place.startswith(("//", "\\\\")):
+        is_place = not re.match(r"[\\/]{2}", general.place) and "\0" not in general.place
+        if not is_place or len(general.place) > MOST_PLACE:
             raise ValueError("its place is none")
+        if not re.fullmatch("[0-9a-f]{64}", general.sha256):
+            raise ValueError("its SHA-256 is none")
         return general
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: the name of its general model is damaged") from error
@@ -74,13 +80,13 @@ def find_general(path: Path, wanted: General, given: str | None = None) -> Path:
             file = weights_file(place)
             found = file_digest(file)
         except (WeightsError, OSError) as error:
-            tried.append(str(error))
+            tried.append(printable(str(error)))
             continue
         if found == wanted.sha256:
             return file
-        tried.append(f"{place}: another model, {found[:16]}...")
+        tried.append(f"{printable(place)}: another model, {found[:16]}...")
     raise WeightsError(
         f"{path}: holds what differs from the general model {wanted.sha256[:16]}... (start of its "
-        f"file's SHA-256), which was {wanted.place}. Found {'; '.join(dict.fromkeys(tried))}. Give "
-        "it as --general FILE"
+        f"file's SHA-256), which was {printable(wanted.place)}. Found "
+        f"{'; '.join(dict.fromkeys(tried))}. Give it as --general FILE"
     )

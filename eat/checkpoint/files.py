@@ -210,6 +210,8 @@ def _load_small(
     path: Path, info: CheckpointInfo, general: Path, model: str | None
 ) -> tuple[AestheticModel, CheckpointInfo]:
     """A general model with the weights of a small file in the place of its own."""
+    if read_origin(general) is not None:
+        raise WeightsError(f"{path}: its general model, {general}, is a personal one itself")
     built, of = load_checkpoint(general, model)
     if of.model != info.model:
         raise WeightsError(f"{path}: its description is not that of its general model, {general}")

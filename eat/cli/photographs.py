@@ -36,14 +36,14 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
         sys.stderr.write(f"percentile: among {scorer.info.ranked_among}\n")
     failed: list[Score] = []
     kept: list[Score] = []  # for the sidecars
-    noted: dict[str, list[str]] = {}  # images by what to know of them
+    notes: list[tuple[str, str]] = []
 
     def watched(scores: Iterable["Score"]) -> Iterator["Score"]:
         for score in scores:
             if score.error:
                 failed.append(score)
             elif score.note:
-                noted.setdefault(score.note, []).append(score.image)
+                notes.append((score.image, score.note))
             if xmp:
                 kept.append(score)
             yield score
@@ -64,9 +64,7 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
         partial.extend(scorer.score_files(partial.missing(files)))
         write(partial)
         partial.path.unlink()
-    for note, names in noted.items():
-        which = names[0] if len(names) == 1 else f"{len(names)} photographs, such as {names[0]}"
-        sys.stderr.write(f"eat score: {which}: {note}\n")
+    tell_notes("score", notes)
     for score in failed:
         sys.stderr.write(f"eat score: not scored: {score.error}\n")
     rated = not xmp or write_sidecars(kept, xmp, scorer.info)
@@ -104,9 +102,18 @@ def run_compare(photographs: list[str], options: CompareOptions) -> int:
 
         draw_comparison(found, scorer, out)
     write_lines(comparison_lines(found, form), None)
+    tell_notes("compare", ((one.score.image, one.score.note) for one in found.photographs))
     for score in found.failed:
         sys.stderr.write(f"eat compare: not scored: {score.error}\n")
     return FAILED if found.failed else 0
+
+
+def tell_notes(command: str, notes: Iterable[tuple[str, str]]) -> None:
+    """Say of photographs what was read in part."""
+    from eat.scoring import note_lines
+
+    for line in note_lines(notes):
+        sys.stderr.write(f"eat {command}: {line}\n")
 
 
 def best_first(score: "Score") -> tuple[bool, float]:
@@ -192,6 +199,7 @@ def run_gallery(paths: list[str], options: GalleryOptions) -> int:
     gallery = make_gallery(scorer, paths, ratings, **page)
     print(f"{gallery.page}: {gallery.photographs} photographs in {gallery.groups} groups of "
           "near-duplicates")  # fmt: skip
+    tell_notes("gallery", gallery.notes)
     for error in gallery.errors:
         sys.stderr.write(f"eat gallery: not scored: {error}\n")
     return FAILED if gallery.errors else 0

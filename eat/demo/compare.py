@@ -9,7 +9,7 @@ from eat.data.crops import Crop
 from eat.demo.events import AT_ONCE, QUEUED, gallery, guarded
 from eat.demo.fragments import framed, paragraph, table
 from eat.demo.photographs import Photograph, Studio
-from eat.scoring import Comparison, compare
+from eat.scoring import Comparison, compare, note_lines
 
 WHOLE = "whole"
 SHAPES = {"1:1": 1.0, "5:4": 5 / 4, "3:2": 3 / 2, "16:9": 16 / 9, "4:5": 4 / 5, "2:3": 2 / 3}
@@ -107,7 +107,8 @@ def described(compared: Comparison, names: list[str]) -> str:
                      "as predicted; they say nothing about the model's own error.")  # fmt: skip
     if compared.rmse is not None:
         notes.append(f"The model's own error is {compared.rmse:.2f} (RMSE).")
-    notes += [one.error for one in compared.failed]
+    read = (one.score.note for one in compared.photographs)
+    notes += [*note_lines(zip(names, read, strict=True)), *(one.error for one in compared.failed)]
     return framed(
         table(columns, zip(*columns.values(), strict=True)),
         *(paragraph(text, "note") for text in notes),

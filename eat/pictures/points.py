@@ -32,7 +32,7 @@ from eat.pictures.sheet import (
     check_sheet,
     judge,
     panel_width,
-    read_photo,
+    read_photos,
     show,
 )
 from eat.system.files import appearing_whole
@@ -134,7 +134,7 @@ def points_figure(
     photos = as_list(photos)
     check_sheet(photos, width)
     blocks = choose_blocks(model, every_block=every_block)
-    seen = [read_photo(model, info, photo, panel_width(width, len(blocks))) for photo in photos]
+    seen = read_photos(model, info, photos, panel_width(width, len(blocks)))
     verdicts, records = [], []
     for one in seen:
         record: Record = {name: {} for name in blocks}

@@ -31,6 +31,7 @@ from eat.pictures.sheet import (
     judge,
     panel_width,
     read_photo,
+    read_photos,
     show,
 )
 
@@ -92,7 +93,7 @@ def saliency_figure(
     photos = as_list(photos)
     check_sheet(photos, width)
     place = find_place(model, info, method, block, layer)
-    seen = [read_photo(model, info, photo, panel_width(width, 1)) for photo in photos]
+    seen = read_photos(model, info, photos, panel_width(width, 1))
     looks = [look(model, info, one, method, *place) for one in seen]
     verdicts = [judge(one.outputs, info) for one in looks]
     sheet = Sheet(width, [one.image for one in seen], verdicts, [looks[0].place])

@@ -1,5 +1,6 @@
 """Photographs in rows, each with its score and votes, and panels beside it that explain them."""
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,15 +18,18 @@ from torch import Tensor
 
 from eat.checkpoint import CheckpointInfo
 from eat.data.colours import in_srgb
+from eat.data.crops import as_crop
 from eat.data.decoding import Decoded
 from eat.data.scales import ScoreScale, mean_scores
 from eat.data.transforms import Photo
 from eat.models.base import AestheticModel
 from eat.pictures.saving import panel_height
+from eat.scoring.lines import note_lines
 from eat.scoring.scorer import ONE_TO_TEN
 from eat.system.schema import check_range
 
 Photos = str | Photo | Sequence[str | Photo]
+log = logging.getLogger("eat")
 MOST_PHOTOS = 24  # a row each
 MOST_COLUMNS = 5  # with that of the photographs
 LEAST_WIDTH = 1.0  # of a panel, in inches, as all below
@@ -46,10 +50,12 @@ class Seen:
     Attributes:
         image: RGB, shrunk to what a sheet needs.
         pixels: (1, 3, size, size), normalised, on the model's device.
+        note: as ``Score.note``.
     """
 
     image: Image
     pixels: Tensor
+    note: str
 
 
 def read_photo(
@@ -61,6 +67,7 @@ def read_photo(
         ImageError: it cannot be read.
     """
     kept: list[Image] = []
+    notes: list[str] = []
     most = math.ceil(width * DOTS)
 
     def keep(decoded: Decoded) -> None:
@@ -68,10 +75,20 @@ def read_photo(
         image.thumbnail((most, most))
         kept.append(in_srgb(image, decoded.transform))
 
-    given = Path(photo) if isinstance(photo, str) else photo
-    pixels = info.preprocessing.evaluation(given, keep)[None]
+    given = (as_crop(photo) or Path(photo)) if isinstance(photo, str) else photo
+    pixels = info.preprocessing.evaluation(given, keep, notes.append)[None]
     pixels = info.preprocessing.normalise(pixels.to(next(model.parameters()).device))
-    return Seen(kept[0], pixels)
+    return Seen(kept[0], pixels, "; ".join(notes))
+
+
+def read_photos(
+    model: AestheticModel, info: CheckpointInfo, photos: Sequence[str | Photo], width: float
+) -> list[Seen]:
+    """Several photographs as by ``read_photo``; what is read in part is logged."""
+    seen = [read_photo(model, info, photo, width) for photo in photos]
+    for line in note_lines((str(p), one.note) for p, one in zip(photos, seen, strict=True)):
+        log.warning(line)
+    return seen
 
 
 @dataclass(frozen=True)

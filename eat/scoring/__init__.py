@@ -1,7 +1,7 @@
 """Photographs to scores."""
 
 from eat.scoring.comparing import Compared, Comparison, compare
-from eat.scoring.lines import comparison_lines, score_lines
+from eat.scoring.lines import comparison_lines, note_lines, score_lines
 from eat.scoring.partial import PartialScores
 from eat.scoring.scorer import Score, Scorer, score
 
@@ -13,6 +13,7 @@ __all__ = [
     "Scorer",
     "compare",
     "comparison_lines",
+    "note_lines",
     "score",
     "score_lines",
 ]

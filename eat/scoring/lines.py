@@ -9,6 +9,7 @@ from typing import Any, Literal
 from eat.scoring.comparing import Comparison
 from eat.scoring.scorer import Score
 from eat.system.files import finite
+from eat.system.words import printable
 
 
 def score_lines(
@@ -58,6 +59,21 @@ def csv_line(values: Iterable[str]) -> str:
     return line.encode(errors="backslashreplace").decode()
 
 
+def note_lines(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """What to know of how photographs were read, a line for each kind.
+
+    Args:
+        notes: a photograph and its ``Score.note``, which may be empty.
+    """
+    by_note: dict[str, list[str]] = {}
+    for image, note in notes:
+        if note:
+            by_note.setdefault(note, []).append(image)
+    for note, images in by_note.items():
+        several = f"{len(images)} photographs, such as " if len(images) > 1 else ""
+        yield f"{several}{printable(images[0])}: {note}"
+
+
 def comparison_lines(
     found: Comparison, form: Literal["text", "csv", "jsonl", "json"]
 ) -> Iterator[str]:
@@ -97,14 +113,14 @@ def _table(found: Comparison) -> Iterator[str]:
     if others[0].superiority is not None:
         head += f"{'prefer the best':>17}"
     yield head
-    yield f"  {best.score.score:10.4f}{blank:{len(head) - 12}}  {best.score.image}"
+    yield f"  {best.score.score:10.4f}{blank:{len(head) - 12}}  {printable(best.score.image)}"
     for one in others:
         line = f"  {one.score.score:10.4f}{one.difference:16.4f}"
         if one.interval is not None:
             line += "{:>20}".format("({:.4f} to {:.4f})".format(*one.interval))
         if one.superiority is not None:
             line += f"{one.superiority:17.1%}"
-        yield f"{line}  {one.score.image}"
+        yield f"{line}  {printable(one.score.image)}"
 
 
 def _notes(found: Comparison) -> Iterator[str]:

@@ -26,6 +26,11 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     )
 
 
+def printable(text: str) -> str:
+    """A text for one line of a terminal: escaped if it has line ends or control characters."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def brief(error: BaseException) -> str:
     """The first line of an error, cut to a length that can be read; else the name of its kind."""
     return (str(error).partition("\n")[0] or type(error).__name__)[:300]

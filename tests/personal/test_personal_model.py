@@ -1,6 +1,7 @@
 """Personal models: what they learn, what is said of them, and how their small files are used."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from eat.checkpoint import load_checkpoint, read_info, read_origin, read_trained_on, save_checkpoint
 from eat.cli import main
@@ -18,6 +20,7 @@ from eat.data.labels.table import LabelError
 from eat.models import WeightsError
 from eat.personal.own import Adaptation, Evidence, adapt
 from eat.scoring import Scorer
+from eat.system.files import file_digest
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,15 @@ def scores(checkpoint: Path, sample: Path, general: str | None = None) -> np.nda
     """Of all photographs of a sample, on the model's own scale."""
     scorer = Scorer(checkpoint, scale="own", general=general)
     return np.array([score.score for score in scorer(sample / "images")])
+
+
+def forged(small: Path, out: Path, **change: str) -> Path:
+    """A copy of a small file that names its general model in another way."""
+    with safe_open(small, "np") as file:
+        header = file.metadata()
+    header["general"] = json.dumps(json.loads(header["general"]) | change)
+    save_file(load_file(small), out, header)
+    return out
 
 
 def test_a_personal_model_rates_as_its_person_does(
@@ -179,6 +191,47 @@ def test_another_general_model_is_refused_with_both_named(
         load_checkpoint(checkpoint, general=str(other))
 
 
+def test_a_general_model_in_a_folder_of_any_name_is_found(
+    made: Adaptation, checkpoint: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "at 3\u202fPM\n" / "general.safetensors"
+    place.parent.mkdir()
+    shutil.copy(checkpoint, place)
+    out = forged(made.out, tmp_path / "me.safetensors", place=str(place))
+    assert load_checkpoint(out)[1] == made.info
+    place.unlink()
+    with pytest.raises(WeightsError, match=r"at 3\\u202fPM\\n/general.safetensors. Found"):
+        load_checkpoint(out)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"place": "//host/x"}, "name of its general model is damaged"),
+        ({"place": "\\/host/x"}, "name of its general model is damaged"),
+        ({"place": "x\0"}, "name of its general model is damaged"),
+        ({"place": "x" * 10**6}, "name of its general model is damaged"),
+        ({"sha256": "\x1b[2J"}, "name of its general model is damaged"),
+        ({"place": "/dev/zero"}, "/dev/zero: a pipe, socket or device"),
+        ({"place": "{here}/pipe"}, "pipe: a pipe, socket or device"),
+        ({"place": "{here}"}, "a folder: expected a file"),
+        ({"place": "https://host/x"}, "no such file"),
+        ({"place": "{here}/me.safetensors"}, "me.safetensors: another model"),
+        ({"place": "{made}", "sha256": "{sha}"}, "is a personal one itself"),
+    ],
+)
+def test_a_forged_place_of_the_general_model_is_refused(
+    change: dict[str, str], message: str, made: Adaptation, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    given = {"{here}": str(tmp_path), "{made}": str(made.out), "{sha}": file_digest(made.out)}
+    for text, value in given.items():
+        change = {key: old.replace(text, value) for key, old in change.items()}
+    out = forged(made.out, tmp_path / "me.safetensors", **change)
+    with pytest.raises(WeightsError, match=message):
+        load_checkpoint(out)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -188,7 +241,11 @@ def test_another_general_model_is_refused_with_both_named(
         (lambda t: t.assign(image="gone/" + t["image"]), "rated images are not in .*--images"),
         (lambda t: t.assign(worker=t["score"]), "ratings of several workers"),
         (lambda t: t.rename(columns={"score": "stars"}), "no column score or rating"),
-        (lambda t: t.assign(winner=t["image"], loser=t["image"]), "another image than the winner"),
+        (lambda t: t.assign(winner="a", loser="b"), "columns of ratings and of choices"),
+        (
+            lambda t: t.set_axis(["winner", "loser"], axis=1).assign(loser=lambda c: c["winner"]),
+            "another image than the winner",
+        ),
     ],
 )
 def test_opinions_that_cannot_be_used_are_refused(

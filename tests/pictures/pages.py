@@ -33,7 +33,7 @@ def cells(page: Path) -> list[dict[str, Any]]:
         "rated",
         "slices",
     )
-    details = ("link", "points", "votes", "rated_votes")
+    details = ("link", "points", "votes", "rated_votes", "note")
     found = []
     for i in range(content["page"]["count"]):
         number, place = divmod(i, content["page"]["chunk"])

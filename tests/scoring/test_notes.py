@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from data.drawn import scene
 from data.profiles import profile_of
+from pictures.pages import cells
 from PIL import Image
 
 from eat.checkpoint import load_checkpoint, save_checkpoint
 from eat.cli import main
 from eat.data.photos import find_images
 from eat.models import WeightsError
-from eat.scoring import Scorer
+from eat.scoring import Scorer, compare, comparison_lines
 
 PAGES = "it has several pages: the first one was taken"
 PROFILE = "its colour profile is not applied, nor was it in the model's training"
@@ -65,6 +66,35 @@ def test_the_command_line_says_each_note_once(
     assert f"eat score: 2 photographs, such as {odd / 'wide.jpg'}: {PROFILE}" in told
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row.get("note") for row in rows] == [PAGES, None, PROFILE, PROFILE]
+
+
+@pytest.mark.parametrize("command", ["compare", "gallery", "points", "saliency"])
+def test_other_commands_say_them_too(
+    command: str,
+    odd: Path,
+    older: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    out = {"compare": [], "gallery": ["--out", str(tmp_path / "page")]}
+    picture = ["--out", str(tmp_path / "x.png")]
+    photos = sorted(map(str, odd.iterdir()))
+    argv = [command, *photos, "--checkpoint", str(older), *out.get(command, picture)]
+    assert main(argv) == 0
+    told = capsys.readouterr().err + caplog.text
+    assert f"{odd / 'pages.tif'}: {PAGES}\n" in told
+    assert f"2 photographs, such as {odd / 'wide'}" in told and told.count(PROFILE) == 1
+    if command == "gallery":
+        noted = {cell["name"]: cell["note"] for cell in cells(tmp_path / "page")}
+        assert noted["pages.tif"] == PAGES and not noted["plain.jpg"]
+
+
+def test_a_name_with_a_line_end_stays_in_its_line(odd: Path, checkpoint: Path) -> None:
+    (odd / "plain.jpg").rename(odd / "a\nb.jpg")
+    text = [*comparison_lines(compare(odd, checkpoint=checkpoint), "text")]
+    assert not any("\n" in line for line in text)
+    assert sum(line.endswith("/a\\nb.jpg") for line in text) == 1
 
 
 def test_a_raw_file_beside_its_picture_is_left_out(

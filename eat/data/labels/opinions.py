@@ -59,6 +59,11 @@ def read_opinions(
             "expected those of one person; keep one worker's rows"
         )
     if file.find("winner") or file.find("loser"):
+        if file.find(*IMAGE_NAMES):
+            raise LabelError(
+                f"{file.path}: columns of ratings and of choices: expected image and score, or "
+                "winner and loser; remove the others"
+            )
         table = _names(file, {"winner": ("winner",), "loser": ("loser",)})
         same = table["winner"] == table["loser"]
         if same.any():

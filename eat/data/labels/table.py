@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from eat.data.scales import Scales
+from eat.system.words import printable
 
 CONTROL = r"[\x00-\x1f\x7f\x85\u2028\u2029]"  # characters of no name: line ends and the like
 LEAST_VOTES = 1e-6  # of an image; less is none, but for rounding
@@ -54,7 +55,7 @@ def cut(value: object) -> str:
 
 def quote(values: Sequence[object] | pd.Series | pd.Index, most: int = 3) -> str:
     """The first values as text for a message, what cannot be printed escaped."""
-    texts = [text if text.isprintable() else ascii(text)[1:-1] for text in map(cut, values[:most])]
+    texts = [printable(cut(value)) for value in values[:most]]
     return ", ".join(texts) + (", ..." if len(values) > most else "")
 
 

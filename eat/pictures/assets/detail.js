@@ -58,12 +58,14 @@ class Detail {
     this.showScores();
     this.showGroup();
     find("detail-votes").replaceChildren();
+    find("detail-note").textContent = "";
     this.draw();
     if (!this.dialog.open) this.dialog.showModal();
     const details = await load(`details-${Math.floor(photograph.place / about.details)}`);
     if (this.photograph !== photograph) return; // another was opened meanwhile
-    const [link, points, votes, ratedVotes] = details[photograph.place % about.details];
+    const [link, points, votes, ratedVotes, note] = details[photograph.place % about.details];
     find("detail-link").href = link;
+    find("detail-note").textContent = note;
     this.points = points;
     this.showVotes(votes, ratedVotes);
     this.draw();

@@ -33,12 +33,14 @@ class Gallery:
         photographs: number of those shown.
         groups: number of groups of near-duplicates, single photographs included.
         errors: photographs that are not shown, and why.
+        notes: photographs that are shown, and what was read of them in part, if anything.
     """
 
     page: Path
     photographs: int
     groups: int
     errors: list[str]
+    notes: list[tuple[str, str]]
 
 
 def make_gallery(
@@ -90,7 +92,8 @@ def make_gallery(
             about |= {"low": ratings.scale.low, "high": ratings.scale.high}
         write_photographs(folder, Path(out), photographs, about)
     groups = len({one.group for one in photographs})
-    return Gallery(Path(out, "index.html"), len(photographs), groups, errors)
+    notes = [(score.image, score.note) for score in scores if score.note]
+    return Gallery(Path(out, "index.html"), len(photographs), groups, errors, notes)
 
 
 def describe(scorer: Scorer, paths: Sequence[str]) -> dict[str, Any]:
@@ -143,4 +146,4 @@ def cell(one: Photograph, folders: dict[Path, int]) -> list[Any]:
 def detail(one: Photograph, page: Path) -> list[Any]:
     """What a photograph shows when it is opened, in the order in which detail.js reads it."""
     votes = ([round(share, 4) for share in shares] for shares in (one.votes, one.rated_votes))
-    return [link(one.file, page), one.points.ravel().tolist(), *votes]
+    return [link(one.file, page), one.points.ravel().tolist(), *votes, one.note]

@@ -37,6 +37,7 @@ class Photograph:
         points: (N, 3) positions x, y and their attention, in thousandths of the photograph's sides
             and of all attention; a position may lie outside.
         percentile: as ``Score.percentile``.
+        note: as ``Score.note``.
         rated: what people say, on the scale of the page.
         rated_votes: shares of their votes.
         slices: numbers of the slices that it is in.
@@ -50,6 +51,7 @@ class Photograph:
     group: int
     points: NDArray[np.int16]
     percentile: float | None = None
+    note: str = ""
     rated: float | None = None
     rated_votes: tuple[float, ...] = ()
     slices: list[int] = field(default_factory=list)
@@ -115,7 +117,7 @@ class Collector:
         none = np.empty((0, 3), np.int16)
         return [
             Photograph(place, file, score.score, score.votes, self.sizes[file], number,
-                       self.points.get(file, none), score.percentile)
+                       self.points.get(file, none), score.percentile, score.note)
             for (place, file, score), number in zip(found, groups.tolist(), strict=True)
         ]  # fmt: skip
 
