@@ -108,7 +108,7 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
     layer, (target, *_) = scorer.model.get_classifier(), scorer.info.scales
     raters, rows = read_panel(options).raters, []
     paths = [[Path(options.images) / image for image in rater.images] for rater in raters]
-    heads = [head_of(scorer, own, target, SCALE)[0] for own in paths]
+    heads = [head_of(scorer, own, target, SCALE, [])[0] for own in paths]
     for shots in args.shots:
         drawn = replace(options, shots=shots)
         found = np.array([  # (workers, draws, methods)

@@ -24,7 +24,7 @@ from eat.evaluation.metrics import bootstrap_interval
 from eat.models import WeightsError
 from eat.models.weights import weights_file
 from eat.personal.taste import Choices, Head, Opinions, Ratings, TasteModel
-from eat.scoring import Scorer
+from eat.scoring import Scorer, note_lines
 from eat.system.files import finite
 from eat.system.schema import check_range
 from eat.system.stops import interruptible
@@ -87,7 +87,7 @@ class Adaptation:
         out: the file.
         info: what it says of itself.
         evidence: of what it is worth.
-        notes: remarks on the ratings.
+        notes: remarks on the ratings, and on how the photographs were read.
     """
 
     out: Path
@@ -142,7 +142,7 @@ def adapt(
         if opinions.guessed:
             notes.append(f"ratings taken as from {scale.low:g} to {scale.high:g}; for others give "
                          "--low and --high")  # fmt: skip
-    head, general = head_of(scorer, paths, target, scale)
+    head, general = head_of(scorer, paths, target, scale, notes)
     said: Opinions
     if "score" in table:
         said = Ratings(torch.arange(len(paths)), torch.tensor(table["score"].to_numpy()))
@@ -273,9 +273,11 @@ def _layer(scorer: Scorer) -> Linear:
 
 
 def head_of(
-    scorer: Scorer, paths: list[Path], target: str, scale: ScoreScale
+    scorer: Scorer, paths: list[Path], target: str, scale: ScoreScale, notes: list[str]
 ) -> tuple[Head, NDArray[np.float64]]:
     """What the last layer takes and gives for photographs, and the general scores (N,).
+
+    What was read in part is added to the notes.
 
     Raises:
         ValueError: a photograph cannot be read; or the scores do not come from that layer.
@@ -292,6 +294,7 @@ def head_of(
     errors = [score.error for score in scores if score.error]
     if errors:
         raise ValueError(f"{len(errors)} of {len(paths)} photographs cannot be read: {errors[0]}")
+    notes += note_lines((score.image, score.note) for score in scores)
     features, logits = (
         torch.from_numpy(np.concatenate(parts)[: len(paths)]).double()
         for parts in (inputs, outputs)

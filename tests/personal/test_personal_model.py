@@ -128,17 +128,21 @@ def test_choices_make_a_personal_model_too(
     assert made.info.scale == read_info(checkpoint).scale
 
 
-def test_ratings_of_one_photograph_count_once_as_their_mean(
+def test_ratings_of_one_photograph_count_once_as_their_mean_and_pages_are_noted(
     bright: pd.DataFrame, checkpoint: Path, sample: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "images"
     shutil.copytree(sample / "images", folder)
     shutil.copy(folder / bright["image"][0], folder / "copy.jpg")
     more = pd.DataFrame({"image": ["copy.jpg", bright["image"][1]], "score": [1, 1]})
+    pages = folder / bright["image"][2]
+    drawn = Image.open(pages).convert("RGB")
+    drawn.save(pages, "TIFF", save_all=True, append_images=[drawn])
     file = folder / "ratings.csv"
     pd.concat([bright, more]).to_csv(file, index=False)
     made = adapt(file, checkpoint=checkpoint, out=tmp_path / "me.safetensors")
     assert made.notes[0].startswith("2 ratings repeat a photograph, by name or content")
+    assert made.notes[-1] == f"{pages}: it has several pages: the first one was taken"
     assert made.evidence.photographs == made.evidence.opinions == len(bright)
 
 
