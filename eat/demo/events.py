@@ -12,10 +12,9 @@ from eat.system.stops import TrainingError
 F = TypeVar("F", bound=Callable[..., Any])
 
 # One at a time works with the model, whatever is asked for. Nothing is an interface for programs.
-QUEUED: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
-QUEUED |= {"api_visibility": "private"}
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
-AT_ONCE |= {"api_visibility": "private"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+QUEUED = PRIVATE | {"concurrency_id": "model", "concurrency_limit": 1}
+AT_ONCE = PRIVATE | {"queue": False, "show_progress": "hidden"}
 
 
 def guarded(act: F) -> F:

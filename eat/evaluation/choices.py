@@ -21,7 +21,6 @@ from eat.evaluation.evaluate import (
 from eat.evaluation.metrics import bootstrap_interval
 from eat.evaluation.pairs import Array, Rows, choice_metrics, pair_credit, pairs_of_sets, set_credit
 from eat.evaluation.report import Evaluation, seen_note
-from eat.models.weights import weights_file
 from eat.system.files import file_digest
 
 # Options of labels, which choices are not.
@@ -80,7 +79,7 @@ def evaluate_choices(checkpoint: str | Path | None, options: EvaluateOptions) ->
         counts |= {"sets": len(names)}
     return Evaluation(
         checkpoint=str(path),
-        digest=file_digest(weights_file(path)),
+        digest=file_digest(path),
         model=info.model.name,
         trained_on=info.title,
         dataset=Path(str(options.pairs)).name,

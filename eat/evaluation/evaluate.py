@@ -66,7 +66,7 @@ def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions)
     slices = [slice_metrics(table, column, measured) for column in columns]
     return Evaluation(
         checkpoint=str(path),
-        digest=file_digest(weights_file(path)),
+        digest=file_digest(path),
         model=info.model.name,
         trained_on=info.title,
         dataset=splits.dataset.title,

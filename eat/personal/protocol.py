@@ -25,6 +25,7 @@ from eat.models.weights import weights_file
 from eat.personal.adaptation import Adapter, Rater
 from eat.personal.journal import Journal
 from eat.personal.report import Personalization, WorkerResult
+from eat.system.files import file_digest
 from eat.system.pool import unordered
 from eat.system.schema import check_range
 
@@ -67,7 +68,7 @@ def personalize(checkpoint: str, options: PersonalizeOptions) -> Personalization
     raters = panel.raters
     settings = settings_of(options, panel) | {
         "checkpoint": str(checkpoint),
-        "weights": hashlib.sha256(weights_file(checkpoint).read_bytes()).hexdigest(),
+        "weights": file_digest(weights_file(checkpoint)),
     }
     journal = Journal(options.out, settings)
     todo = [rater for rater in raters if rater.worker not in journal.done]

@@ -4,15 +4,12 @@ import math
 from pathlib import Path
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
 from eat.models.base import Record
 from eat.pictures.page import shown
 from eat.pictures.points import block_title, draw_block
 from eat.pictures.saving import PRINT_DPI, check_picture, panel_height, save_figure
-from eat.pictures.sheet import SMALL, Verdict, draw_votes, read_photo, show
+from eat.pictures.sheet import SMALL, Page, Verdict, draw_votes, read_photo, show
 from eat.scoring import Comparison, Scorer
 from eat.scoring.comparing import Compared
 from eat.system.device import autocast
@@ -47,20 +44,12 @@ def draw_comparison(found: Comparison, scorer: Scorer, picture: str | Path) -> N
     rows, votes = math.ceil(len(chosen) / columns), VOTES * bool(scorer.num_votes)
     seen = [read_photo(model, scorer.info, one.photo, SIDE) for one in chosen]
     high = min(SIDE, max(panel_height(SIDE, one.image) for one in seen))  # upright ones shrink
-    width, height = columns * (SIDE + GAP) + GAP, rows * (TITLE + high + votes) + FOOTER
-    figure = Figure(figsize=(width, height))
-    figure.set_layout_engine(PlaceHolderLayoutEngine(True, True))
-
-    def axes(left: float, top: float, wide: float, tall: float) -> Axes:
-        """Axes at a place in inches from the upper left corner."""
-        shares = left / width, 1 - (top + tall) / height, wide / width, tall / height
-        return figure.add_axes(shares)
-
+    page = Page(columns * (SIDE + GAP) + GAP, rows * (TITLE + high + votes) + FOOTER)
     for place, (one, photo) in enumerate(zip(chosen, seen, strict=True)):
         row, column = divmod(place, columns)
         left = GAP + column * (SIDE + GAP)
         top = TITLE + row * (TITLE + high + votes)
-        axis = axes(left, top, SIDE, high)
+        axis = page.axes(left, top, SIDE, high)
         axis.set_anchor("N")
         show(axis, photo.image)
         record: Record = {name: {} for name in blocks}
@@ -73,13 +62,13 @@ def draw_comparison(found: Comparison, scorer: Scorer, picture: str | Path) -> N
         axis.set_title(title(one, found.target), fontsize=SMALL, pad=2, parse_math=False)
         if votes:
             verdict = Verdict("", one.score.score, one.score.votes)
-            under = axes(left + 0.1 * SIDE, top + high + 0.05, 0.8 * SIDE, votes - 0.25)
+            under = page.axes(left + 0.1 * SIDE, top + high + 0.05, 0.8 * SIDE, votes - 0.25)
             draw_votes(under, verdict, scale)
     if blocks:
         text = f"{block_title(blocks[0])}: its points (+), and circles where it looks, the larger "
         text += "the more attention"
-        figure.text(0.5, 0.05 / height, text, ha="center", fontsize=SMALL)
-    save_figure(figure, picture, dpi=PRINT_DPI)
+        page.figure.text(0.5, 0.05 / page.height, text, ha="center", fontsize=SMALL)
+    save_figure(page.figure, picture, dpi=PRINT_DPI)
 
 
 def title(one: Compared, target: str) -> str:

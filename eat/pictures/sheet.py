@@ -115,18 +115,39 @@ def judge(outputs: Tensor, info: CheckpointInfo) -> Verdict:
     return Verdict(f"{name} {score:.2f}", score, tuple(numbers[0]) if info.num_votes else ())
 
 
-class Sheet:
-    """A figure of photographs in rows; all its measures are in inches, as on the page.
+class Page:
+    """A figure whose places are in inches from its upper left corner, as on paper.
+
+    Attributes:
+        figure: the figure.
+    """
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self.figure = Figure(figsize=(width, height))
+        self.figure.set_layout_engine(PlaceHolderLayoutEngine(True, True))
+
+    def share(self, left: float, top: float) -> tuple[float, float]:
+        """A place as shares of the figure from its lower left corner."""
+        return left / self.width, 1 - top / self.height
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Axes at a place."""
+        x, y = self.share(left, top + height)
+        return self.figure.add_axes((x, y, width / self.width, height / self.height))
+
+
+class Sheet(Page):
+    """A page of photographs in rows.
 
     Args:
-        width: of the figure.
+        width: of the page.
         images: a photograph a row.
         verdicts: of the photographs.
         titles: of the panels beside each photograph.
         footer: height of a footer, which takes the room beside the last votes if it can.
 
     Attributes:
-        figure: the figure.
         panels: for each photograph, an empty panel for each title.
         side: width of a panel.
         footer: left, top and width of the footer.
@@ -150,10 +171,8 @@ class Sheet:
         left, height = GAP, footer
         if spare >= footer and width - side > FOOTER_WIDTH:
             left, height, footer = 2 * GAP + side, spare, 0
-        self.width, self.height = width, sum(bands) + footer
+        super().__init__(width, sum(bands) + footer)
         self.footer = left, self.height - height + GAP, width - left - GAP
-        self.figure = Figure(figsize=(width, self.height))
-        self.figure.set_layout_engine(PlaceHolderLayoutEngine(True, True))
         self.panels: list[list[Axes]] = []
         for row, (image, verdict, high) in enumerate(zip(images, verdicts, highs, strict=True)):
             top = sum(bands[:row]) + TITLE
@@ -171,15 +190,6 @@ class Sheet:
                 panel.set_title(title, fontsize=USUAL, pad=2)
                 panels.append(panel)
             self.panels.append(panels)
-
-    def share(self, left: float, top: float) -> tuple[float, float]:
-        """A place from the upper left corner as shares of the figure from the lower left one."""
-        return left / self.width, 1 - top / self.height
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes at a place from the upper left corner."""
-        x, y = self.share(left, top + height)
-        return self.figure.add_axes((x, y, width / self.width, height / self.height))
 
     def add_colour_bar(self, label: str, most: float = MOST_TIMES) -> None:
         """A bar of the colours of weights from 0 to ``most``, at the bottom of the footer."""

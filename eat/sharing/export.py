@@ -1,6 +1,5 @@
 """A checkpoint as one file for another runtime, checked against PyTorch before it is written."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from eat.scoring.scorer import ONE_TO_TEN
 from eat.sharing.formats import FORMATS, Array, Card, Run
 from eat.sharing.graph import Rater
 from eat.system.device import DTYPES
-from eat.system.files import refuse_foreign, write_atomically
+from eat.system.files import file_digest, refuse_foreign, write_atomically
 from eat.system.words import brief
 from eat.version import __version__
 
@@ -161,7 +160,7 @@ def described(checkpoint: str | Path, info: CheckpointInfo, rater: Rater, scales
     del own["config"]
     return own | {
         "eat": __version__,
-        "fingerprint": hashlib.sha256(weights_file(checkpoint).read_bytes()).hexdigest(),
+        "fingerprint": file_digest(weights_file(checkpoint)),
         "input": {"name": rater.input_name, "shape": rater.input_shape},
         "outputs": rater.output_names,
         "score_scales": {name: [scale.low, scale.high] for name, scale in scales.items()},

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from eat.system.files import file_digest
 from eat.system.words import nearest
 
 FORM = "FILE.py:NAME"
@@ -38,7 +39,7 @@ def in_file_name(name: str) -> str:
 
 def digest(name: str) -> str:
     """SHA-256 (hex) of the file of a name; "" for a name that is no path."""
-    return hashlib.sha256(file_of(name).read_bytes()).hexdigest() if is_path(name) else ""
+    return file_digest(file_of(name)) if is_path(name) else ""
 
 
 def load_object(name: str) -> Any:
