@@ -13,6 +13,9 @@ Note = Callable[[str], None]  # takes what a user should know of how a photograp
 ToRGB = Callable[[Image.Image], Image.Image]
 Transform = ImageCms.ImageCmsTransform
 LEVELS = 2  # of 255, by which a profile may differ from sRGB and still be taken for it
+# Codes of ISO/IEC 23091-2 for primaries and transfer curves that are not sRGB's or near it.
+PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
+CURVES = {16: "PQ", 18: "HLG"}
 PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
 
 
@@ -36,6 +39,8 @@ def rgb_of(
     """
     if colours == "as_stored" and note is None:
         return _as_stored, None
+    if note is not None and (names := coded_colours(image)):
+        note(f"its colours are {names} by code, without a profile: they are taken as sRGB")
     base = "L" if image.mode in ("1", "L", "LA", "La") else image.mode
     base = base if base in ("L", "CMYK") else "RGB"
     transform = transform_of(image.info.get("icc_profile"), base, colours, note)
@@ -52,6 +57,14 @@ def rgb_of(
         return Image.composite(rgb, white, _alpha(part)) if clear else rgb
 
     return as_shown, transform if base == "RGB" else None
+
+
+def coded_colours(image: Image.Image) -> str:
+    """The colours of a HEIF file that says by codes alone that they are not sRGB; else ""."""
+    codes = {} if "icc_profile" in image.info else image.info.get("nclx_profile") or {}
+    primaries = PRIMARIES.get(codes.get("color_primaries"))
+    curve = CURVES.get(codes.get("transfer_characteristics"))
+    return " ".join(filter(None, (primaries, curve)))
 
 
 def transform_of(

@@ -43,6 +43,21 @@ def test_heif_is_read_by_its_content(suffix: str, tmp_path: Path) -> None:
         assert torch.equal(how.evaluation(content), how.evaluation(tmp_path / f"x.{suffix}"))
 
 
+@pytest.mark.parametrize(
+    ("codes", "notes"),
+    [((1, 13), []), ((12, 13), ["Display P3"]), ((9, 16), ["BT.2020 PQ"]), ((1, 18), ["HLG"])],
+)
+def test_colours_that_heif_gives_by_codes_are_told(
+    codes: tuple[int, int], notes: list[str]
+) -> None:
+    told: list[str] = []
+    coded = dict(zip(("color_primaries", "transfer_characteristics"), codes, strict=True))
+    options = coded | {"matrix_coefficients": 6, "full_range_flag": 1}
+    read_image(InMemory("x", heif(**options)), upright=True, note=told.append)
+    told = [note.partition(" by code, ")[0] for note in told]
+    assert told == [f"its colours are {name}" for name in notes]
+
+
 def test_damaged_heif_is_told() -> None:
     with pytest.raises(ImageError, match=r"x: damaged or truncated \("):
         read_image(InMemory("x", heif()[:-900]), upright=True)
