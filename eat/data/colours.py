@@ -62,8 +62,8 @@ def rgb_of(
 def coded_colours(image: Image.Image) -> str:
     """The colours of a HEIF file that says by codes alone that they are not sRGB; else ""."""
     codes = {} if "icc_profile" in image.info else image.info.get("nclx_profile") or {}
-    primaries = PRIMARIES.get(codes.get("color_primaries"))
-    curve = CURVES.get(codes.get("transfer_characteristics"))
+    primaries = PRIMARIES.get(codes.get("color_primaries", 0))
+    curve = CURVES.get(codes.get("transfer_characteristics", 0))
     return " ".join(filter(None, (primaries, curve)))
 
 
