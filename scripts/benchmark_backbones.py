@@ -9,23 +9,21 @@ eat_base. A turn runs twice and the second time counts. Writes backbones.csv and
 """
 
 import argparse
-import platform
-import shlex
 import statistics
-import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from stated import state
 
 import eat
 from eat.models import AestheticModel
 from eat.models.cost import count_macs, without_content
 from eat.system.device import autocast
 from eat.system.heap import keep_heap
-from eat.system.provenance import describe
 
 FIRST = "eat_base"
 MODELS = {  # sides in pixels: 224, or the nearest that a model takes
@@ -39,7 +37,6 @@ MODELS = {  # sides in pixels: 224, or the nearest that a model takes
     "timm/swinv2_base_window8_256": 256,
     "timm/maxvit_base_tf_224": 224,
 }
-SHOWN = ["model", "side", "parameters (M)", "multiply-adds (G)", "images/s", "x eat_base"]
 
 
 class Runner:
@@ -104,27 +101,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     keep_heap()
-    about = describe()
-    found = {
-        "seed": args.seed,
-        "batch": args.batch,
-        "precision": args.precision,
-        "command": shlex.join(["python", "scripts/benchmark_backbones.py", *sys.argv[1:]]),
-        "commit": about["git"],
-        "machine": (about["gpus"] or [about["processor"]])[0],
-        "threads": about["threads"],
-        "python": platform.python_version(),
-        "torch": about["packages"]["torch"],
-        "timm": about["packages"]["timm"],
-    }
-    table = pd.DataFrame([row | found for row in measure(args)])
-    args.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(args.out / "backbones.csv", index=False)
-    lines = [SHOWN, ["---"] * len(SHOWN), *table[SHOWN].astype(str).to_numpy().tolist()]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    about_run = ", ".join(f"{name} {value}" for name, value in found.items())
-    (args.out / "backbones.md").write_text(f"# Backbones\n\n{about_run}\n\n{text}")
-    print(text)
+    settings = {"seed": args.seed, "batch": args.batch, "precision": args.precision}
+    settings |= {"timm": version("timm")}
+    state(pd.DataFrame(measure(args)), args.out, "Backbones", settings)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,16 @@ ratios to PyTorch in fp32. Each is told by the images of a batch. Writes export.
 """
 
 import argparse
-import platform
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from importlib import metadata
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from stated import state
 
 from eat.checkpoint import CheckpointInfo, ModelSpec
 from eat.data.registry import DATASETS
@@ -27,7 +25,6 @@ from eat.data.transforms import Preprocessing
 from eat.sharing.formats import OnnxFile, TorchFile, quantised
 from eat.sharing.graph import Rater
 from eat.system.heap import keep_heap
-from eat.system.provenance import describe
 
 FIRST = "PyTorch"
 
@@ -106,27 +103,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     keep_heap()
-    about = describe()
-    found = {
-        "seed": args.seed,
-        "side": args.side,
-        "command": shlex.join(["python", "scripts/benchmark_export.py", *sys.argv[1:]]),
-        "commit": about["git"],
-        "machine": about["processor"],
-        "threads": about["threads"],
-        "python": platform.python_version(),
-        "torch": about["packages"]["torch"],
-        "onnxruntime": metadata.version("onnxruntime"),
-    }
     measured = pd.DataFrame([row for name in args.models for row in measure(name, args)])
-    table = measured.assign(**found)
-    args.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(args.out / "export.csv", index=False)
-    lines = [[*measured], ["---"] * len(measured.columns), *measured.to_numpy().tolist()]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    about_run = ", ".join(f"{name} {value}" for name, value in found.items())
-    (args.out / "export.md").write_text(f"# Exported files\n\n{about_run}\n\n{text}")
-    print(text)
+    settings = {"seed": args.seed, "side": args.side, "onnxruntime": version("onnxruntime")}
+    state(measured, args.out, "Exported files", settings)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,6 @@ bootstrap over workers. Writes taste.csv and taste.md.
 """
 
 import argparse
-import platform
-import shlex
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from stated import state
 from torch import Tensor
 from torch.nn import Linear
 
@@ -35,7 +33,6 @@ from eat.personal.protocol import read_panel
 from eat.personal.taste import Head, Ratings, TasteModel
 from eat.scoring import Scorer
 from eat.system.files import file_digest
-from eat.system.provenance import describe
 
 SCALE = DATASETS["flickr_aes"].scale
 Change = tuple[Tensor, Tensor]  # of the last layer's weight and bias
@@ -99,8 +96,8 @@ def results(
         yield [srcc(scores(rest, one).numpy(), ratings[draw.rest].numpy()) for one in changes]
 
 
-def measure(args: argparse.Namespace) -> pd.DataFrame:
-    """A row for each method and number of ratings."""
+def measure(args: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A row for each method and number of ratings, and what the numbers depend on."""
     options = PersonalizeOptions(name="flickr_aes", labels=str(args.sample / "flickr_aes"),
                                  images=str(args.sample / "images"), seed=args.seed,
                                  repeats=args.repeats)  # fmt: skip
@@ -116,7 +113,8 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
             for rater, head in zip(raters, heads, strict=True)
         ]).mean(1)  # fmt: skip
         rows += [row(f"{shots}, {name}", found, k) for k, name in enumerate(METHODS)]
-    return pd.DataFrame(rows).assign(seed=args.seed, draws=args.repeats, workers=len(raters))
+    settings = {"seed": args.seed, "draws": args.repeats, "workers": len(raters)}
+    return pd.DataFrame(rows), settings | {"sha256": file_digest(Path(args.checkpoint))}
 
 
 def row(name: str, found: NDArray[np.float64], method: int) -> dict[str, str]:
@@ -140,26 +138,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    about, table = describe(), measure(args)
-    measured = table.loc[:, :"seed"].iloc[:, :-1]
-    about_run: dict[str, Any] = {
-        "sha256": file_digest(Path(args.checkpoint)),
-        "command": shlex.join(["python", "scripts/measure_taste.py", *sys.argv[1:]]),
-        "commit": about["git"],
-        "machine": about["processor"],
-        "threads": about["threads"],
-        "python": platform.python_version(),
-        "torch": about["packages"]["torch"],
-    }
-    table = table.assign(**about_run)
-    args.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(args.out / "taste.csv", index=False)
-    lines = [[*measured], ["---"] * len(measured.columns), *measured.to_numpy().tolist()]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    told = table.iloc[0, len(measured.columns) :]
-    about_text = ", ".join(f"{name} {value}" for name, value in told.items())
-    (args.out / "taste.md").write_text(f"# Personal models\n\n{about_text}\n\n{text}")
-    print(text)
+    measured, settings = measure(args)
+    state(measured, args.out, "Personal models", settings)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 import timm
 import torch
 from parity import FIXTURES, read_case, released_model
+from safetensors.torch import load as loads
+from safetensors.torch import save as saves
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -125,7 +126,7 @@ def test_every_variant_is_deterministic_and_survives_a_round_trip(name: str) -> 
     model, other = at_small_size(name).eval(), at_small_size(name).eval()
     for parameter in other.parameters():
         torch.nn.init.zeros_(parameter)
-    other.load_state_dict(safetensors.torch.load(safetensors.torch.save(model.state_dict())))
+    other.load_state_dict(loads(saves(model.state_dict())))
     with torch.no_grad():
         scores = model(pixels())
         assert torch.equal(model(pixels()), scores)

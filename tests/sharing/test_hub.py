@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from conftest import full_disk
+from loaded import outputs, scores
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -26,17 +27,6 @@ def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shared") / "model"
     assert main(["share", str(checkpoint), "--out", str(out)]) == 0
     return out
-
-
-def scores(model: str | Path, sample: Path) -> list[float]:
-    photos = sorted((sample / "images").glob("*.jpg"))[:2]
-    return [score.score for score in Scorer(model)(photos)]
-
-
-@torch.no_grad()
-def outputs(model: torch.nn.Module) -> torch.Tensor:
-    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    return model.eval()(pixels)
 
 
 def test_a_shared_folder_scores_as_its_checkpoint(

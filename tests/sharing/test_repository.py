@@ -11,6 +11,7 @@ import torch
 from fake_hub import TOKEN, FakeHub, serving
 from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http
+from loaded import outputs, scores
 from safetensors.torch import load_file
 
 import eat
@@ -18,7 +19,6 @@ from eat.checkpoint import load_checkpoint, read_origin, save_checkpoint
 from eat.cli import main
 from eat.models import WeightsError
 from eat.personal.own import adapt
-from eat.scoring import Scorer
 from eat.sharing.hub import share
 
 NAME = "hf-hub:org/model"
@@ -45,17 +45,6 @@ def shared(hub: FakeHub, checkpoint: Path) -> FakeHub:
     """That hub, with the checkpoint of the run in it."""
     assert main(["share", str(checkpoint), "--out", NAME]) == 0
     return hub
-
-
-def scores(model: str | Path, sample: Path) -> list[float]:
-    photos = sorted((sample / "images").glob("*.jpg"))[:2]
-    return [score.score for score in Scorer(model)(photos)]
-
-
-@torch.no_grad()
-def outputs(model: torch.nn.Module) -> torch.Tensor:
-    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    return model.eval()(pixels)
 
 
 def test_what_is_uploaded_scores_as_its_checkpoint(
