@@ -24,21 +24,24 @@ class General:
     Attributes:
         place: where it was: an absolute path, or a repository of the hub.
         sha256: of its file of weights, in hexadecimal digits.
+        changed: names of the weights that the small file has in the place of its own.
     """
 
     place: str
     sha256: str
+    changed: tuple[str, ...] = ()
 
 
 def describe_general(checkpoint: str | Path) -> General:
-    """The general model of a checkpoint.
+    """A checkpoint as a general model.
 
     Raises:
         WeightsError: there is no such file.
     """
     file = weights_file(checkpoint)
     on_hub = str(checkpoint).startswith(HUB)
-    return General(str(checkpoint if on_hub else file.resolve()), file_digest(file))
+    place = str(checkpoint if on_hub else file.resolve())
+    return General(place, file_digest(file))
 
 
 def read_general(header: Mapping[str, str], path: str | Path) -> General | None:

@@ -3,7 +3,6 @@
 import base64
 import json
 import logging
-from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -33,9 +32,10 @@ from eat.models.weights import (
     check_dtypes,
     load_state,
     read_state,
+    sound,
     weights_file,
 )
-from eat.system.files import appearing_whole
+from eat.system.files import appearing_whole, file_digest
 from eat.system.plugins import digest, is_path
 from eat.system.words import brief
 
@@ -50,7 +50,6 @@ def save_checkpoint(
     trained_on: ImageHashes | None = None,
     *,
     general: General | None = None,
-    changed: Collection[str] = (),
 ) -> None:
     """Write weights and info to a safetensors file, completely or not at all.
 
@@ -62,14 +61,13 @@ def save_checkpoint(
         info: what it says of itself.
         trained_on: the training images, so that an evaluation can tell which test images the model
             has seen.
-        general: the model that it differs from in the weights ``changed`` alone, which are all that
-            is written; None writes all.
-        changed: names of weights.
+        general: the model that it differs from, of whose weights those that changed are written;
+            None writes all.
     """
     state = {  # copies, as weights that a model uses twice share their memory
         name: value.detach().to("cpu", copy=True).contiguous()
         for name, value in model.state_dict().items()
-        if general is None or name in changed
+        if general is None or name in general.changed
     }
     header = {"format": "pt", HEADER: json.dumps({"format": FORMAT} | asdict(info))}
     for key, hashes in zip(TRAINED_KEYS, trained_on or (), strict=False):
@@ -132,7 +130,7 @@ def read_trained_on(path: str | Path) -> ImageHashes | None:
     if _read_header(path) is None:
         return None
     try:
-        with safe_open(path, framework="np") as file:
+        with sound(path), safe_open(path, framework="np") as file:
             if TRAINED_ON in file.keys():
                 names = file.get_tensor(TRAINED_ON).astype(np.int64, casting="safe").ravel()
                 return ImageHashes(names, np.empty(0, np.int64))
@@ -177,7 +175,8 @@ def load_checkpoint(
     header = _read_header(path)
     origin = read_general(header or {}, path)
     if header is not None and origin is not None:
-        return _load_small(path, parse(header, path), find_general(path, origin, general), model)
+        found = find_general(path, origin, general)
+        return _load_small(path, parse(header, path), origin, found, model)
     if general is not None:
         raise WeightsError(f"{path}: needs no other model: leave out --general")
     if header is None:
@@ -197,7 +196,8 @@ def load_checkpoint(
         log.warning("%s has changed since %s was trained with it", model, path)
     own = built.state_dict()
     _check_shapes(own, path)
-    state = load_file(path)
+    with sound(path):
+        state = load_file(path)
     state.pop(TRAINED_ON, None)
     check_dtypes(state, own, str(path))
     # Copies: tensors of a mapped file would change with it.
@@ -207,15 +207,24 @@ def load_checkpoint(
 
 
 def _load_small(
-    path: Path, info: CheckpointInfo, general: Path, model: str | None
+    path: Path, info: CheckpointInfo, origin: General, general: Path, model: str | None
 ) -> tuple[AestheticModel, CheckpointInfo]:
     """A general model with the weights of a small file in the place of its own."""
     if read_origin(general) is not None:
         raise WeightsError(f"{path}: its general model, {general}, is a personal one itself")
     built, of = load_checkpoint(general, model)
+    if file_digest(general) != origin.sha256:
+        raise WeightsError(f"{path}: its general model, {general}, changed while it was read")
     if of.model != info.model:
         raise WeightsError(f"{path}: its description is not that of its general model, {general}")
-    own, state = built.state_dict(), load_file(path)
+    own = built.state_dict()
+    with sound(path):
+        state = load_file(path)
+    if state.keys() != {*origin.changed}:
+        raise WeightsError(
+            f"{path}: damaged: it has {len(state)} weights, and names {len(origin.changed)} that "
+            "differ from the general model, or others"
+        )
     for name, value in state.items():
         if name not in own or own[name].shape != value.shape:
             raise WeightsError(f"{path}: {name!r} is none of the weights of {general}")
@@ -236,7 +245,7 @@ def _build(info: CheckpointInfo, path: str | Path, model: str | None = None) -> 
 
 def _check_shapes(own: State, path: str | Path) -> None:
     """Refuse a file that does not hold all of a model's weights, or holds others; reads none."""
-    with safe_open(path, framework="pt") as file:
+    with sound(path), safe_open(path, framework="pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     shapes.pop(TRAINED_ON, None)
     for name, value in own.items():

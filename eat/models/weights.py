@@ -4,8 +4,8 @@ import pickle
 import re
 import reprlib
 import zipfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -135,6 +135,15 @@ def refusal(error: Exception) -> str:
     return brief(ValueError(lines[1] if status and len(lines) > 1 else str(error)))
 
 
+@contextmanager
+def sound(path: str | Path) -> Iterator[None]:
+    """Have safetensors fail on a file by a WeightsError that names it."""
+    try:
+        yield
+    except (SafetensorError, KeyError) as error:  # a type of numbers unknown to PyTorch
+        raise WeightsError(f"{path}: truncated or not safetensors ({brief(error)})") from error
+
+
 def read_state(path: str | Path) -> State:
     """Read a safetensors or PyTorch file as a flat state dict, without running code from it.
 
@@ -143,10 +152,8 @@ def read_state(path: str | Path) -> State:
     """
     path = weights_file(path)
     if path.suffix == ".safetensors":
-        try:
+        with sound(path):
             return unwrap(load_file(path), str(path))
-        except (SafetensorError, KeyError) as error:  # a type of numbers unknown to PyTorch
-            raise WeightsError(f"{path}: truncated or not safetensors ({error})") from error
     try:
         content = load_tensors(path)
     except pickle.UnpicklingError as error:

@@ -133,6 +133,7 @@ def adapt(
     beside = Path() if isinstance(ratings, pd.DataFrame) else Path(ratings).parent
     paths, table, notes = _find(opinions.table, given.images, beside)
     _check_enough(table)
+    origin = describe_general(checkpoint)
     scorer = Scorer(checkpoint, model=given.model, general=given.general, device=given.device,
                     batch_size=given.batch_size, workers=given.workers, scale="own")  # fmt: skip
     info, target = scorer.info, _target(scorer.info, given.target)
@@ -154,9 +155,11 @@ def adapt(
     evidence = _evidence(said, model.held_out(said, given.seed).numpy(), general)
     names = _change(scorer, model, model.best(said, given.seed))
     info = _info(info, target, scale, evidence, paths)
-    origin = None if given.whole else describe_general(checkpoint)
+    if describe_general(checkpoint) != origin:
+        raise WeightsError(f"{checkpoint} changed while it was adapted: adapt it again")
+    small = None if given.whole else replace(origin, changed=tuple(names))
     seen = _trained_on(checkpoint, paths)
-    save_checkpoint(out, scorer.model, info, seen, general=origin, changed=names)
+    save_checkpoint(out, scorer.model, info, seen, general=small)
     return Adaptation(Path(out), info, evidence, notes)
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import eat.checkpoint.adapted
 from eat.checkpoint import load_checkpoint, read_info, read_origin, read_trained_on, save_checkpoint
 from eat.cli import main
 from eat.data.labels.table import LabelError
@@ -318,3 +320,30 @@ def test_the_command_says_what_the_model_is_worth(
     photo = str(sample / "images" / bright["image"][0])
     assert main(["score", photo, "--checkpoint", str(out), "--scale", "own"]) == 0
     assert 1 <= float(capsys.readouterr().out.splitlines()[1].split(",")[1]) <= 5
+
+
+def test_a_small_file_without_all_its_weights_is_damaged(made: Adaptation, tmp_path: Path) -> None:
+    with safe_open(made.out, "np") as file:
+        header = file.metadata()
+    save_file({"head.bias": load_file(made.out)["head.bias"]}, tmp_path / "x.safetensors", header)
+    with pytest.raises(WeightsError, match="damaged: it has 1 weights, and names 2"):
+        load_checkpoint(tmp_path / "x.safetensors")
+
+
+def test_a_general_model_that_changes_after_its_fingerprint_was_taken_is_refused(
+    made: Adaptation, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, info = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        model.get_classifier().weight.mul_(0.5)
+    found, digest = tmp_path / checkpoint.name, eat.checkpoint.adapted.file_digest
+    shutil.copy(checkpoint, found)
+
+    def swapped(path: Path) -> str:
+        digits = digest(path)
+        save_checkpoint(found, model, info)
+        return digits
+
+    monkeypatch.setattr(eat.checkpoint.adapted, "file_digest", swapped)
+    with pytest.raises(WeightsError, match="changed while it was read"):
+        load_checkpoint(made.out, general=str(found))
