@@ -11,7 +11,7 @@ MODULES = sorted(EAT.rglob("*.py"))
 
 # A room imports itself and what stands to the right of it, never its own neighbours on a level.
 DIRECTION = (
-    "__init__, __main__ -> cli -> experiments, demo -> tuning, pictures, sharing"
+    "__init__, __main__ -> cli -> experiments, demo -> tuning, pictures, bulk, sharing"
     " -> training, personal -> evaluation, scoring -> checkpoint -> sample -> data, models"
     " -> config, system -> version"
 )
@@ -137,6 +137,10 @@ def test_test_files_of_all_rooms_have_names_of_their_own() -> None:
 
 def test_only_tuning_knows_nni() -> None:
     assert users("nni") == {"tuning"}
+
+
+def test_only_bulk_knows_ray() -> None:
+    assert users("ray") <= {"bulk"}
 
 
 def test_only_the_demo_knows_gradio() -> None:
