@@ -18,6 +18,7 @@ from eat.scoring.scorer import Score, Scorer
 from eat.system.schema import check_range
 
 NORMAL_95 = 1.96  # standard errors to either side of a 95% interval
+MOST_VOTERS = 10**9
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def compare(
         ValueError: as ``Scorer``; there are fewer than two photographs that can be scored; or
             ``voters`` is out of range.
     """
-    check_range("voters", voters, 1)
+    check_range("voters", voters, 1, MOST_VOTERS)
     files = list(find_photos(photos))
     if len(files) < 2:
         raise ValueError(

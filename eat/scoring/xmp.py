@@ -1,5 +1,7 @@
 """Stars beside photographs: XMP sidecars, of which nothing but the rating is written."""
 
+import itertools
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +16,14 @@ from eat.scoring.scorer import Score
 from eat.system.files import regular, write_atomically
 
 RDF, XMP = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://ns.adobe.com/xap/1.0/"
-DESCRIPTION = [f"{RDF} RDF", f"{RDF} Description"]
+DESCRIPTIONS = [  # the elements that a description of the photograph is in
+    [*wrapper, f"{RDF} RDF", f"{RDF} Description"]
+    for wrapper in ([], ["adobe:ns:meta/ xmpmeta"], ["adobe:ns:meta/ xapmeta"])
+]
 RATING = f"{XMP} Rating"
-MOST_BYTES = 16 * 2**20
-TAG = re.compile(rb"""<(?:[^"'>]|"[^"]*"|'[^']*')*>""")
+MOST_BYTES, MOST_DEPTH = 4 * 2**20, 100
+TAG = re.compile(rb"""<([^\s/>]+)(?:[^"'>]+|"[^"]*"|'[^']*')*>""")
+UNKNOWN = "its rating is written in a way that is not known here"
 ATTRIBUTE = re.compile(rb"""\s([^\s=]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 EMPTY = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
@@ -73,7 +79,7 @@ def rate(scores: Sequence[Score], sidecars: Sidecars) -> Rated:
     """Write the stars of photographs that are files into their sidecars."""
     rated = Rated()
     paths = {score.image: sidecar_of(Path(score.image), sidecars) for score in scores}
-    count = Counter(paths.values())
+    number = Counter(path.resolve() for path in paths.values())
     for score, stars in zip(scores, stars_of(scores), strict=True):
         path = paths[score.image]
         try:
@@ -81,8 +87,9 @@ def rate(scores: Sequence[Score], sidecars: Sidecars) -> Rated:
                 continue
             if not Path(score.image).is_file():
                 raise SidecarError(f"{score.image}: no file, which has a sidecar")
-            if count[path] > 1:
-                raise SidecarError(f"{path}: of {count[path]} photographs: take --xmp darktable")
+            if (shared := number[path.resolve()]) > 1:
+                other = ": take --xmp darktable" if sidecars == "adobe" else ""
+                raise SidecarError(f"{path}: of {shared} photographs{other}")
             rated.replaced += write_rating(path, stars)
             rated.written += 1
         except SidecarError as error:
@@ -100,97 +107,136 @@ def write_rating(path: Path, stars: int) -> bool:
         SidecarError: there is one that cannot be read, or it cannot be written.
     """
     try:
-        there = path.exists() or path.is_symlink()
-        before = regular(path, MOST_BYTES).read_bytes() if there else EMPTY
-        after = with_rating(before, stars)
-        if not there or after != before:
+        state = _state(path)
+        before = EMPTY if state is None else regular(path, MOST_BYTES).read_bytes()
+        found = _Finder(before)
+        after = found.replaced(stars)
+        if state is None or after != before:
+            if _state(path) != state:
+                raise ValueError("another program changed it meanwhile")
             write_atomically(path.resolve(), after)
-        ratings = {before[start:end].strip() for start, end in _Finder(before).ratings}
-        return bool(ratings - {b"", b"0", str(stars).encode()})
+        return bool(found.values - {b"", b"0", str(stars).encode()})
     except OSError as error:
         raise SidecarError(str(error)) from error
     except ValueError as error:
         raise SidecarError(f"{path}: {error}: the sidecar is left as it was") from error
 
 
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What tells whether a sidecar that may be written has changed; None if there is none."""
+    if not os.path.lexists(path):
+        return None
+    status = path.stat()
+    if not status.st_mode & 0o222 or not os.access(path, os.W_OK):
+        raise ValueError("it may not be written")
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def with_rating(content: bytes, stars: int) -> bytes:
     """The content of a sidecar with another rating, and else unchanged.
 
     Raises:
-        ValueError: it is no XMP in UTF-8, or has a document type, which could define entities.
+        ValueError: it is no XMP in UTF-8, has a document type, which could define entities, or a
+            rating in a form that is not known here.
     """
-    found, rating = _Finder(content), str(stars).encode()
-    for start, end in sorted(found.ratings, reverse=True):
-        content = content[:start] + rating + content[end:]
-    if not found.ratings:
-        start, end = found.name_end, found.name_end
-        content = content[:start] + found.attribute(rating) + content[end:]
-    again = _Finder(content)
-    if not again.ratings or any(content[start:end] != rating for start, end in again.ratings):
-        raise ValueError("its rating is written in a way that is not known here")
-    return content
+    return _Finder(content).replaced(stars)
 
 
 class _Finder:
     """Where the ratings stand in XMP.
 
     Attributes:
-        ratings: start and end of each, in bytes.
-        name_end: end of the first description's name, where an attribute may follow.
+        ratings: start and end of each, in bytes, and what to write there, with %s for the rating.
+        new: the same for one in the first description, which may have none.
     """
 
     def __init__(self, content: bytes) -> None:
         self.content = content
-        self.ratings: list[tuple[int, int]] = []
-        self.name_end = -1
+        self.ratings: list[tuple[int, int, bytes]] = []
+        self.new: tuple[int, int, bytes] | None = None
         self._path: list[str] = []
-        self._spaces: dict[str, str] = {}  # by prefix
-        self._first: dict[str, str] = {}  # those of the first description
-        parser = self._parser = expat.ParserCreate(namespace_separator=" ")
-        parser.StartNamespaceDeclHandler = self._declare
-        parser.EndNamespaceDeclHandler = lambda prefix: self._spaces.pop(prefix or "", None)
+        self._spaces: list[tuple[str | None, str]] = []  # prefixes; of two alike the last holds
+        parser = self._parser = expat.ParserCreate("utf-8", " ")
+        parser.ordered_attributes = True
+        parser.StartNamespaceDeclHandler = lambda *declared: self._spaces.append(declared)
+        parser.EndNamespaceDeclHandler = lambda _: self._spaces.pop()
         parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
         parser.StartDoctypeDeclHandler = self._refuse
+        if b"\0" in content:  # expat would take UTF-16
+            raise ValueError("not XMP in UTF-8")
         try:
-            content.decode()
             parser.Parse(content, True)
-        except (expat.ExpatError, UnicodeDecodeError) as error:
+        except expat.ExpatError as error:
             raise ValueError(f"not XMP in UTF-8 ({error})") from error
-        if self.name_end < 0:
+
+    @property
+    def values(self) -> set[bytes]:
+        """The ratings, "" for an element without content."""
+        return {self.content[start:end].strip(b" \t\r\n/>") for start, end, _ in self.ratings}
+
+    def replaced(self, stars: int) -> bytes:
+        """The content with another rating; the first description gets it if there is none."""
+        if self.new is None:
             raise ValueError("not XMP: it has no rdf:Description")
-
-    def attribute(self, rating: bytes) -> bytes:
-        """A rating for the first description, by a prefix that is declared there or a new one."""
-        known = [prefix for prefix, uri in self._first.items() if prefix and uri == XMP]
-        prefix = known[0] if known else "xmp" if "xmp" not in self._first else "xmpBasic"
-        declared = "" if known else f' xmlns:{prefix}="{XMP}"'
-        return f'{declared} {prefix}:Rating="'.encode() + rating + b'"'
-
-    def _declare(self, prefix: str | None, uri: str) -> None:
-        self._spaces[prefix or ""] = uri
+        rating, pieces, at = str(stars).encode(), [], 0
+        for start, end, form in sorted(self.ratings) or [self.new]:
+            pieces += [self.content[at:start], form % rating]
+            at = end
+        after = b"".join([*pieces, self.content[at:]])
+        if _Finder(after).values != {rating}:
+            raise ValueError(UNKNOWN)
+        return after
 
     def _refuse(self, *_: object) -> None:
         raise ValueError("it declares a document type, which no XMP has")
 
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
+    def _start(self, name: str, attributes: list[str]) -> None:
         self._path.append(name)
-        at = self._parser.CurrentByteIndex
-        tag = TAG.match(self.content, at)
-        if tag is None:
-            raise ValueError("not XMP in UTF-8")
-        if self._path[-2:] == DESCRIPTION:
-            if self.name_end < 0:
-                self.name_end = at + len(re.split(rb"[\s/>]", tag[0], maxsplit=1)[0])
-                self._first = dict(self._spaces)
-            names = {f"{p}:Rating".encode() for p, uri in self._spaces.items() if uri == XMP}
-            for found in ATTRIBUTE.finditer(tag[0]):
-                if found[1] in names:
-                    start, end = found.span(found.lastindex or 2)
-                    self.ratings.append((at + start, at + end))
-        elif self._path[-3:] == [*DESCRIPTION, RATING]:
-            self._text = tag.end()
+        path, at = self._path, self._parser.CurrentByteIndex
+        if len(path) > MOST_DEPTH:
+            raise ValueError(f"not XMP: more than {MOST_DEPTH} elements within one another")
+        if path in DESCRIPTIONS:
+            self._describe(at, attributes[::2])
+        elif path[:-1] in DESCRIPTIONS and name == RATING:
+            if attributes:
+                raise ValueError(UNKNOWN)
+            self._tag = at, self._match(at).end()
+        elif path[:-2] in DESCRIPTIONS and path[-2] == RATING:
+            raise ValueError(UNKNOWN)
 
     def _end(self, name: str) -> None:
-        if self._path[-3:] == [*DESCRIPTION, RATING]:
-            self.ratings.append((self._text, max(self._parser.CurrentByteIndex, self._text)))
+        if self._path[:-1] in DESCRIPTIONS and name == RATING:
+            (at, start), end, form = self._tag, self._parser.CurrentByteIndex, b"%s"
+            if self.content[start - 2 : start] == b"/>":
+                start, form = start - 2, b">%s</" + self._match(at)[1] + b">"
+            self.ratings.append((start, end, form))
         self._path.pop()
+
+    def _match(self, at: int) -> re.Match[bytes]:
+        """The start tag at a byte, which expat has found to be one."""
+        tag = TAG.match(self.content, at)
+        assert tag is not None
+        return tag
+
+    def _describe(self, at: int, names: list[str]) -> None:
+        """Take the ratings among the attributes of a description, whose names expat gives."""
+        tag = self._match(at)
+        if self.new is None:
+            self.new = (tag.end(1), tag.end(1), self._attribute())
+        found = [one for one in ATTRIBUTE.finditer(tag[0]) if one[1].split(b":")[0] != b"xmlns"]
+        if len(found) != len(names):
+            raise ValueError(UNKNOWN)
+        for one, name in zip(found, names, strict=True):
+            if name == RATING:
+                start, end = one.span(one.lastindex or 2)
+                self.ratings.append((at + start, at + end, b"%s"))
+
+    def _attribute(self) -> bytes:
+        """A rating by a prefix that is declared here, or a new one."""
+        spaces = dict(self._spaces)
+        known = [prefix for prefix, uri in spaces.items() if prefix and uri == XMP]
+        if known:
+            return f' {known[0]}:Rating="%s"'.encode()
+        names = itertools.chain(["xmp"], (f"xmp{number}" for number in itertools.count(2)))
+        prefix = next(name for name in names if name not in spaces)
+        return f' xmlns:{prefix}="{XMP}" {prefix}:Rating="%s"'.encode()

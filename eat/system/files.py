@@ -8,11 +8,11 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-GB = 10**9
+MB, GB = 10**6, 10**9
 PARTIAL = re.compile(r"\..+\.\d+")  # the neighbour that a file is written to, with a process id
 
 
@@ -30,7 +30,8 @@ def regular(path: str | Path, most: float = math.inf) -> Path:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
         raise OSError(f"{path}: {kind}: expected a file")
     if status.st_size > most:
-        raise OSError(f"{path}: {status.st_size / GB:.1f} GB: expected at most {most / GB:.1f} GB")
+        found, expected = (f"{size / MB:,.1f} MB" for size in (status.st_size, most))
+        raise OSError(f"{path}: {found}: expected at most {expected}")
     return path
 
 
@@ -60,6 +61,8 @@ def _naming(path: Path) -> Iterator[None]:
 def appearing_whole(path: str | Path, partial: str | Path | None = None) -> Iterator[BinaryIO]:
     """Open a file that takes its place, synced, at the end of the context; after an error, never.
 
+    It has the permissions of what was there.
+
     Args:
         path: the file.
         partial: where it is written; None takes a neighbour that only this process writes.
@@ -74,6 +77,8 @@ def appearing_whole(path: str | Path, partial: str | Path | None = None) -> Iter
             yield file
             file.flush()
             os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

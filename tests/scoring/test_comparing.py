@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import reprlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -125,8 +126,10 @@ def test_fewer_than_two_are_refused(
     assert main(["compare", files[0], "gone.jpg", "--checkpoint", str(checkpoint)]) == 2
     expected = "1 of 2 photographs can be scored, expected two or more: gone.jpg: no such file"
     assert expected in capsys.readouterr().err
-    assert main(["compare", *files, "--voters", "0", "--checkpoint", str(checkpoint)]) == 2
-    assert "voters is 0: expected at least 1" in capsys.readouterr().err
+    for voters in ("0", str(10**400)):
+        assert main(["compare", *files, "--voters", voters, "--checkpoint", str(checkpoint)]) == 2
+        told = f"voters is {reprlib.repr(int(voters))}: expected 1 to 1000000000\n"
+        assert capsys.readouterr().err == f"eat compare: error: {told}"
 
 
 def test_every_format_holds_the_same_numbers(

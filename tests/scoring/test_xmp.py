@@ -9,7 +9,7 @@ from conftest import full_disk
 from eat.checkpoint import load_checkpoint, save_checkpoint
 from eat.cli import main
 from eat.scoring import Score
-from eat.scoring.xmp import EMPTY, RDF, XMP, rate, stars_of, with_rating, write_rating
+from eat.scoring.xmp import EMPTY, RDF, XMP, _Finder, rate, stars_of, with_rating, write_rating
 
 FOREIGN = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="Adobe XMP Core 7.0">
@@ -55,9 +55,89 @@ def test_a_sidecar_without_a_rating_gets_one() -> None:
     assert after == foreign().replace(b"<rdf:Description", b'<rdf:Description xmp:Rating="4"')
     assert with_rating(after, 4) == after
     other = foreign().replace(b"http://ns.adobe.com/xap/1.0/", b"urn:other")
-    assert b'xmlns:xmpBasic="http://ns.adobe.com/xap/1.0/" xmpBasic:Rating="4"' in with_rating(
-        other, 4
-    )
+    other = other.replace(b"xmlns:xmp=", b'xmlns:xmp2="urn:two" xmlns:xmp=')
+    new = b'<rdf:Description xmlns:xmp3="http://ns.adobe.com/xap/1.0/" xmp3:Rating="4"'
+    assert with_rating(other, 4) == other.replace(b"<rdf:Description", new)
+    wrapped = foreign().replace(b"x:xmpmeta", b"x:xapmeta")
+    assert with_rating(wrapped, 4) == after.replace(b"x:xmpmeta", b"x:xapmeta")
+
+
+INNER = '<a:b xmlns:xmp="urn:inner" xmp:Rating="7"/>'
+SECOND = (
+    '</rdf:Description><rdf:Description xmp:Rating="{}" xmlns:xmp="http://ns.adobe.com/xap/1.0/">'
+)
+OTHERS = '<a:c><rdf:RDF><rdf:Description xmp:Rating="6"/></rdf:RDF></a:c>'
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        INNER + "<xmp:Rating>{}</xmp:Rating>",
+        INNER + SECOND,
+        "<xmp:Label/>" + OTHERS + "<xmp:Rating>{}</xmp:Rating>",
+        """<xmp:Rating xmlns:q="/">{}</xmp:Rating>""",
+    ],
+)
+def test_prefixes_and_places_are_xml_s(element: str) -> None:
+    assert with_rating(foreign(element=element.format(2)), 5) == foreign(element=element.format(5))
+
+
+def test_an_empty_rating_is_filled() -> None:
+    for empty in (
+        "<xmp:Rating/>",
+        "<xmp:Rating />",
+        "<xmp:Rating\n/>",
+        "<xmp:Rating></xmp:Rating>",
+    ):
+        after = with_rating(foreign(element=f"<a:d/>{empty}"), 5)
+        before, _, end = foreign(element=f"<a:d/>{empty}").partition(empty.encode())
+        filled = after.removeprefix(before).removesuffix(end)
+        assert b"".join(filled.split()) == b"<xmp:Rating>5</xmp:Rating>"
+
+
+def test_a_sidecar_that_is_changed_meanwhile_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.xmp"
+    path.write_bytes(foreign(NEW.format(2)))
+    newer = foreign(NEW.format(2), "<a:e/>")
+
+    def find(content: bytes) -> _Finder:
+        if not path.read_bytes() == newer:
+            path.write_bytes(newer)
+        return _Finder(content)
+
+    monkeypatch.setattr("eat.scoring.xmp._Finder", find)
+    with pytest.raises(ValueError, match=r"a.xmp: another program changed it meanwhile"):
+        write_rating(path, 3)
+    assert path.read_bytes() == newer
+
+
+def test_permissions_stay_and_read_only_sidecars_are_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.xmp"
+    path.write_bytes(EMPTY)
+    path.chmod(0o640)
+    write_rating(path, 3)
+    assert path.stat().st_mode & 0o777 == 0o640 and rating_in(path) == "3"
+    path.chmod(0o444)
+    with pytest.raises(ValueError, match=r"a.xmp: it may not be written"):
+        write_rating(path, 4)
+    assert path.stat().st_mode & 0o777 == 0o444 and rating_in(path) == "3"
+
+
+def test_sidecars_that_are_links_to_one_file_are_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jpg").touch()
+        (tmp_path / f"{name}.jpg.xmp").symlink_to(tmp_path / "both.xmp")
+    (tmp_path / "both.xmp").write_bytes(EMPTY)
+    rated = rate([Score(str(tmp_path / f"{name}.jpg"), 5.0) for name in "ab"], "darktable")
+    told = [f"{tmp_path / name}.jpg.xmp: of 2 photographs" for name in "ab"]
+    assert rated.errors == told and (tmp_path / "both.xmp").read_bytes() == EMPTY
+
+
+def test_many_ratings_are_replaced_at_once() -> None:
+    many = 2**14 * "<xmp:Rating>{0}</xmp:Rating>"
+    assert with_rating(foreign(element=many.format(1)), 5) == foreign(element=many.format(5))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +148,12 @@ def test_a_sidecar_without_a_rating_gets_one() -> None:
         (foreign()[:400], "not XMP in UTF-8"),
         (foreign().decode().encode("utf-16"), "not XMP in UTF-8"),
         (b"<a/>", "it has no rdf:Description"),
-        (foreign(element="<xmp:Rating/>"), "written in a way that is not known here"),
+        (foreign().decode().encode("utf-16-le"), "not XMP in UTF-8"),
+        (foreign(element="<xmp:Rating xml:lang='en'>3</xmp:Rating>"), "in a way that is not known"),
+        (foreign(element="<xmp:Rating><a:f>3</a:f></xmp:Rating>"), "in a way that is not known"),
+        (foreign(element=100 * "<a:a>" + 100 * "</a:a>"), "more than 100 elements within"),
+        (foreign().replace(b"adobe:ns:meta/", b"urn:other"), "it has no rdf:Description"),
+        (foreign() + 2**22 * b" ", "4.2 MB: expected at most 4.2 MB"),
         (b'<!DOCTYPE a [<!ENTITY b "cc"><!ENTITY d "&b;&b;">]>' + foreign(), "a document type"),
         (foreign()[: foreign().index(b"<x:")] + b"<!DOCTYPE a>" + foreign()[60:], "not XMP|a doc"),
     ],
