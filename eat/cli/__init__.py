@@ -2,7 +2,8 @@
 
 ``main`` picks the command. ``train`` is what ``main_nni.py`` calls too, ``reproduce`` takes a run's
 options beside its own, ``commands`` has a row for each other command, ``photographs`` what those do
-that take photographs, and ``parser`` words what is wrong with an option. Nothing imports this room.
+that take photographs, ``process`` what is set before PyTorch is imported, and ``parser`` words what
+is wrong with an option. Nothing imports this room.
 """
 
 import sys
@@ -13,9 +14,9 @@ from typing import Any
 from eat.cli.commands import COMMANDS, Command
 from eat.cli.errors import USAGE, guarded, one_message
 from eat.cli.parser import Parser
+from eat.cli.process import prepare_process
 from eat.cli.reproduce import reproduce_main
 from eat.cli.train import parse_train, train_main
-from eat.system.heap import keep_heap
 from eat.system.words import nearest
 from eat.version import __version__
 
@@ -24,7 +25,7 @@ __all__ = ["COMMANDS", "main", "parse_train", "train_main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The ``eat`` command; returns its exit code."""
-    keep_heap()
+    prepare_process()
     name, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
     helps = {
         "train": "train a model, as main_nni.py does",

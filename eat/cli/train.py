@@ -8,9 +8,9 @@ from typing import Any
 
 from eat.cli.errors import guarded
 from eat.cli.parser import ConfigFile, Parser
+from eat.cli.process import prepare_process
 from eat.config import TrainConfig
 from eat.config.run import LOSSES, METRICS, metric_prefixes
-from eat.system.heap import keep_heap
 from eat.system.plugins import is_path
 from eat.system.processes import (
     from_main,
@@ -95,7 +95,7 @@ def train_main(argv: Sequence[str] | None = None, prog: str = "main_nni.py") -> 
     A run that a signal has stopped ends by that signal instead.
     """
     tuning.end_with_parent()
-    keep_heap()
+    prepare_process()
 
     def run() -> int:
         if world_size() > 1:

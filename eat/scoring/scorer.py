@@ -21,7 +21,8 @@ from eat.data.transforms import Photo
 from eat.models import AestheticModel
 from eat.models.base import Record
 from eat.models.weights import weights_file
-from eat.system.device import DTYPES, autocast, available_cores, check_compiler, pick_device
+from eat.system.cores import available_cores
+from eat.system.device import DTYPES, autocast, check_compiler, pick_device
 from eat.system.files import file_digest
 from eat.system.schema import check_range
 

@@ -33,11 +33,6 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Autocast to ``precision``: fp32 (none), bf16 or fp16."""
     if precision == "fp32":

@@ -14,9 +14,9 @@ import yaml
 from eat.config.commands import BestOptions
 from eat.config.files import read_options
 from eat.system.files import write_atomically
+from eat.tuning.concurrency import RECORD
 from eat.tuning.trial import JOB, options
 
-RECORD = Path("db", "nni.sqlite")
 # What nni calls a trial's last event, apart from those that only lead to another.
 STATUSES = {"WAITING", "RUNNING", "SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED"}
 STATUSES |= {"EARLY_STOPPED", "UNKNOWN"}

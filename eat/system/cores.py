@@ -1,0 +1,30 @@
+"""Cores, and how processes share them.
+
+OpenMP reads its environment when PyTorch loads it. So these functions are called before PyTorch is
+imported. What a user has set stays.
+"""
+
+import os
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def sleep_while_waiting() -> None:
+    """Have OpenMP's threads sleep while they wait for each other.
+
+    By default they spin for some milliseconds, which takes the cores from other processes: two
+    training runs beside each other then take longer than one after the other.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def share_cores(processes: int) -> None:
+    """Take an equal share of the cores for this process's threads, beside others that do the same.
+
+    Args:
+        processes: that compute at a time, this one included.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
