@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from eat.checkpoint import load_checkpoint
 from eat.data.decoding import Decoded, ImageError
 from eat.data.photos import find_photos, is_one_photo, read_ahead
 from eat.data.scales import ScoreScale, mean_scores
-from eat.data.transforms import Photo
+from eat.data.transforms import Photo, Preprocessing
 from eat.models import AestheticModel
 from eat.models.base import Record
 from eat.models.weights import weights_file
@@ -53,19 +53,37 @@ class Score:
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A photograph's pixels, or why there are none, and what to note of it."""
+class Pixels:
+    """A photograph as a model's preprocessing gives it.
+
+    Attributes:
+        pixels: uint8 (3, size, size); None if it cannot be read.
+        error: why it cannot; empty if it can.
+        note: as of ``Score``.
+    """
 
     pixels: Tensor | None
     error: str = ""
     note: str = ""
 
 
+def read_pixels(
+    photo: Photo, preprocessing: Preprocessing, look: Callable[[Decoded], None] | None = None
+) -> Pixels:
+    """Decode and resize a photograph for a model; ``look`` as of ``Preprocessing.evaluation``."""
+    notes: list[str] = []
+    try:
+        pixels = preprocessing.evaluation(photo, look, notes.append)
+    except ImageError as error:
+        return Pixels(None, str(error))
+    return Pixels(pixels, note="; ".join(notes))
+
+
 @dataclass
 class _Batch:
     """Photographs on their way to scores; ``outputs`` may still be under way on the device."""
 
-    photos: list[tuple[Photo, _Read]]
+    photos: list[tuple[Photo, Pixels]]
     outputs: Tensor
 
 
@@ -177,23 +195,24 @@ class Scorer:
         ahead = 2 * max(self.batch_size, self.workers)
         decode = partial(self._decode, watch=watch) if watch else self._decode
         decoded = read_ahead(decode, files, threads=self.workers, ahead=ahead)
-        yield from self._scores(self._through_model(decoded, watch))
+        yield from self.score_pixels(decoded, watch)
 
-    def _decode(self, photo: Photo, watch: Watch | None = None) -> _Read:
+    def score_pixels(
+        self, decoded: Iterable[tuple[Photo, Pixels]], watch: Watch | None = None
+    ) -> Iterator[Score]:
+        """Score what ``read_pixels`` gave of photographs, in order."""
+        yield from self._scores(self._through_model(iter(decoded), watch))
+
+    def _decode(self, photo: Photo, watch: Watch | None = None) -> Pixels:
         look = partial(watch.decoded, photo) if watch else None
-        notes: list[str] = []
-        try:
-            pixels = self.info.preprocessing.evaluation(photo, look, notes.append)
-        except ImageError as error:
-            return _Read(None, str(error))
-        return _Read(pixels, note="; ".join(notes))
+        return read_pixels(photo, self.info.preprocessing, look)
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) as the model takes it, on its device."""
         return self.info.preprocessing.normalise(pixels.to(self.device))
 
     def _through_model(
-        self, decoded: Iterator[tuple[Photo, _Read]], watch: Watch | None
+        self, decoded: Iterator[tuple[Photo, Pixels]], watch: Watch | None
     ) -> Iterator[_Batch]:
         """Batches whose forward pass was started."""
         while group := list(itertools.islice(decoded, self.batch_size)):
