@@ -1,8 +1,9 @@
 """The commands that take photographs: what each calls, and what it prints."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from eat.cli.errors import FAILED
@@ -17,12 +18,19 @@ if TYPE_CHECKING:
     from eat.scoring import Score
 
 
+OF_RAY = ("engine", "address", "actors", "shard_size", "image_column", "key_column", "sha256")
+OF_LOCAL = ("format", "sort", "top", "xmp", "resume")  # options of eat score
+
+
 def run_score(images: list[str], options: ScoreOptions) -> int:
     """Score photographs. Exit code 1 if some could not be scored."""
+    check_engine(images, options)
+    if options.engine == "ray":
+        return run_bulk(images, options)
     from eat.data.photos import find_photos
     from eat.scoring import PartialScores, Scorer, score_lines
 
-    given = asdict(options)
+    given = {name: value for name, value in asdict(options).items() if name not in OF_RAY}
     form, out, resume = (given.pop(name) for name in ("format", "out", "resume"))
     sort, top, xmp = (given.pop(name) for name in ("sort", "top", "xmp"))
     if xmp and not options.percentile:
@@ -69,6 +77,31 @@ def run_score(images: list[str], options: ScoreOptions) -> int:
         sys.stderr.write(f"eat score: not scored: {score.error}\n")
     rated = not xmp or write_sidecars(kept, xmp, scorer.info)
     return 0 if rated and not failed else FAILED
+
+
+def check_engine(things: list[str], options: ScoreOptions) -> None:
+    """Refuse options and things that the engine does not take."""
+    other, engine = (OF_LOCAL, "local") if options.engine == "ray" else (OF_RAY, "ray")
+    for item in fields(options):
+        if item.name in other and getattr(options, item.name) != item.default:
+            more = ": the same call goes on by itself" if item.name == "resume" else ""
+            raise ValueError(f"--{item.name} is for --engine {engine} alone{more}")
+    suffixes = (".tar", ".tar.gz", ".tgz", ".parquet", ".txt")
+    for thing in things if options.engine == "local" else ():
+        if thing.lower().endswith(suffixes) or re.match("(s3a?|gcs?|gs)://", thing):
+            raise ValueError(f"{thing}: no photograph: --engine ray takes tars, Parquet files, "
+                             "lists and what lies in a store")  # fmt: skip
+
+
+def run_bulk(things: list[str], options: ScoreOptions) -> int:
+    """Score shards by Ray. Exit code 1 if some could not be read."""
+    from eat.bulk.engine import score_in_bulk
+
+    tally = score_in_bulk(things, options)
+    for error in tally.failed.values():
+        sys.stderr.write(f"eat score: not read: {error}\n")
+    print(tally.words(str(options.out)))
+    return FAILED if tally.failed else 0
 
 
 def write_sidecars(scores: list["Score"], xmp: Sidecars, info: "CheckpointInfo") -> bool:

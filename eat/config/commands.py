@@ -19,6 +19,9 @@ class ScoreOptions(ScorerOptions):
     """Scores of photographs.
 
     Attributes:
+        engine: local scores files, folders and glob patterns; ray also WebDataset tars, Parquet
+            files and .txt lists of places, on this machine or a cluster, here or in a store (s3://,
+            gs://), into a folder with a Parquet file a shard. The same call again goes on.
         compile: compile the model, which takes about a minute; worth it for many images, on a CPU
             in bf16 with 8 images a pass.
         scale: ten maps scores to 1..10; own leaves them on the scale that the model learnt.
@@ -33,8 +36,18 @@ class ScoreOptions(ScorerOptions):
         out: file to write, complete or not at all; null prints. The scores so far lie in
             OUT.partial, also after an interruption.
         resume: go on from OUT.partial, if it is there.
+        address: of ray: a cluster, such as 10.0.0.1:6379, or auto on one of its machines; null uses
+            this machine alone.
+        actors: of ray: processes that run the model; null takes one a GPU, or else one a core.
+        shard_size: of ray: images of each output file for a folder or a list; null takes 1000.
+        image_column: of ray: column of Parquet files with encoded images or their paths; null takes
+            image, jpg, bytes, path or the like.
+        key_column: of ray: column of Parquet files that names each image; null takes key or
+            __key__, or else numbers the rows.
+        sha256: of ray: add the SHA-256 of each image's bytes.
     """
 
+    engine: Literal["local", "ray"] = "local"
     compile: bool = False
     scale: Literal["ten", "own"] = "ten"
     format: Literal["csv", "jsonl"] = "csv"
@@ -44,6 +57,12 @@ class ScoreOptions(ScorerOptions):
     xmp: Sidecars | None = None
     out: str | None = None
     resume: bool = False
+    address: str | None = None
+    actors: int | None = None
+    shard_size: int | None = None
+    image_column: str | None = None
+    key_column: str | None = None
+    sha256: bool = False
 
 
 @dataclass(kw_only=True)
