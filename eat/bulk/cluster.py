@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from eat.system.device import available_cores
+from eat.system.cores import available_cores
 from eat.system.stops import STOP_SIGNALS
 from eat.system.words import brief
 from eat.version import __version__

@@ -16,19 +16,8 @@ from eat.data.photos import SUFFIXES
 from eat.system.files import GB
 from eat.system.words import brief
 
-COLUMNS = (
-    "image",
-    "jpg",
-    "jpeg",
-    "png",
-    "webp",
-    "bytes",
-    "image_bytes",
-    "content",
-    "img",
-    "path",
-)
-COLUMNS += "image_path", "file_name", "filename", "file"  # fmt: skip
+COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "content", "img", "path",
+           "image_path", "file_name", "filename", "file")  # fmt: skip
 ROWS = 64  # of a Parquet file that are read at a time
 
 
@@ -134,7 +123,7 @@ def _read_tar(file: BinaryIO, url: str) -> Iterator[Item]:
             images += len(items)
             for name, content, error in items:
                 yield Item(key, address or f"tar://{name}::{url}", content, error)
-        while rest := tar.fileobj.read(2**20):  # type: ignore[union-attr]
+        while rest := tar.fileobj.read(2**20):
             if rest.strip(b"\0"):
                 raise tarfile.ReadError("damaged: data after its end-of-archive mark")
     if names and not images:
