@@ -60,7 +60,15 @@ def run_prepare(name: str, options: PrepareOptions) -> int:
     """Check a data set. Exit code 1 if something in it needs a decision."""
     from eat.data.prepare import prepare
 
-    report = prepare(name, options)
+    if options.engine == "local":
+        if options.address is not None:
+            raise ValueError("--address is for --engine ray alone")
+        report = prepare(name, options)
+    else:
+        from eat.bulk.pool import ray_pool
+
+        with ray_pool(options.address, [options.images, options.out]) as pool:
+            report = prepare(name, options, pool)
     print(report.summary())
     return 0 if report.ok or options.leave_out else FAILED
 

@@ -147,6 +147,10 @@ class PrepareOptions(ScaleOptions):
         test: label file or id list of the test split.
         val: the same of the validation split.
         workers: processes that decode images; null takes one a core.
+        engine: local works on this machine; ray on a cluster whose machines all see the images
+            and `out` under the same paths.
+        address: of ray: the cluster, such as 10.0.0.1:6379, or auto on one of its machines; null
+            uses this machine alone.
         leave_out: leave missing and broken images out of the cleaned table, and record them.
         cache: side in pixels, or several, to resize the sound images to. They are packed into
             out/cache-SIDE.npy, side x side x 3 bytes an image, which training takes by --data.cache
@@ -163,6 +167,8 @@ class PrepareOptions(ScaleOptions):
     test: str | None = None
     val: str | None = None
     workers: int | None = None
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
     leave_out: bool = False
     cache: int | list[int] | None = None
     interpolation: Interpolation = "bicubic"

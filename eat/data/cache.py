@@ -29,7 +29,7 @@ from eat.config.run import MAX_SIZE
 from eat.data.decoding import ImageError, without_traceback
 from eat.data.transforms import Preprocessing
 from eat.system.files import GB, appearing_whole, regular
-from eat.system.pool import unordered
+from eat.system.pool import Pool, unordered
 
 OLD_MARK = b"EATCACHE"  # end of the one file that a cache was before it had a description beside it
 MOST_BYTES = 4 * GB  # of a description
@@ -108,6 +108,7 @@ def make_cache(
     broken: dict[str, str],
     preprocessing: Preprocessing,
     workers: int | None = None,
+    pool: Pool = unordered,
 ) -> Contents:
     """Write the cache of the side ``preprocessing.size``, or find that it is there already.
 
@@ -118,6 +119,7 @@ def make_cache(
         broken: other labelled images, and why they cannot be read.
         preprocessing: of the images.
         workers: processes; None takes one a core.
+        pool: that has them write the rows, each in its place of one file.
 
     Raises:
         CacheError: there is no sound image, or not enough room on the disk.
@@ -141,7 +143,7 @@ def make_cache(
     _check_room(path, contents)
     note = path.with_suffix(".json")
     with _appearing(path) as file:
-        _write_pixels(file, contents, images, preprocessing, workers)
+        _write_pixels(file, contents, images, preprocessing, workers, pool)
         note.unlink(missing_ok=True)  # from here to the end there is no cache
     with _appearing(note) as file:
         file.write(json.dumps(asdict(contents)).encode())
@@ -188,7 +190,12 @@ def _check_room(path: Path, contents: Contents) -> None:
 
 
 def _write_pixels(
-    file: BinaryIO, contents: Contents, images: str | Path, how: Preprocessing, workers: int | None
+    file: BinaryIO,
+    contents: Contents,
+    images: str | Path,
+    how: Preprocessing,
+    workers: int | None,
+    pool: Pool,
 ) -> None:
     """Let processes fill their rows of the file; unreadable images are added to ``broken``."""
     header = {"descr": "|u1", "fortran_order": False, "shape": contents.shape}
@@ -204,7 +211,7 @@ def _write_pixels(
         for row in range(0, len(names), CHUNK)
     )
     with tqdm(total=len(names), desc=f"cache {contents.side}", unit="image", disable=None) as bar:
-        for row, sums, failed in unordered(_fill, tasks, workers, name=str):
+        for row, sums, failed in pool(_fill, tasks, workers, name=str):
             contents.sums[row : row + len(sums)] = sums
             contents.broken |= failed
             bar.update(len(sums))

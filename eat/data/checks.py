@@ -16,7 +16,7 @@ from tqdm import tqdm
 from eat.data.decoding import MOST_BYTES, read_image
 from eat.data.labels.table import LabelError, cut
 from eat.system.files import regular, write_atomically
-from eat.system.pool import unordered
+from eat.system.pool import Pool, unordered
 
 NUMBERS = ("bytes", "mtime_ns", "width", "height")
 KINDS = {
@@ -80,7 +80,13 @@ def _check_chunk(task: tuple[str, list[str]]) -> list[Check]:
     return [check_file(folder, image) for image in images]
 
 
-def check_files(folder: str, images: list[str], journal: Path, workers: int | None) -> None:
+def check_files(
+    folder: str,
+    images: list[str],
+    journal: Path,
+    workers: int | None,
+    pool: Pool = unordered,
+) -> None:
     """Check files in parallel and append the results to the journal, a CSV of ``Check`` rows.
 
     A file of the size and time of change that the journal has is not checked again. Only the
@@ -101,7 +107,7 @@ def check_files(folder: str, images: list[str], journal: Path, workers: int | No
                disable=None)  # fmt: skip
     with bar, journal.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        for checks in unordered(
+        for checks in pool(
             _check_chunk, tasks, workers, name=lambda task: f"{task[1][0]} to {task[1][-1]}"
         ):
             writer.writerows(map(astuple, checks))

@@ -18,6 +18,7 @@ from eat.data.labels.table import LabelError, LabelWarning, quote
 from eat.data.registry import DatasetSpec, find_dataset
 from eat.data.transforms import Preprocessing
 from eat.system.files import write_atomically
+from eat.system.pool import Pool, unordered
 from eat.system.schema import check_range
 
 
@@ -86,14 +87,14 @@ class Report:
         return "\n".join(lines)
 
 
-def prepare(name: str, options: PrepareOptions) -> Report:
+def prepare(name: str, options: PrepareOptions, pool: Pool = unordered) -> Report:
     """Check a data set's labels and image files, write a cleaned label table and cache pixels.
 
     Results are written to ``out/checks.csv`` as they come, and a second call checks only files that
     are new or changed. ``out/report.json`` holds the report, ``out/labels.csv`` and
     ``out/prepared.json`` the cleaned table, which ``read_labels`` takes as the labels; it is
     written if all is sound, or if ``leave_out`` says to go on without missing and broken images.
-    Duplicates are reported and stay.
+    Duplicates are reported and stay. ``pool`` has the files checked and the cache filled.
 
     Raises:
         LabelError: the labels are wrong, or lie in ``out``, where they would be written over.
@@ -116,7 +117,8 @@ def prepare(name: str, options: PrepareOptions) -> Report:
     here = table["image"].map(
         lambda name: name in present or os.path.isfile(os.path.join(images, name))
     )
-    check_files(images, table["image"][here].tolist(), folder / "checks.csv", options.workers)
+    check_files(images, table["image"][here].tolist(), folder / "checks.csv", options.workers,
+                pool)  # fmt: skip
     checks = read_checks(folder / "checks.csv")
     checks = checks[checks["image"].isin(table["image"][here])]
     problems = {kind: sorted(checks.loc[checks["problem"] == kind, "image"]) for kind in KINDS}
@@ -146,7 +148,7 @@ def prepare(name: str, options: PrepareOptions) -> Report:
             (folder / stale).unlink(missing_ok=True)
     readable = table.loc[~table["image"].isin(broken), "image"].unique()
     in_order = sound.set_index("image").loc[readable].rename_axis("image").reset_index()
-    report.caches = [_cache(side, options, in_order, broken) for side in sides]
+    report.caches = [_cache(side, options, in_order, broken, pool) for side in sides]
     write_atomically(folder / "report.json", json.dumps(asdict(report), indent=2).encode())
     return report
 
@@ -166,11 +168,15 @@ def _read_labels(name: str, options: PrepareOptions) -> tuple[pd.DataFrame, list
     return table, [str(w.message) for w in caught if issubclass(w.category, LabelWarning)]
 
 
-def _cache(side: int, options: PrepareOptions, checks: pd.DataFrame, broken: dict[str, str]) -> str:
+def _cache(
+    side: int, options: PrepareOptions, checks: pd.DataFrame, broken: dict[str, str], pool: Pool
+) -> str:
     """Cache the sound images, resized to a side; returns a line of the report."""
     how = Preprocessing(side, **{name: getattr(options, name) for name in RESIZING})
     # A copy, as the cache adds images that can be decoded and not resized.
-    contents = make_cache(options.out, options.images, checks, dict(broken), how, options.workers)
+    contents = make_cache(
+        options.out, options.images, checks, dict(broken), how, options.workers, pool
+    )
     path, left = cache_path(options.out, side), len(contents.broken)
     note = f", {left} broken ones not in it" if left else ""
     return (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -16,6 +16,20 @@ from eat.system.schema import check_range
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+class Pool(Protocol):
+    """Whoever calls a function of many tasks as ``unordered`` does."""
+
+    def __call__(
+        self,
+        function: Callable[[Task], Result],
+        tasks: Iterable[Task],
+        workers: int | None,
+        *,
+        name: Callable[[Task], str],
+    ) -> Iterator[Result]:
+        """Yield the results as they come."""
 
 
 def unordered(
