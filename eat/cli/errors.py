@@ -7,7 +7,7 @@ from collections.abc import Callable
 from io import TextIOWrapper
 
 from eat.system.plugins import blamed
-from eat.system.processes import is_main
+from eat.system.processes import is_first_here, is_main
 from eat.system.stops import Interrupted, TrainingError, number_of
 
 FAILED, USAGE = 1, 2  # some work could not be done; the call itself was wrong
@@ -33,7 +33,7 @@ def guarded(run: Callable[[], int], prog: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (ValueError, OSError, TrainingError) as error:
-        if is_main() or not isinstance(error, ValueError):  # wrong options are wrong in all
+        if is_first_here() or not isinstance(error, ValueError):  # wrong options are wrong in all
             sys.stderr.write(f"{prog}: error: {one_message(blamed(error) or error)}\n")
         return USAGE
     except Interrupted as stop:

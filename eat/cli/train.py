@@ -12,13 +12,7 @@ from eat.cli.process import prepare_process
 from eat.config import TrainConfig
 from eat.config.run import LOSSES, METRICS, metric_prefixes
 from eat.system.plugins import is_path
-from eat.system.processes import (
-    from_main,
-    init_distributed,
-    is_main,
-    leave_distributed,
-    world_size,
-)
+from eat.system.processes import distributed, from_main, is_main, world_size
 from eat.system.stops import exit_with_signal
 from eat.tuning import trial as tuning
 
@@ -98,16 +92,14 @@ def train_main(argv: Sequence[str] | None = None, prog: str = "main_nni.py") -> 
     prepare_process()
 
     def run() -> int:
-        if world_size() > 1:
-            init_distributed(cpu=parse_train(argv, prog=prog).run.device == "cpu")
-        config = parse_train(argv, from_main(tuning.parameters), prog)
-        if tuning.in_experiment():  # a trial that nni starts again continues
-            config.run.folder, config.run.resume = tuning.trial_folder(), "auto"
-        return run_train(config)
+        several = world_size() > 1
+        with distributed(cpu=several and parse_train(argv, prog=prog).run.device == "cpu"):
+            config = parse_train(argv, from_main(tuning.parameters), prog)
+            if tuning.in_experiment():  # a trial that nni starts again continues
+                config.run.folder, config.run.resume = tuning.trial_folder(), "auto"
+            return run_train(config)
 
     code = guarded(run, prog)
-    if code == 0:
-        leave_distributed()
     exit_with_signal(code)
     return code
 

@@ -1,24 +1,28 @@
 """Distributed training over accelerate. With one process, all of this is plain calls."""
 
 import os
-import platform
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from eat.system.stops import TrainingError
+from eat.system.others import ARRIVAL, Others
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
-POLL, GRACE = 0.1, 5.0  # seconds between two looks at other processes, and for one to be missed
+_others: Others | None = None  # of this process, as torch.distributed has its group
 
 
 def is_main() -> bool:
     """Whether this process writes and reports; known before ``init_distributed``."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def is_first_here() -> bool:
+    """Whether this process speaks for those on its machine."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def world_size() -> int:
@@ -27,22 +31,44 @@ def world_size() -> int:
 
 
 def init_distributed(*, cpu: bool) -> None:
-    """Connect to the other processes, on CPUs or on the devices that there are."""
+    """Connect to the other processes, on CPUs or on the devices that there are, unless connected.
+
+    Raises:
+        TrainingError: some have not come in time.
+    """
+    global _others
+    if world_size() == 1:
+        return
+    import torch
     from accelerate import PartialState
 
-    PartialState(cpu=cpu)
+    if torch.distributed.is_initialized():
+        return
+    limit = timedelta(seconds=ARRIVAL)
+    store, rank, size = next(torch.distributed.rendezvous("env://", timeout=limit))
+    _others = Others(store, rank, size)
+    # torchrun's store outlives a restart, with the addresses of processes that have ended.
+    store = torch.distributed.PrefixStore(_others.start, store)
+    cpu = cpu or not torch.cuda.is_available()
+    PartialState(cpu=cpu, store=store, rank=rank, world_size=size)
 
 
-def leave_distributed() -> None:
-    """Disconnect from the others, if connected, once all have done their part.
-
-    Otherwise the threads of a connection may outlive what they need, and abort the process.
-    """
-    if world_size() > 1:
+@contextmanager
+def distributed(*, cpu: bool) -> Iterator[None]:
+    """Within its context, this process is connected to the others, which learn how it ends."""
+    try:
+        init_distributed(cpu=cpu)
+        yield
+    except BaseException as error:
+        if _others is not None:
+            _others.leave(error)
+        raise
+    if _others is not None:
         import torch
 
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        _others.leave(None)
+        # The threads of a connection may outlive what they need, and abort the process.
+        torch.distributed.destroy_process_group()
 
 
 def from_main(function: Callable[[], T]) -> T:
@@ -74,43 +100,22 @@ def summed(values: "Tensor") -> "Tensor":
 
 
 @contextmanager
-def watching_others(tell: Callable[[int, int], None]) -> Iterator[None]:
-    """Within its context, end this process if another one of the run ends on this machine.
-
-    A collective would fail without its name, or on GPUs wait for it without end.
+def watching_others(advice: str) -> Iterator[None]:
+    """Within its context, end this process if another one of the run ends, on whatever machine.
 
     Args:
-        tell: called with that process's rank and id, in the lowest rank that is left here.
+        advice: follows the name of that process in the message.
     """
-    if world_size() == 1:
+    if _others is None:
         yield
         return
-    from accelerate.utils import gather_object
-
-    node, own = platform.node(), int(os.environ["RANK"])
-    others = {rank: pid for rank, host, pid in gather_object([(own, node, os.getpid())])
-              if host == node and rank != own}  # fmt: skip
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(POLL):
-            ended = [rank for rank, pid in others.items() if not lives(pid)]
-            if ended:
-                if own < min(others.keys() - set(ended), default=own + 1):
-                    tell(ended[0], others[ended[0]])
-                os._exit(1)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
+    _others.watch(advice)
     try:
         yield
-    except RuntimeError as error:
-        if not isinstance(error, TrainingError):
-            thread.join(GRACE)  # a collective fails at once, before the system reports the end
+    except BaseException as error:
+        _others.stop(error)
         raise
-    finally:
-        over.set()
-        thread.join()
+    _others.stop()
 
 
 def lives(pid: int) -> bool:

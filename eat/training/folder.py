@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from eat.config import TrainConfig
+from eat.config import RunConfig, TrainConfig
 from eat.config.files import read_options
 from eat.config.legacy import ADDED, is_legacy, translate
 from eat.data.labels.identity import identities
@@ -115,6 +115,22 @@ def open_folder(config: TrainConfig, left_out: list[str]) -> tuple[Path, FolderL
         lock.close()
         raise
     return folder, lock
+
+
+def check_restarts(run: RunConfig) -> None:
+    """Refuse what torchrun could start again without continuing.
+
+    It is not continued of itself: the first start may have been refused because of its folder.
+
+    Raises:
+        ValueError: it may start the run again, which has no folder or would not continue.
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if restarts and (run.resume != "auto" or not run.folder):
+        raise ValueError(
+            f"torchrun may start this run again (--max-restarts {restarts}): add --run.folder "
+            "FOLDER --run.resume auto, so that it then continues"
+        )
 
 
 def keep_old_defaults(config: TrainConfig) -> TrainConfig:

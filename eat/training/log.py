@@ -3,6 +3,8 @@
 import json
 import logging
 import math
+import os
+import platform
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from eat.system.files import append_line, finite, json_object, write_atomically
 from eat.system.processes import is_main
 from eat.system.schema import typed
 from eat.training.folder import SPLITS
+from eat.training.state import Progress
 from eat.training.trackers import Trackers
 
 log = logging.getLogger("eat")
@@ -87,6 +90,22 @@ def describe_model(
             "this model mixes the images of a micro-batch, so that its results depend on the "
             "numbers of processes and accumulation steps"
         )
+
+
+def describe_beginning(folder: Path) -> None:
+    """Warn if torchrun has started the run again, and there is nothing to continue from."""
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        log.warning("torchrun has started the run again, and %s on %s holds no state: the run "
+                    "begins anew; after its first state this means that the machines do not share "
+                    "that folder", folder, platform.node())  # fmt: skip
+
+
+def describe_continuation(progress: Progress, before: int, processes: int) -> None:
+    """Log where a run continues, and by how many processes if their number has changed."""
+    if before != processes:
+        log.warning("%d processes continue what %d began: the results stay the same to rounding, "
+                    "not to the bit", processes, before)  # fmt: skip
+    log.info("continuing after epoch %d, batch %d", progress.epoch, progress.batch)
 
 
 # What a line of metrics.jsonl has, whatever the version and the data set.

@@ -130,6 +130,7 @@ def _read_state(path: Path) -> tuple[Progress, dict[str, Any]]:
     except pickle.UnpicklingError:
         raise StateError("holds more than numbers, and may run code; it was not loaded") from None
     typed(dict[str, dict[str, str]] | None, parts.get("labels"), "labels")  # label_digests
+    typed(int | None, parts.get("processes"), "processes")
     progress = Progress(**parts.pop("progress"))
     for name, default in asdict(Progress()).items():
         value = getattr(progress, name)

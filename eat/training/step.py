@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -241,6 +242,21 @@ class TrainStep:
         numbers = torch.cat([self.loss.of_mean(sums[:1]), self.norm[None].double(), sums[1:]])
         loss, norm, *rest = numbers.tolist()  # the one place of a step that waits for the device
         return StepStatistics(loss, norm, self._overflow(loss, norm), rest)
+
+    def order_gradients(self, images: int) -> None:
+        """Take a step of that many blank images that changes no weights, before a state is loaded.
+
+        DistributedDataParallel orders the gradients anew after its first step, and the order
+        decides how a sum over three processes or more is rounded. A run that continues has to have
+        the same one.
+        """
+        if isinstance(self.model, DistributedDataParallel):
+            images = max(images, 1)
+            pixels = torch.zeros(images, 3, *self.raw_model.img_size, dtype=torch.uint8)
+            target = torch.zeros(images, self.raw_model.num_outputs)
+            self.model.train()
+            self.gradients([MicroBatch(pixels, target, 0, images)], images, seed=0, local_sums=[])
+            self.skip()
 
     def _terms(self, micro: MicroBatch) -> Tensor:
         """The loss's terms of a micro-batch: (B,)."""

@@ -28,18 +28,26 @@ from eat.evaluation.measure import measure, predict, tabulate
 from eat.evaluation.points import Health, PointWatch
 from eat.models import AestheticModel
 from eat.system.files import finite, write_atomically
-from eat.system.processes import from_main, summed, watching_others
+from eat.system.processes import from_main, init_distributed, summed, watching_others
 from eat.system.stops import STOP_SIGNALS, Interrupted, StopSignals, TrainingError
 from eat.training.faults import Faults
 from eat.training.folder import (
     SPLITS,
     FolderLock,
+    check_restarts,
     check_same_labels,
     keep_old_defaults,
     label_digests,
     open_folder,
 )
-from eat.training.log import EpochLog, describe_data, describe_model, logging_to
+from eat.training.log import (
+    EpochLog,
+    describe_beginning,
+    describe_continuation,
+    describe_data,
+    describe_model,
+    logging_to,
+)
 from eat.training.setup import RunData, make_loss, make_model, read_run_splits, resolve_model
 from eat.training.state import Progress, load_state, save_state
 from eat.training.step import MicroBatch, TrainStep
@@ -59,6 +67,7 @@ def make_accelerator(run: RunConfig) -> Accelerator:
     """
     if run.precision == "fp16" and (run.device == "cpu" or not torch.cuda.is_available()):
         raise ValueError("run.precision is fp16, which needs a GPU: expected bf16 or fp32 on a CPU")
+    init_distributed(cpu=run.device == "cpu")
     return Accelerator(
         mixed_precision={"fp32": "no"}.get(run.precision, run.precision),
         cpu=run.device == "cpu",
@@ -86,6 +95,7 @@ class Trainer:
         self, config: TrainConfig, report: Report | None = None, draw: Draw | None = None
     ) -> None:
         config.check()
+        check_restarts(config.run)
         check_trackers(config)
         self.config = config = resolve_model(keep_old_defaults(config))
         self.report: Report = report or (lambda metrics, final: None)
@@ -143,7 +153,8 @@ class Trainer:
         self._announce()
         self._resume()
         from_main(self._open_epoch_log)
-        with self.epoch_log or nullcontext(), self.stop, watching_others(self._tell_of_end):
+        advice = f"; continue with --run.folder {self.folder} --run.resume auto"
+        with self.epoch_log or nullcontext(), self.stop, watching_others(advice):
             self._train_epochs()
             try:
                 self.stop.raise_at_once()  # all is saved
@@ -288,13 +299,6 @@ class Trainer:
             f"continue with --run.folder {self.folder} --run.resume auto",
         )
 
-    def _tell_of_end(self, rank: int, pid: int) -> None:
-        """Log that another process of the run has ended, and how to go on."""
-        log.error(
-            "rank %d (process %d) has ended, killed or by an error of its own, and the run with "
-            "it: continue with --run.folder %s --run.resume auto", rank, pid, self.folder,
-        )  # fmt: skip
-
     def _evaluate(self) -> tuple[Metrics, Health]:
         """Metrics of the present model on the split that chooses the best epoch, and of points."""
         split, scales, model = self.data.eval_split, self.info.scales, self.step.eval_model
@@ -369,6 +373,7 @@ class Trainer:
     def _save_state(self) -> None:
         def save() -> None:
             state = self.step.state() | {"labels": self.labels, "files": self.info.files}
+            state["processes"] = self.accelerator.num_processes
             save_state(self.folder / "checkpoints", self.progress, state, self.config.run.keep)
 
         from_main(save)  # no process leaves before it is written
@@ -399,6 +404,7 @@ class Trainer:
         """Continue from the newest sound state in the folder, if there is one."""
         found = from_main(lambda: load_state(self.folder / "checkpoints", self.step.load))
         if found is None:
+            describe_beginning(self.folder)
             return
         progress, state = found
         check_same_labels(state.get("labels"), self.labels, self.folder)
@@ -407,9 +413,11 @@ class Trainer:
             if before.get(option, digest) != digest:
                 log.warning("%s: the file has changed since the run was stopped", option)
         vars(self.progress).update(vars(progress))
-        if not self.is_main:
+        processes = self.accelerator.num_processes
+        if processes > 1:
+            self.step.order_gradients(self.data.batches.micro_batches(0)[-1][1])
             self.step.load(state)
-        log.info("continuing after epoch %d, batch %d", progress.epoch, progress.batch)
+        describe_continuation(progress, state.get("processes", processes), processes)
 
     def _open_epoch_log(self) -> None:
         """Open the log of epochs, and report those of earlier starts once more."""

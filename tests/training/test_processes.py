@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from conftest import small_run
+from safetensors.torch import load_file
 
 from eat.checkpoint import load_checkpoint
 from eat.config import TrainConfig
@@ -24,22 +25,30 @@ from eat.training.trainer import train
 ROOT = Path(__file__).parents[2]
 
 
-def command(config: TrainConfig, processes: int) -> list[str]:
+def command(config: TrainConfig, processes: int, *options: str) -> list[str]:
     """A training run as users start it, with a config file."""
     file = Path(f"{config.run.folder}.yaml")
     file.write_text(yaml.safe_dump(config.to_dict()))
     run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [sys.executable, *run, str(ROOT / "main_nni.py"), "--config", str(file)]
+    return [sys.executable, *run, *options, str(ROOT / "main_nni.py"), "--config", str(file)]
 
 
-def start(config: TrainConfig, processes: int = 2) -> subprocess.Popen:
+def start(config: TrainConfig, *options: str, processes: int = 2) -> subprocess.Popen:
     return subprocess.Popen(
-        command(config, processes),
+        command(config, processes, *options),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def wait_for_states(process: subprocess.Popen, folder: Path) -> None:
+    """Wait until a run has saved two states."""
+    deadline = time.monotonic() + 120
+    while len(state_files(folder / "checkpoints")) < 2:
+        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
+        time.sleep(0.01)
 
 
 def lines(folder: Path) -> list[dict]:
@@ -80,23 +89,57 @@ def one(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(uneven_run(sample, tmp_path_factory.mktemp("one") / "run"))[0]
 
 
-@pytest.mark.long
-def test_two_processes_of_two_micro_batches_train_and_evaluate_as_one(
-    config: TrainConfig, one: Path, tmp_path: Path
-) -> None:
-    config.run.folder, config.run.accumulation_steps = str(tmp_path / "two"), 2
+@pytest.fixture(scope="module")
+def two(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that run by two processes of two micro-batches, which print ``output``."""
+    config = uneven_run(sample, tmp_path_factory.mktemp("two") / "run")
+    config.run.accumulation_steps = 2
     process = start(config)
     output, _ = process.communicate()
     assert process.returncode == 0, output
     assert output.count("checkpoint  ") == 1  # one process speaks
-    assert_same(one, tmp_path / "two")
-    predictions = [
-        (f / "predictions.csv").read_text().splitlines() for f in (one, tmp_path / "two")
-    ]
+    return Path(str(config.run.folder))
+
+
+@pytest.mark.long
+def test_two_processes_of_two_micro_batches_train_and_evaluate_as_one(one: Path, two: Path) -> None:
+    assert_same(one, two)
+    predictions = [(f / "predictions.csv").read_text().splitlines() for f in (one, two)]
     images = [[line.split(",")[0] for line in text] for text in predictions]
     assert images[0] == images[1] and len(images[0]) == 1 + 16
-    begun = json.loads((tmp_path / "two" / "starts.jsonl").read_text())
+    begun = json.loads((two / "starts.jsonl").read_text())
     assert begun["processes"] == 2 and begun["seed"] == 0 and begun["packages"]["torch"]
+
+
+@pytest.mark.long
+def test_a_killed_process_is_named_and_torchrun_continues_to_the_same_weights(
+    config: TrainConfig, two: Path
+) -> None:
+    config.run.accumulation_steps, config.run.save_steps, config.run.resume = 2, 1, "auto"
+    process = start(config, "--max-restarts=1")
+    folder = Path(str(config.run.folder))
+    wait_for_states(process, folder)
+    main = json.loads((folder / "starts.jsonl").read_text())["pid"]
+    (other,) = {child.pid for child in psutil.Process(process.pid).children()} - {main}
+    os.kill(other, signal.SIGKILL)
+    output, _ = process.communicate()
+    told = (
+        rf"the run ends: rank 1 \(process {other} on .*\) was killed.* {folder} --run.resume auto"
+    )
+    assert len(re.findall(told, output)) == 1 and "Traceback" not in output, output
+    log = (folder / "train.log").read_text()
+    assert re.search(told, log) and "continuing after epoch" in log
+    assert process.returncode == 0 and lines(folder) == lines(two)
+    files = [load_file(f / "checkpoints" / "last.safetensors") for f in (folder, two)]
+    torch.testing.assert_close(*files, rtol=0, atol=0)
+
+
+def test_a_run_that_torchrun_may_start_again_has_to_continue_then(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    with pytest.raises(ValueError, match="--max-restarts 2.*add --run.folder FOLDER --run.resume"):
+        train(config)
 
 
 def test_micro_batches_add_up_to_one_batch(config: TrainConfig, one: Path, tmp_path: Path) -> None:
@@ -117,35 +160,16 @@ def test_two_processes_told_to_stop_continue_as_one(config: TrainConfig, tmp_pat
     one, _ = train(config)
     config.run.folder, config.run.save_steps = str(tmp_path / "two"), 1
     process = start(config)
-    deadline = time.monotonic() + 120
-    while len(state_files(tmp_path / "two" / "checkpoints")) < 2:
-        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
-        time.sleep(0.01)
+    wait_for_states(process, tmp_path / "two")
     process.send_signal(signal.SIGTERM)  # torchrun passes it on
     output, _ = process.communicate()
     assert output.count("stopped by SIGTERM") == 1, output
     config.run.resume = "auto"
     two, _ = train(config)
-    assert "continuing after epoch" in (two / "train.log").read_text()
+    log = (two / "train.log").read_text()
+    assert "1 processes continue what 2 began" in log and "continuing after epoch" in log
     assert len(lines(two)) == 12
     assert lines(one)[-1] == pytest.approx(lines(two)[-1], rel=0.02)
-
-
-def test_a_killed_rank_is_named_by_the_others(config: TrainConfig, tmp_path: Path) -> None:
-    config.optim.epochs, config.run.folder = 1000, str(tmp_path / "two")
-    process = start(config)
-    begun = tmp_path / "two" / "starts.jsonl"
-    deadline = time.monotonic() + 120
-    while not state_files(tmp_path / "two" / "checkpoints"):
-        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
-        time.sleep(0.01)
-    main = json.loads(begun.read_text())["pid"]
-    (other,) = {child.pid for child in psutil.Process(process.pid).children()} - {main}
-    os.kill(other, signal.SIGKILL)
-    output, _ = process.communicate()
-    told = rf"rank 1 \(process {other}\) has ended.* {config.run.folder} --run.resume auto"
-    assert len(re.findall(told, output)) == 1 and "[rank0]: Traceback" not in output
-    assert re.search(told, (tmp_path / "two" / "train.log").read_text())
 
 
 def test_a_step_smaller_than_its_parts_is_refused(config: TrainConfig) -> None:
