@@ -27,8 +27,8 @@ KEY = "eat/main"  # of the store: where the main process listens, and the id of 
 ARRIVAL = 600.0  # seconds in which all processes connect
 ANSWER = 5.0  # seconds in which one of them answers
 SILENCE = 40  # seconds after which a machine that does not answer is given up
-GRACE = 1.0  # seconds in which this process may end by itself after another has
-LAG = 5.0  # seconds by which the system may tell of an end after a collective has failed
+GRACE = 3.0  # seconds in which this process may end by itself after another has
+LAG = 10.0  # seconds by which the system may tell of an end after a collective has failed
 POLL = 0.1
 
 
@@ -193,8 +193,8 @@ class Others:
                 selector.register(peer.socket, selectors.EVENT_READ, peer)
             while not self._over.is_set() and selector.get_map():
                 for key, _ in selector.select(POLL):
-                    ended = key.data.last_words()
-                    if ended is not None:
+                    peer: Peer = key.data
+                    if (ended := peer.last_words()) is not None:
                         return self._end(*ended, advice)
                     selector.unregister(key.fileobj)
 

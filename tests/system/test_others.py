@@ -15,7 +15,7 @@ PROCESS = """
 import logging, sys, threading
 from pathlib import Path
 from eat.system import others
-others.SILENCE = 4
+others.SILENCE, others.GRACE = 4, 1
 logging.basicConfig(format="%(message)s")
 place, rank, size, fate = sys.argv[1:]
 
