@@ -4,13 +4,16 @@ import json
 import math
 import os
 import re
+import warnings
 from pathlib import Path
 
 import pytest
 import yaml
 
 from eat.cli import main, parse_train
+from eat.cli.errors import guarded
 from eat.config import DataConfig, TrainConfig
+from eat.data.labels.table import LabelWarning
 from eat.models import VARIANTS
 from eat.tuning import trial as tuning
 
@@ -158,6 +161,12 @@ def test_long_values_are_cut_and_the_systems_errors_name_the_file_first(
     assert main(["best", "x" * 5000]) == 2
     error = capsys.readouterr().err
     assert error.count("x") < 200 and "...xxx" in error and error.endswith(": File name too long\n")
+
+
+def test_our_warnings_are_told_without_their_place_in_the_code() -> None:
+    assert guarded(lambda: 0, "eat adapt") == 0
+    told = [warnings.formatwarning("x", kind, "a.py", 1) for kind in (LabelWarning, UserWarning)]
+    assert told[0] == "eat adapt: warning: x\n" and told[1].startswith("a.py:1: UserWarning: x")
 
 
 def test_a_wrong_key_in_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import reprlib
 import shutil
 import signal
 import subprocess
@@ -302,12 +303,13 @@ def test_a_folder_is_searched_as_before_with_links_and_without_a_look_at_each_fi
     assert len(stats) <= 1
 
 
+@pytest.mark.parametrize("value", ["0", str(10**400)])
 @pytest.mark.parametrize("option", ["workers", "batch_size"])
-def test_counts_below_one_are_refused(
-    option: str, folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+def test_counts_out_of_range_are_refused(
+    option: str, value: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["score", str(folder), "--checkpoint", str(checkpoint), f"--{option}", "0"]) == 2
-    assert f"{option} is 0: expected at least 1" in capsys.readouterr().err
+    assert main(["score", ".", "--checkpoint", str(checkpoint), f"--{option}", value]) == 2
+    assert f"{option} is {reprlib.repr(int(value))}: expected 1 to 10" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:", "cuda:x", "cpu:1", "meta"])

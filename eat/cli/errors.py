@@ -3,13 +3,17 @@
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
+from functools import partial
 from io import TextIOWrapper
+from typing import Any
 
 from eat.system.plugins import blamed
 from eat.system.processes import is_first_here, is_main
 from eat.system.stops import Interrupted, TrainingError, number_of
 
+PLAIN = warnings.formatwarning
 FAILED, USAGE = 1, 2  # some work could not be done; the call itself was wrong
 
 
@@ -21,8 +25,16 @@ def one_message(error: Exception | str) -> str:
     return re.sub(r"\S{400,}", lambda word: f"{word[0][:100]}...{word[0][-40:]}", text)
 
 
+def _warning(prog: str, message: Warning | str, kind: type[Warning], *where: Any) -> str:
+    """A warning in print: one of ours by what it says, without the place in the code."""
+    if kind.__module__.startswith("eat."):
+        return f"{prog}: warning: {message}\n"
+    return PLAIN(message, kind, *where)
+
+
 def guarded(run: Callable[[], int], prog: str) -> int:
     """Run a command; an error that the user can mend is one message and exit code 2."""
+    warnings.formatwarning = partial(_warning, prog)
     if isinstance(sys.stdout, TextIOWrapper):  # no file name ends a command by its letters
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

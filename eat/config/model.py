@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["fp32", "bf16", "fp16"]
+MOST_WORKERS, MOST_BATCH = 1024, 10**6
 
 
 @dataclass(kw_only=True)

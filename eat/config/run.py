@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from eat.config.model import MOST_BATCH, MOST_WORKERS
 from eat.config.pixels import Colours, Interpolation
 
 Tracker = Literal["mlflow", "wandb"]
@@ -307,12 +308,12 @@ class TrainConfig:
             ("data.low", self.data.low, -1e30, 1e30),
             ("data.high", self.data.high, -1e30, 1e30),
             ("data.val_fraction", self.data.val_fraction, 0, 0.999),
-            ("data.workers", self.data.workers, 0, 1024),
+            ("data.workers", self.data.workers, 0, MOST_WORKERS),
             ("data.size", self.data.size, MIN_SIZE, MAX_SIZE),
             ("data.train_resize", self.data.train_resize, self.data.size or MIN_SIZE, 4 * MAX_SIZE),
             ("model.num_outputs", self.model.num_outputs, 1, 1e4),
             ("optim.epochs", self.optim.epochs, 1, 1e6),
-            ("optim.batch_size", self.optim.batch_size, 1, 1e6),
+            ("optim.batch_size", self.optim.batch_size, 1, MOST_BATCH),
             ("optim.lr", self.optim.lr, 0, 1e3),
             ("optim.interest_lr", self.optim.interest_lr, 0, 1e9),
             ("optim.weight_decay", self.optim.weight_decay, 0, 1e3),

@@ -159,7 +159,7 @@ def _decoded(
             raise ImageError(f"{url}: an address of the web: download it first") from error
         raise ImageError(f"{photo}: no such file") from error
     except OSError as error:
-        raise ImageError(str(error)) from error
+        raise ImageError(f"{photo}: {error.strerror}" if error.errno else str(error)) from error
     try:
         with _opened(photo) as file:
             is_own = file is getattr(photo, "content", None)  # of the user's, and stays as it is

@@ -91,8 +91,8 @@ def with_images(
     if absent and missing != "leave_out":
         raise LabelError(
             f"{folder}: {len(absent)} of {len(table)} labelled images are not there, such as "
-            f"{quote(absent)}; give the right --data.images, or leave them out with "
-            "--data.missing leave_out"
+            f"{quote(absent)}; give the right folder, or leave them out with --missing "
+            "leave_out (of a run --data.missing)"
         )
     if not here.any():
         raise LabelError(f"{folder}: holds none of the {len(table)} labelled images")

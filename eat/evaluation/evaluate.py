@@ -12,6 +12,7 @@ from eat.checkpoint.releases import USUAL_BATCH
 from eat.config import DataConfig, TrainConfig
 from eat.config.commands import EvaluateOptions
 from eat.config.legacy import translate
+from eat.config.model import MOST_BATCH, MOST_WORKERS
 from eat.data.labels.identity import ImageHashes, fingerprint, hash_images
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError
@@ -29,6 +30,7 @@ from eat.system.files import file_digest
 from eat.system.schema import check_range, typed
 
 MOST_EXAMPLES = 400  # photographs of a kind in a picture
+MOST_SAMPLES = 10**6
 
 
 def evaluate_checkpoint(checkpoint: str | Path | None, options: EvaluateOptions) -> Evaluation:
@@ -90,9 +92,9 @@ def open_model(
     """The model to evaluate, and its file; raises as ``evaluate_checkpoint``."""
     if bool(checkpoint) == bool(options.released):
         raise ValueError("give a run's checkpoint, or --released FILE")
-    check_range("batch_size", options.batch_size, 1)
-    check_range("workers", options.workers, 0)
-    check_range("samples", options.samples, 0)
+    check_range("batch_size", options.batch_size, 1, MOST_BATCH)
+    check_range("workers", options.workers, 0, MOST_WORKERS)
+    check_range("samples", options.samples, 0, MOST_SAMPLES)
     path = weights_file(checkpoint or options.released or "")
     model, info = load_checkpoint(path, options.model, options.general)
     if options.released and not info.released:

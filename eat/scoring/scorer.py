@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eat.checkpoint import load_checkpoint
+from eat.config.model import MOST_BATCH, MOST_WORKERS
 from eat.data.decoding import Decoded, ImageError
 from eat.data.photos import find_photos, is_one_photo, read_ahead
 from eat.data.scales import ScoreScale, mean_scores
@@ -134,8 +135,8 @@ class Scorer:
         scale: Literal["ten", "own"] = "ten",
         percentile: bool | None = False,
     ) -> None:
-        check_range("batch_size", batch_size, 1)
-        check_range("workers", workers, 1)
+        check_range("batch_size", batch_size, 1, MOST_BATCH)
+        check_range("workers", workers, 1, MOST_WORKERS)
         if scale not in ("ten", "own"):
             raise ValueError(f"scale is {scale!r}: expected ten or own")
         self.device = pick_device(device)

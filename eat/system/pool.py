@@ -14,6 +14,7 @@ import torch
 
 from eat.system.schema import check_range
 
+MOST_PROCESSES = 1024
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -54,12 +55,12 @@ def unordered(
         option: that sets ``workers``, for messages.
 
     Raises:
-        ValueError: ``workers`` is below 1.
+        ValueError: ``workers`` is out of range.
         ChildProcessError: a process died; the message names the tasks under way. Finished results
             come first.
     """
     count = os.cpu_count() or 1 if workers is None else workers
-    check_range(option, count, 1)
+    check_range(option, count, 1, MOST_PROCESSES)
     pool = ProcessPoolExecutor(count, multiprocessing.get_context(start), _start_worker)
     pending: dict[Future[Result], Task] = {}
     rest = iter(tasks)

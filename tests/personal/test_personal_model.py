@@ -242,7 +242,9 @@ def test_a_forged_place_of_the_general_model_is_refused(
     ("change", "message"),
     [
         (lambda t: t[:9], "9 ratings of 9 photographs: expected at least 10"),
+        (lambda t: t[:0], "found no rows, expected a rating or choice a row"),
         (lambda t: t.assign(score=3), "all ratings are 3"),
+        (lambda t: t.assign(score=t["score"] * 1e306), "score: found .*e.306."),
         (lambda t: t.assign(score=t["score"].replace(5, np.nan)), "column score.*a number"),
         (lambda t: t.assign(image="gone/" + t["image"]), "rated images are not in .*--images"),
         (lambda t: t.assign(worker=t["score"]), "ratings of several workers"),

@@ -90,5 +90,5 @@ def test_a_killed_idle_process_is_an_error_that_names_what_others_do(tmp_path: P
 
 
 def test_a_number_of_processes_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="--workers is 0: expected at least 1"):
+    with pytest.raises(ValueError, match="--workers is 0: expected 1 to 1024"):
         list(unordered(square, [1], 0, name=str))

@@ -26,6 +26,8 @@ def read_choices(path: str | Path) -> pd.DataFrame:
             compared with itself, or twice in a set; or a set has no best and worst.
     """
     file = read_fields(path)
+    if file.fields.empty:
+        raise LabelError(f"{file.path}: found no rows, expected a choice a row")
     if file.find("winner") or file.find("loser"):
         return _pairs(file)
     if file.find("set"):

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from eat.data.labels.fields import IMAGE_NAMES, LabelFile, read_fields
 from eat.data.labels.table import LabelError, error_at, quote
 
 USUAL_SCALES = ((0, 1), (1, 5), (1, 10), (0, 10), (0, 100))
+MOST_RATING = 1e30  # its square is a float64, as ridge regression needs
 
 
 class Opinions(NamedTuple):
@@ -51,6 +51,8 @@ def read_opinions(
         file = LabelFile(Path("ratings"), ratings.set_axis(index))
     else:
         file = read_fields(ratings)
+    if file.fields.empty:
+        raise LabelError(f"{file.path}: found no rows, expected a rating or choice a row")
     worker = file.find("worker")
     people = file.text(worker).drop_duplicates() if worker else ()
     if len(people) > 1:
@@ -76,13 +78,16 @@ def read_opinions(
         raise LabelError("low and high are the ends of one scale: give --low and --high, or none")
     guessed = low is None
     if low is None or high is None:
-        values = file.numbers(score)
+        values = file.numbers(score, -MOST_RATING, MOST_RATING)
         low, high = next(
             (one for one in USUAL_SCALES if one[0] <= values.min() and values.max() <= one[1]),
             (values.min(), values.max()),
         )
-    elif not low < high or not np.isfinite([low, high]).all():
-        raise LabelError(f"low is {low} and high is {high}: expected numbers, low below high")
+    elif not -MOST_RATING <= low < high <= MOST_RATING:
+        raise LabelError(
+            f"low is {low} and high is {high}: expected low below high, from {-MOST_RATING:g} to "
+            f"{MOST_RATING:g}"
+        )
     table["score"] = file.numbers(score, low, high)
     return Opinions(table.reset_index(drop=True), float(low), float(high), guessed)
 

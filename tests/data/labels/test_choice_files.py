@@ -41,6 +41,7 @@ def test_pairs_and_sets_are_read_in_every_form(tmp_path: Path) -> None:
         ("image,score\na,1\n", "line 1: no columns winner and loser, nor set, image and rank"),
         ("winner,worse\na,b\n", "line 1: no column loser"),
         ("winner,loser\na,b\nb,b\n", "line 3, column loser: found 'b', expected another"),
+        ("winner,loser\n", "found no rows, expected a choice a row"),
         ("winner,loser\na,\n", "line 2, column loser: found '', expected a name"),
         ("set,image\n1,a\n", "line 1: no column rank or score or label"),
         ("set,image,rank\n1,a,1\n1,b,x\n", "line 3, column rank: found 'x', expected a number"),
