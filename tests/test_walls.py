@@ -135,8 +135,8 @@ def test_test_files_of_all_rooms_have_names_of_their_own() -> None:
     assert sorted(names) == sorted({*names})  # pytest imports no second file of a name
 
 
-def test_only_tuning_knows_nni() -> None:
-    assert users("nni") == {"tuning"}
+def test_only_tuning_knows_engines_of_searches() -> None:
+    assert users("nni") == users("optuna") == {"tuning"}
 
 
 def test_only_bulk_knows_ray() -> None:

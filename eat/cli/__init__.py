@@ -1,9 +1,9 @@
 """The command line: ``eat COMMAND ...``. The only room that parses arguments.
 
-``main`` picks the command. ``train`` is what ``main_nni.py`` calls too, ``reproduce`` takes a run's
-options beside its own, ``commands`` has a row for each other command, ``photographs`` what those do
-that take photographs, ``process`` what is set before PyTorch is imported, and ``parser`` words what
-is wrong with an option. Nothing imports this room.
+``main`` picks the command. ``train`` is what ``main_nni.py`` calls too, ``search`` and
+``reproduce`` take a run's options beside their own, ``commands`` has a row for each other command,
+``photographs`` what those do that take photographs, ``process`` what is set before PyTorch is
+imported, and ``parser`` words what is wrong with an option. Nothing imports this room.
 """
 
 import sys
@@ -16,6 +16,7 @@ from eat.cli.errors import USAGE, guarded, one_message
 from eat.cli.parser import Parser
 from eat.cli.process import prepare_process
 from eat.cli.reproduce import reproduce_main
+from eat.cli.search import search_main
 from eat.cli.train import parse_train, train_main
 from eat.system.words import nearest
 from eat.version import __version__
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
     helps = {
         "train": "train a model, as main_nni.py does",
+        "search": "a search over options of a run, by Optuna or nni",
         "reproduce": "a table or figure of the paper, as rows of training runs",
     } | {key: command.help for key, command in COMMANDS.items()}
     if name in ("", "-h", "--help"):
@@ -47,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = f"eat {name}"
     if name == "train":
         return train_main(rest, prog)
+    if name == "search":
+        return search_main(rest, prog)
     if name == "reproduce":
         return reproduce_main(rest, prog)
     command = COMMANDS[name]

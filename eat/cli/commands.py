@@ -165,7 +165,8 @@ def run_best(experiment: str, options: BestOptions) -> int:
 
     search, trial, out = best(experiment, options)
     counts = search.trials["status"].value_counts()
-    print(f"search {search.id} ({search.name}, {search.platform}): "
+    known = ", ".join(filter(None, (search.name, search.platform)))
+    print(f"search {search.id} ({known}): "
           f"{', '.join(f'{count} {status}' for status, count in counts.items())}")  # fmt: skip
     values = ", ".join(f"{name} {trial[name]}" for name in chosen(search.trials))
     print(f"best trial   {trial['trial']}: {trial['final']:.4f} with {values}")
@@ -238,7 +239,7 @@ COMMANDS = {
     ),
     "best": Command(
         "the best trial of a search, and a table of all",
-        ("experiment", "nni's id of the search, or its folder"),
+        ("experiment", "its folder, nni's id of it, or Optuna's journal or database"),
         BestOptions,
         run_best,
     ),

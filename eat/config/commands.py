@@ -240,11 +240,46 @@ class BestOptions:
 
     Attributes:
         experiments: folder of nni's searches.
+        study: name of the search, where a storage of Optuna's has several.
         out: where to write; null takes best-ID in the current folder.
     """
 
     experiments: str = "~/nni-experiments"
+    study: str | None = None
     out: str | None = None
+
+
+@dataclass
+class SearchOptions:
+    """A search over options of a run, which are given beside these with dotted names.
+
+    Attributes:
+        space: search space, a file as search_space.json, in nni's format.
+        engine: optuna, or nni, which has a web page and reaches other machines over SSH.
+        trials: how many the search shall have, those of earlier calls and other machines included.
+        out: folder of the search. The same command goes on with what is in it.
+        name: of the search; null takes that of the folder.
+        concurrency: trials at a time on this machine; null takes one a GPU, without GPUs two, which
+            share the cores.
+        start_step: a trial ends early if, from this epoch on, its best epoch so far is below the
+            median of the finished ones at that epoch; null for never.
+        storage: with optuna: journal file, or URL of a database, which several machines share; null
+            takes a journal in `out`.
+        nni: with nni: config such as config_gpu.yml, of which it is taken where trials run, how
+            many at a time, and on how many GPUs each.
+        port: with nni: of its page; null takes a free one.
+    """
+
+    space: str
+    engine: Literal["optuna", "nni"] = "optuna"
+    trials: int = 20
+    out: str = "runs/search"
+    name: str | None = None
+    concurrency: int | None = None
+    start_step: int | None = 2
+    storage: str | None = None
+    nni: str | None = None
+    port: int | None = None
 
 
 @dataclass

@@ -173,18 +173,15 @@ def _fill(folder: Path, config: TrainConfig, left_out: list[str]) -> None:
     append_line(folder / "starts.jsonl", json.dumps(describe() | {"seed": config.run.seed}))
 
 
-def check_same_run(written: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
-    """Refuse to continue a run with options that would change its result.
+def differing_options(written: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Options that change a run's result, and differ from those that were written.
 
     One that did not exist when the run began was as ADDED has it, or as its default is now.
-
-    Raises:
-        ValueError: naming the options that differ.
     """
     before, usual = translate(written), TrainConfig().to_dict()
     for group, options in ADDED.items():
         usual[group] |= options
-    differing = [
+    return [
         f"{group}.{key} (was {old!r}, now {value!r})"
         for group, options in wanted.items()
         for key, value in options.items()
@@ -192,6 +189,15 @@ def check_same_run(written: dict[str, Any], wanted: dict[str, Any], folder: Path
         and f"{group}.{key}" not in FREE
         and (old := before.get(group, {}).get(key, usual[group][key])) != value
     ]
+
+
+def check_same_run(written: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    """Refuse to continue a run with options that would change its result.
+
+    Raises:
+        ValueError: naming the options that differ.
+    """
+    differing = differing_options(written, wanted)
     if differing:
         raise ValueError(
             f"{folder} holds a run with other options: {', '.join(differing)}; take the same ones "

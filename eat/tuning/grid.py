@@ -1,183 +1,30 @@
-"""Jobs as the trials of an nni experiment, one each: written, started, awaited, and stopped."""
+"""Jobs as the trials of an nni experiment, one each."""
 
-import json
-import os
-import reprlib
-import shlex
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from eat.config.files import read_yaml
-from eat.system.files import write_atomically
-from eat.system.stops import Interrupted, StopSignals
+from eat.tuning.nni_engine import Say, experiment_files, run_experiment, write_experiment
 from eat.tuning.trial import JOB
 
-Say = Callable[[str], object]
 
-LOCAL = {"trialConcurrency": 1, "trainingService": {"platform": "local"}}
-# What is taken of a user's config. The rest, such as an assessor that ends trials early, is not.
-MACHINES = ("trainingService", "trialConcurrency", "trialGpuNumber", "nniManagerIp")
-PORTS = range(8999, 9999)
-# Seconds: between two looks; for the server to start, of which nni grants three; until one that
-# does not answer has failed; for it to end its trials and itself; for what it has left to end.
-PAUSE, START, SILENCE, LEAVE, TERMINATE = 1.0, 60, 120.0, 60.0, 10.0
-
-
-def write_search(
+def write_grid(
     folder: Path, name: str, jobs: Sequence[str], words: Sequence[str], machines: str | None
 ) -> Path:
-    """Write a search as ``config.yml``, ``search_space.json`` and ``trial.sh``; return the first.
+    """Write jobs as an experiment of nni into a folder; return its config.
 
     Args:
         jobs: names of the jobs; trials get one each.
-        words: the command of a trial, to be run in the current folder by this Python, or by the one
-            that nni finds on another machine.
-        machines: config of nni that says where trials run and how many at a time; None takes one
-            at a time on this machine.
+        words, machines: as for ``experiment_files``. Nothing that ends trials early is taken.
 
     Raises:
         ValueError: ``machines`` is no config of nni.
     """
-    try:
-        own = read_yaml(Path(machines).expanduser()) if machines else LOCAL
-    except ValueError as error:
-        raise ValueError(f"--nni {machines}: {error}") from error
-    if not isinstance(own, dict) or not own.keys() >= LOCAL.keys():
-        raise ValueError(
-            f"--nni {machines}: found {reprlib.repr(own)}, expected a config of nni with "
-            f"{' and '.join(LOCAL)}, as config_gpu.yml"
-        )
-    config: dict[str, Any] = {key: own[key] for key in MACHINES if key in own}
-    config |= {
-        "experimentName": name,
-        "searchSpaceFile": "search_space.json",
-        # One simple command: nni writes CUDA_VISIBLE_DEVICES=... before it. And "exec": nni then
-        # speaks to the training process itself.
-        "trialCommand": "exec bash trial.sh",
-        "trialCodeDirectory": ".",
-        "maxTrialNumber": len(jobs),
-        "tuner": {"name": "GridSearch"},
-    }
-    service = config["trainingService"]
-    here = isinstance(service, dict) and service.get("platform") == "local"
-    python = [sys.executable if here else "python", "-m", "eat"]
-    command = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join([*python, *words])}\n"
-    space = json.dumps({JOB: {"_type": "choice", "_value": [*jobs]}}, indent=2) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "search_space.json", space.encode())
-    write_atomically(folder / "trial.sh", command.encode())
-    text = "# nnictl create --config config.yml -p 8999\n" + yaml.safe_dump(config, sort_keys=False)
-    write_atomically(folder / "config.yml", text.encode())
-    return folder / "config.yml"
-
-
-def free_port(given: int | None) -> int:
-    """The given port, or the first free one; the next one too, which nni uses for other machines.
-
-    Raises:
-        ValueError: it is taken, or none is free.
-    """
-    for port in PORTS if given is None else [given]:
-        with suppress(OSError, OverflowError):
-            for number in (port, port + 1):
-                with closing(socket.create_server(("", number))):
-                    pass
-            return port
-    ports = f"{PORTS[0]} to {PORTS[-1]}" if given is None else f"{given} and {given + 1}"
-    raise ValueError(f"--port: {ports} are not free: give another, between 1024 and 65534")
-
-
-def read_config(path: Path, machines: str | None) -> Any:
-    """A written config as nni's own type of it.
-
-    Raises:
-        ValueError: nni is not there, or refuses what it was given of ``machines``.
-    """
-    try:
-        from nni.experiment import ExperimentConfig
-        from nni.runtime.log import silence_stdout
-    except ImportError as error:
-        raise ValueError(
-            f"--engine nni needs nni ({error}): pip install 'eat-iaa[nni]', or take --engine local"
-        ) from error
-    silence_stdout()
-    try:
-        config = ExperimentConfig.load(path)
-        service = config.canonical_copy().training_service
-    except Exception as error:  # of any kind, assertions too
-        text = " ".join(str(error).split()) or repr(error)
-        raise ValueError(f"--nni {machines}: nni refuses it: {text:.400}") from error
-    asked = getattr(service, "trial_gpu_number", None) or 0
-    if asked and getattr(service, "platform", None) == "local":
-        import torch
-
-        if torch.cuda.device_count() < asked:  # trials would wait forever
-            raise ValueError(
-                f"--nni {machines}: trialGpuNumber is {asked}, and this machine has "
-                f"{torch.cuda.device_count()} GPUs: leave it out to train on the CPU"
-            )
-    return config
-
-
-class Server:
-    """nni's server of one experiment, started, with its tuner and its trials on this machine.
-
-    Raises:
-        OSError: it does not start.
-    """
-
-    def __init__(self, config: Any, port: int) -> None:
-        from nni.experiment import Experiment, RunMode, launcher
-
-        launcher._check_rest_server.__defaults__ = (START, None)
-        self._experiment, self._port = Experiment(config), port
-        home = config.canonical_copy().experiment_working_directory
-        self.logs = Path(home, self._experiment.id)
-        try:
-            self._experiment.start(port, run_mode=RunMode.Detach)
-        except Exception as error:
-            text = " ".join(str(error).split())
-            raise OSError(f"nni's server does not start: {text:.400}; logs: {self.logs}") from error
-        self._process = self._experiment._proc  # leads a group, in which all others are
-        # Reads until this process ends, even if it is killed, and then ends the group.
-        words = ["sh", "-c", f"read line; kill -TERM -{self._process.pid}"]
-        self._guard = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
-
-    def status(self) -> str:
-        """nni's word for the state of the search; GONE without a server, "" without an answer."""
-        if self._process.poll() is not None:
-            return "GONE"
-        try:
-            return str(self._experiment.get_status())
-        except Exception:  # of the packages that nni speaks through
-            return ""
-
-    def stop(self) -> None:
-        """End the server, its tuner and its trials, and return when they are gone."""
-        from nni.experiment import rest
-
-        with suppress(Exception):  # it may be gone, or not answer
-            rest.delete(self._port, "/experiment")
-            self._process.wait(LEAVE)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            end = time.monotonic() + TERMINATE
-            with suppress(ProcessLookupError):  # the group is gone
-                os.killpg(self._process.pid, number)
-                while time.monotonic() < end:
-                    self._process.poll()  # or it would stay, as a zombie
-                    os.killpg(self._process.pid, 0)
-                    time.sleep(0.1)
-        self._guard.kill()
-        self._guard.communicate()
+    space = {JOB: {"_type": "choice", "_value": [*jobs]}}
+    grid = {"tuner": {"name": "GridSearch"}}
+    return write_experiment(
+        folder,
+        experiment_files(name, space, words, trials=len(jobs), algorithms=grid, machines=machines),
+    )
 
 
 def search(
@@ -195,35 +42,8 @@ def search(
 
     Args:
         name: of the experiment.
-        jobs, words, folder, machines: as for ``write_search``.
-        port: of nni's page; None takes a free one.
-        each: called from time to time.
-        say: told what happens.
-
-    Raises:
-        ValueError: the config or the port is wrong, or there is no nni.
-        OSError: nni does not start, or fails; it and its trials are stopped.
-        Interrupted: a signal came; nni and its trials are stopped.
+        jobs, words, folder, machines: as for ``write_grid``.
+        port, each, say: as for ``run_experiment``, with its errors.
     """
-    config = read_config(write_search(folder, name, jobs, words, machines), machines)
-    with StopSignals() as stop:
-        server = Server(config, port := free_port(port))
-        try:
-            say(f"nni: http://127.0.0.1:{port}, logs in {server.logs}")
-            heard = time.monotonic()
-            while stop.received is None:
-                status = server.status()
-                heard = time.monotonic() if status else heard
-                if status == "DONE":
-                    break
-                if status in ("GONE", "ERROR") or time.monotonic() > heard + SILENCE:
-                    raise OSError(
-                        f"nni's server has failed or was stopped; its logs are in {server.logs}; "
-                        "the same command goes on with the runs that are left"
-                    )
-                each()
-                time.sleep(PAUSE)
-        finally:
-            server.stop()
-    if stop.received is not None:
-        raise Interrupted(stop.received, "nni was stopped")
+    path = write_grid(folder, name, jobs, words, machines)
+    run_experiment(path, machines=machines, port=port, each=each, say=say)

@@ -13,8 +13,10 @@ import yaml
 
 from eat.config.commands import BestOptions
 from eat.config.files import read_options
-from eat.system.files import write_atomically
+from eat.system.files import json_object, write_atomically
 from eat.tuning.concurrency import RECORD
+from eat.tuning.failures import last_words
+from eat.tuning.optuna_engine import CARD, read_trials
 from eat.tuning.trial import JOB, options
 
 # What nni calls a trial's last event, apart from those that only lead to another.
@@ -28,12 +30,12 @@ class SearchError(ValueError):
 
 @dataclass
 class Search:
-    """A search as nni recorded it.
+    """A search as its engine recorded it.
 
     Attributes:
-        id: nni's name of the experiment.
-        name: as in its config.
-        platform: local or remote.
+        id: nni's name of the experiment, or Optuna's of the study.
+        name: as in nni's config.
+        platform: of nni's trials, local or remote; or optuna.
         maximize: whether a larger result is better.
         trials: a row a trial, in the order of their start: number, trial, status, final, best, last
             and epochs (of what it reported), seconds, folder, error, and its options by name.
@@ -77,6 +79,30 @@ def find_search(experiment: str, experiments: str) -> Path:
     )
 
 
+def open_search(experiment: str, settings: BestOptions) -> Search:
+    """Read a search given by its folder, by Optuna's storage, or as for ``find_search``.
+
+    Raises:
+        SearchError: there is no such search, or its record cannot be read.
+    """
+    folder, storage, study = Path(experiment), experiment, settings.study
+    if (folder / CARD).is_file():
+        card = json_object((folder / CARD).read_text())
+        if "nni" in card:
+            return read_search(find_search(str(card["nni"]), settings.experiments))
+        storage, study = str(card.get("storage")), str(card.get("study"))
+        if "***" in storage:
+            raise SearchError(f"{folder}: its record is in {storage}: give that URL, and --study")
+    elif "://" not in experiment and not folder.is_file():
+        return read_search(find_search(experiment, settings.experiments))
+    name, rows = read_trials(storage, study)
+    return Search(name, "", "optuna", True, _table([row | options(drawn) for row, drawn in rows]))
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows or None, columns=None if rows else ["status", "final"])
+
+
 def read_search(folder: str | Path) -> Search:
     """Read what nni recorded, whether the search is running or not.
 
@@ -114,13 +140,12 @@ def _read_record(path: Path) -> Search:
         _read_trial(str(trial), group, metrics[metrics["trialJobId"] == trial], maximize)
         for trial, group in events[events["trialJobId"] != ""].groupby("trialJobId", sort=False)
     ]
-    trials = pd.DataFrame(rows or None, columns=None if rows else ["status", "final"])
     return Search(
         id=profiles.iloc[-1]["id"],
         name=config.get("experimentName") or "",
         platform=service["platform"] if isinstance(service, dict) else "hybrid",
         maximize=maximize,
-        trials=trials,
+        trials=_table(rows),
     )
 
 
@@ -144,7 +169,7 @@ def _read_trial(
         "epochs": len(values),
         "seconds": _seconds(known),
         "folder": folder,
-        "error": _last_words(folder) if status == "FAILED" else "",
+        "error": last_words(folder) if status == "FAILED" else "",
     } | options(drawn)
 
 
@@ -165,17 +190,6 @@ def _seconds(events: pd.DataFrame) -> float:
     return total
 
 
-def _last_words(folder: str) -> str:
-    """A failed trial's last error message, if its folder is on this machine."""
-    for name in ("trial.stderr", "stderr"):
-        file = Path(folder) / name
-        if folder and file.is_file():
-            lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
-            errors = [line for line in lines if "error:" in line]
-            return (errors or lines or [""])[-1].strip()
-    return ""
-
-
 def best(experiment: str, settings: BestOptions) -> tuple[Search, dict[str, Any], Path]:
     """Write the best trial's config and a table of all trials.
 
@@ -187,7 +201,7 @@ def best(experiment: str, settings: BestOptions) -> tuple[Search, dict[str, Any]
         SearchError: there is no such search, no trial of it has a result, or its trials are the
             runs of ``eat reproduce``.
     """
-    search = read_search(find_search(experiment, settings.experiments))
+    search = open_search(experiment, settings)
     if JOB in search.trials:
         raise SearchError(
             f"{experiment}: its trials are the runs of a table by eat reproduce, not a search: "

@@ -1,4 +1,7 @@
-"""The bridge to nni: parameters in, results out. Outside an experiment it does nothing."""
+"""A trial's side of a search: parameters in, results out. Outside a search it does nothing.
+
+``Engine`` is all that an engine of searches has to offer; nni's and Optuna's stand behind it.
+"""
 
 import ctypes
 import math
@@ -6,7 +9,11 @@ import os
 import reprlib
 import signal
 import sys
-from typing import Any
+from typing import Any, Protocol
+
+# Environment variables of the trials that eat search itself starts: what they are trials of, and
+# the process that started them.
+OPTUNA, PARENT = "EAT_OPTUNA_TRIAL", "EAT_OPTUNA_PARENT"
 
 # The names in the authors' search space, and the options that they stand for.
 ALIASES = {"batch_size": "optim.batch_size", "init_lr": "optim.lr"}
@@ -14,21 +21,49 @@ ALIASES = {"batch_size": "optim.batch_size", "init_lr": "optim.lr"}
 JOB = "job"  # the one parameter of a grid of jobs
 
 
+class Engine(Protocol):
+    """The engine of a search, as one of its trials meets it.
+
+    Attributes:
+        name: of the engine.
+        folder: the run folder that it keeps for this trial.
+    """
+
+    name: str
+    folder: str | None
+
+    def parameters(self) -> Any:
+        """What it drew for this trial, under the names of the search space."""
+
+    def report(self, result: dict[str, float], *, final: bool) -> None:
+        """Take an epoch's ``result``, or the trial's final one. It may have the trial stopped."""
+
+
 def in_experiment() -> bool:
-    """Whether this process is a trial of an nni experiment."""
-    return "NNI_PLATFORM" in os.environ
+    """Whether this process is a trial of a search."""
+    return "NNI_PLATFORM" in os.environ or OPTUNA in os.environ
+
+
+def engine() -> Engine | None:
+    """The engine that this process is a trial of; None outside a search."""
+    if OPTUNA in os.environ:
+        from eat.tuning.optuna_engine import optuna_trial
+
+        return optuna_trial(os.environ[OPTUNA])
+    if in_experiment():
+        from eat.tuning.nni_engine import NniTrial
+
+        return NniTrial()
+    return None
 
 
 def parameters() -> dict[str, Any]:
     """This trial's parameters under dotted option names; empty outside an experiment."""
-    if not in_experiment():
-        return {}
-    import nni
-
-    return options(nni.get_next_parameter())
+    found = engine()
+    return {} if found is None else options(found.parameters(), found.name)
 
 
-def options(found: Any) -> dict[str, Any]:
+def options(found: Any, engine: str = "nni") -> dict[str, Any]:
     """A trial's parameters as options.
 
     The authors' names are replaced, and 16.0, as quniform draws it, is made 16, which options that
@@ -39,7 +74,7 @@ def options(found: Any) -> dict[str, Any]:
     """
     if not isinstance(found, dict) or not all(isinstance(name, str) and name for name in found):
         raise ValueError(
-            f"nni's parameters are {reprlib.repr(found)}: expected options by name; mend the "
+            f"{engine}'s parameters are {reprlib.repr(found)}: expected options by name; mend the "
             "search space"
         )
     integral = {n: int(v) for n, v in found.items() if isinstance(v, float) and v.is_integer()}
@@ -62,20 +97,21 @@ def job() -> str | None:
 
 
 def trial_folder() -> str | None:
-    """The folder that nni keeps for this trial's output; None outside an experiment."""
-    return os.environ.get("NNI_OUTPUT_DIR") if in_experiment() else None
+    """The run folder that the engine keeps for this trial; None outside a search."""
+    found = engine()
+    return None if found is None else found.folder
 
 
 def end_with_parent() -> None:
     """Have SIGTERM sent to this trial when the process that started it ends.
 
-    nni interrupts the shell that runs a trial's command and kills it soon after, and when nni
-    itself is killed it interrupts nobody; a trial would live on and hold its folder and GPU. Linux
+    nni interrupts the shell that runs a trial's command and kills it soon after, and a search that
+    is killed itself interrupts nobody; a trial would live on and hold its folder and GPU. Linux
     alone has a way to ask for that.
     """
     if not in_experiment() or sys.platform != "linux":
         return
-    parent = os.getppid()
+    parent = int(os.environ.get(PARENT, os.getppid()))
     set_parent_death_signal = 1
     ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, int(signal.SIGTERM))
     if os.getppid() != parent:  # it died meanwhile
@@ -83,19 +119,16 @@ def end_with_parent() -> None:
 
 
 def result(metrics: dict[str, float], metric: str) -> dict[str, float]:
-    """Metrics as nni takes them: the chosen one as ``default``, and no NaN, which JSON lacks."""
+    """Metrics as engines take them: the chosen one as ``default``, and no NaN, which JSON lacks."""
     known = {name: value for name, value in metrics.items() if math.isfinite(value)}
     return {"default": known.get(metric, -1.0)} | known
 
 
 def report(metrics: dict[str, float], metric: str, *, final: bool) -> None:
-    """Report one epoch's metrics, or the trial's final ones, to nni, which maximises ``metric``.
+    """Report one epoch's metrics, or the trial's final ones, of which ``metric`` is maximised.
 
     An undefined metric counts as -1, the worst correlation.
     """
-    if not in_experiment():
-        return
-    import nni
-
-    send = nni.report_final_result if final else nni.report_intermediate_result
-    send(result(metrics, metric))
+    found = engine()
+    if found is not None:
+        found.report(result(metrics, metric), final=final)

@@ -19,9 +19,10 @@ import yaml
 
 from eat.cli import main
 from eat.system.stops import Interrupted
-from eat.tuning import grid
+from eat.tuning import grid, nni_engine
 from eat.tuning import trial as tuning
-from eat.tuning.grid import free_port, read_config, write_search
+from eat.tuning.grid import write_grid
+from eat.tuning.nni_engine import free_port, read_config
 
 ROOT = Path(__file__).parents[2]
 JOBS = ["t: no 'offsets', seed 0", "t: full, seed 1"]
@@ -33,7 +34,7 @@ def test_a_search_is_written_as_a_grid_of_jobs_whose_trials_are_the_command(
 ) -> None:
     (here := tmp_path / "a folder").mkdir()
     monkeypatch.chdir(here)
-    path = write_search(here / "o u t" / "nni", "t", JOBS, WORDS, None)
+    path = write_grid(here / "o u t" / "nni", "t", JOBS, WORDS, None)
     config = yaml.safe_load(path.read_text())
     assert config == {
         "trainingService": {"platform": "local"},
@@ -54,7 +55,7 @@ def test_a_search_is_written_as_a_grid_of_jobs_whose_trials_are_the_command(
 def test_of_a_users_config_the_machines_are_taken_and_nothing_that_ends_trials(
     tmp_path: Path,
 ) -> None:
-    path = write_search(tmp_path, "t", JOBS, WORDS, str(ROOT / "config_remote.yml"))
+    path = write_grid(tmp_path, "t", JOBS, WORDS, str(ROOT / "config_remote.yml"))
     config, shipped = (
         yaml.safe_load(file.read_text()) for file in (path, ROOT / "config_remote.yml")
     )
@@ -92,7 +93,7 @@ def test_a_config_that_cannot_be_run_is_one_message(
     pytest.importorskip("nni", reason="nni is not installed")
     (own := tmp_path / "own.yml").write_text(text)
     with pytest.raises(ValueError, match=message):
-        read_config(write_search(tmp_path / "nni", "t", JOBS, WORDS, str(own)), str(own))
+        read_config(write_grid(tmp_path / "nni", "t", JOBS, WORDS, str(own)), str(own))
 
 
 def test_without_nni_the_message_says_how_to_get_it(
@@ -119,7 +120,7 @@ class Fake:
     """nni's server, which gives one status after the other."""
 
     def __init__(self, *statuses: str) -> None:
-        self.statuses, self.logs, self.stopped = [*statuses], "logs", False
+        self.statuses, self.id, self.logs, self.stopped = [*statuses], "id", "logs", False
 
     def status(self) -> str:
         return self.statuses.pop(0)
@@ -134,9 +135,9 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
 
     def run(server: Fake, each: Callable[[], object] = lambda: None) -> list[str]:
         said: list[str] = []
-        monkeypatch.setattr(grid, "read_config", lambda path, machines: path)
-        monkeypatch.setattr(grid, "Server", lambda config, port: server)
-        monkeypatch.setattr(grid, "PAUSE", 0.0)
+        monkeypatch.setattr(nni_engine, "read_config", lambda path, machines: path)
+        monkeypatch.setattr(nni_engine, "Server", lambda config, port, known: server)
+        monkeypatch.setattr(nni_engine, "PAUSE", 0.0)
         given: dict[str, Any] = {"machines": None, "port": None, "each": each, "say": said.append}
         grid.search("t", JOBS, WORDS, tmp_path, **given)
         return said
@@ -155,7 +156,7 @@ def test_a_search_is_awaited_and_the_server_stopped(search: Callable[..., list[s
 def test_a_server_that_dies_fails_or_falls_silent_ends_the_search(
     last: str, search: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grid, "SILENCE", 0.0)
+    monkeypatch.setattr(nni_engine, "SILENCE", 0.0)
     server = Fake("RUNNING", last)
     with pytest.raises(OSError, match="nni's server has failed or was stopped; its logs are in"):
         search(server)
@@ -171,15 +172,15 @@ def test_a_signal_stops_the_server(search: Callable[..., list[str]]) -> None:
 
 
 @pytest.fixture
-def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], grid.Server]:
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], nni_engine.Server]:
     """A server whose process is a shell, which has run a command."""
     experiment = pytest.importorskip("nni.experiment", reason="nni is not installed")
 
-    def start(command: str) -> grid.Server:
+    def start(command: str) -> nni_engine.Server:
         class Experiment:
             id = "id"
 
-            def __init__(self, config: object) -> None:
+            def __init__(self, config: object, known: str | None) -> None:
                 self._proc: Any = None
 
             def start(self, port: int, run_mode: object) -> None:
@@ -192,16 +193,16 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 
         monkeypatch.setattr(experiment, "Experiment", Experiment)
         monkeypatch.setattr(experiment.rest, "delete", lambda port, api: None)
-        monkeypatch.setattr(grid, "LEAVE", 0.1)
-        monkeypatch.setattr(grid, "TERMINATE", 0.3)
+        monkeypatch.setattr(nni_engine, "LEAVE", 0.1)
+        monkeypatch.setattr(nni_engine, "TERMINATE", 0.3)
         home = SimpleNamespace(experiment_working_directory=str(tmp_path))
-        return grid.Server(SimpleNamespace(canonical_copy=lambda: home), 1)
+        return nni_engine.Server(SimpleNamespace(canonical_copy=lambda: home), 1)
 
     return start
 
 
 def test_a_server_that_does_not_end_is_killed(
-    started: Callable[[str], grid.Server], tmp_path: Path
+    started: Callable[[str], nni_engine.Server], tmp_path: Path
 ) -> None:
     server = started("trap '' TERM; sleep 60 &")
     assert server.logs == tmp_path / "id" and server.status() == ""
@@ -211,7 +212,7 @@ def test_a_server_that_does_not_end_is_killed(
 
 
 def test_the_server_ends_with_the_process_that_started_it(
-    started: Callable[[str], grid.Server],
+    started: Callable[[str], nni_engine.Server],
 ) -> None:
     server = started("sleep 60 &")
     server._guard.stdin.close()  # as its end does
