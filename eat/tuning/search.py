@@ -17,8 +17,9 @@ from eat.system.cores import available_cores
 from eat.system.files import json_object, write_atomically
 from eat.system.stops import Interrupted, StopSignals
 from eat.tuning.nni_engine import Say, experiment_files, run_experiment, write_experiment
-from eat.tuning.optuna_engine import CARD, Study, Taken
+from eat.tuning.optuna_engine import CARD
 from eat.tuning.space import Space
+from eat.tuning.study import Study, Taken
 
 # Seconds: between two looks at trials; for trials to save their states and end.
 PAUSE, LEAVE = 0.3, 120.0
