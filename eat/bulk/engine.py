@@ -25,6 +25,9 @@ from eat.system.words import brief
 
 WAVE = 500  # shards that Ray knows of at a time: its memory grows with them
 SHARD_SIZE = 1000  # images of a shard that is cut from a folder or list
+# A lost machine takes shards with it until Ray has noticed, which takes half a minute: those go
+# through the others once more.
+ROUNDS = 3
 CHUNK = 64  # images that are handed on at a time
 OF_MODEL = ("checkpoint", "model", "general", "precision", "batch_size", "compile", "own_rule",
             "scale", "percentile")  # fmt: skip
@@ -110,34 +113,43 @@ def _pipeline(options: ScoreOptions, scorer: Scorer, todo: int, cluster: Cluster
 
 def _score(todo: Iterator[Shard], out: OutFolder, pipeline: Pipeline, tally: Tally) -> None:
     """Score shards, and write each as soon as all of its rows have come."""
-    import ray
-
     bar = tqdm(total=tally.todo + tally.skipped.shards, initial=tally.skipped.shards, desc="score",
                unit="shard", disable=None)  # fmt: skip
     with bar:
         for wave in in_waves(todo, WAVE):
-            shards = dict(enumerate(wave))
-            gathering = Gathering(shards)
-            try:
-                for block in pipeline.rows(shards):
-                    tally.add_times(block)
-                    for one in gathering.add(block):
-                        if one.rows is None:
-                            tally.failed[one.shard.title] = one.error
-                        else:
-                            tally.done.add(out.write(one.shard, one.rows))
-                        bar.set_postfix_str(f"{tally.rate:.1f} images/s", refresh=False)
-                        bar.update()
-            except ray.exceptions.RayError as error:
-                raise ClusterError(
-                    f"Ray: {brief(getattr(error, 'cause', None) or error)}"
-                ) from error
-            for shard in gathering.left():
+            left = wave
+            for _ in range(ROUNDS):
+                if left:
+                    left = _score_wave(left, out, pipeline, tally, bar)
+            for shard in left:
                 tally.failed[shard.title] = (
-                    f"{shard.title}: {TRIES} processes died over it, perhaps for want of memory or "
-                    "by a file that crashes its decoder"
+                    f"{shard.title}: {ROUNDS * TRIES} processes died over it, perhaps for want of "
+                    "memory or by a file that crashes its decoder"
                 )
                 bar.update()
+
+
+def _score_wave(
+    wave: list[Shard], out: OutFolder, pipeline: Pipeline, tally: Tally, bar: "tqdm[Any]"
+) -> list[Shard]:
+    """Score shards that Ray knows of at one time; those that were lost with their processes."""
+    import ray
+
+    shards = dict(enumerate(wave))
+    gathering = Gathering(shards)
+    try:
+        for block in pipeline.rows(shards):
+            tally.add_times(block)
+            for one in gathering.add(block):
+                if one.rows is None:
+                    tally.failed[one.shard.title] = one.error
+                else:
+                    tally.done.add(out.write(one.shard, one.rows))
+                bar.set_postfix_str(f"{tally.rate:.1f} images/s", refresh=False)
+                bar.update()
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"Ray: {brief(getattr(error, 'cause', None) or error)}") from error
+    return gathering.left()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from eat.bulk.work import ChunkScorer, Decoder, ahead
 from eat.system.heap import keep_heap
 
 # Times that a shard may end a process, as a file that crashes its decoder does, or a lost machine.
-TRIES = 4
+TRIES = 2
 MOST_THREADS = 16
 
 
