@@ -23,7 +23,9 @@ from eat.system.schema import check_range
 from eat.system.stops import STOP_SIGNALS, Interrupted, number_of
 from eat.system.words import brief
 
-WAVE = 500  # shards that Ray knows of at a time: its memory grows with them
+# Shards that Ray knows of at a time, for each model: its memory grows with them, and each wave of
+# them starts the models anew.
+WAVE = 250
 SHARD_SIZE = 1000  # images of a shard that is cut from a folder or list
 # A lost machine takes shards with it until Ray has noticed, which takes half a minute: those go
 # through the others once more.
@@ -116,7 +118,7 @@ def _score(todo: Iterator[Shard], out: OutFolder, pipeline: Pipeline, tally: Tal
     bar = tqdm(total=tally.todo + tally.skipped.shards, initial=tally.skipped.shards, desc="score",
                unit="shard", disable=None)  # fmt: skip
     with bar:
-        for wave in in_waves(todo, WAVE):
+        for wave in in_waves(todo, WAVE * pipeline.models):
             left = wave
             for _ in range(ROUNDS):
                 if left:
