@@ -193,8 +193,8 @@ class Others:
                 selector.register(peer.socket, selectors.EVENT_READ, peer)
             while not self._over.is_set() and selector.get_map():
                 for key, _ in selector.select(POLL):
-                    peer: Peer = key.data
-                    if (ended := peer.last_words()) is not None:
+                    sender: Peer = key.data
+                    if (ended := sender.last_words()) is not None:
                         return self._end(*ended, advice)
                     selector.unregister(key.fileobj)
 

@@ -167,7 +167,7 @@ def test_two_processes_told_to_stop_continue_as_one(config: TrainConfig, tmp_pat
     config.run.resume = "auto"
     two, _ = train(config)
     log = (two / "train.log").read_text()
-    assert "1 processes continue what 2 began" in log and "continuing after epoch" in log
+    assert "continuing with 1 in place of 2 processes" in log and "continuing after epoch" in log
     assert len(lines(two)) == 12
     assert lines(one)[-1] == pytest.approx(lines(two)[-1], rel=0.02)
 
