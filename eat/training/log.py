@@ -103,8 +103,8 @@ def describe_beginning(folder: Path) -> None:
 def describe_continuation(progress: Progress, before: int, processes: int) -> None:
     """Log where a run continues, and by how many processes if their number has changed."""
     if before != processes:
-        log.warning("continuing with %d in place of %d processes: the results stay the same to "
-                    "rounding, not to the bit", processes, before)  # fmt: skip
+        log.warning("continuing with %d in place of %d processes: sums are rounded otherwise, so "
+                    "that the results are not the same to the bit", processes, before)  # fmt: skip
     log.info("continuing after epoch %d, batch %d", progress.epoch, progress.batch)
 
 
