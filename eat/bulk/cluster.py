@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -10,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from eat.system.cores import available_cores
@@ -18,6 +20,7 @@ from eat.system.words import brief
 from eat.version import __version__
 
 MB = 2**20
+FOLDER = "eat-ray-"  # begins the name of our own Ray's folder, before the process's number
 # Of our own Ray. Models on a CPU decode what they score: only shards' names and scores lie here.
 STORE, STORE_WITH_GPUS = 256 * MB, 4096 * MB
 BLOCK = 32 * MB  # of decoded pixels, that are handed from one process to another
@@ -79,8 +82,10 @@ def ray_cluster(address: str | None) -> Iterator[Cluster]:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         if address is None:
+            _remove_left_folders()
             # Of a short name, as it holds sockets.
-            folder = tempfile.TemporaryDirectory(prefix="eat-ray-", ignore_cleanup_errors=True)
+            prefix = f"{FOLDER}{os.getpid()}-"
+            folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
             given |= {"address": "local", "include_dashboard": False, "num_cpus": available_cores()}
             given |= {"_temp_dir": stack.enter_context(folder)}
             given |= {"object_store_memory": _store_memory()}
@@ -97,6 +102,17 @@ def ray_cluster(address: str | None) -> Iterator[Cluster]:
         _be_quiet(ray.data.DataContext.get_current())
         has = ray.cluster_resources()
         yield Cluster(int(has.get("CPU", 0)), int(has.get("GPU", 0)), address is None)
+
+
+def _remove_left_folders() -> None:
+    """Remove folders of our own Ray whose process was killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
+        try:
+            os.kill(int(path.name.removeprefix(FOLDER).partition("-")[0]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (OSError, ValueError):  # of another user's, or of nobody's
+            continue
 
 
 @contextlib.contextmanager
