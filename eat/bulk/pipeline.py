@@ -24,23 +24,24 @@ MOST_THREADS = 16
 class Pipeline:
     """Processes that decode and score.
 
-    With GPUs, a process at each runs the model, and others decode for it. Without, each process
-    does both, with as many threads as it has cores: pixels need not be handed over, and no core
-    waits for another.
+    Apart, some decode for others that run the model, as on GPUs. Else each process does both, with
+    as many threads as it has cores: pixels need not be handed over, and no core waits for another.
 
     Attributes:
         shipped: the model.
         decoder: that fits it.
         models: processes that run it.
         cores: of each process that decodes.
-        gpu: whether they run it on a GPU each.
+        device: of the models: cuda, of which each takes one, or cpu.
+        apart: decode in other processes.
     """
 
     shipped: Shipped
     decoder: Decoder
     models: int
     cores: int
-    gpu: bool
+    device: str
+    apart: bool
 
     def rows(self, shards: Mapping[int, Shard]) -> Iterator[pa.Table]:
         """Rows of shards, which have numbers, as ``Gathering`` takes them.
@@ -54,10 +55,10 @@ class Pipeline:
         data = ray.data.from_items(items, override_num_blocks=len(items))
         # A shard at a time, so that none waits in one process while another has nothing to do.
         models = ray.data.ActorPoolStrategy(
-            size=self.models, max_tasks_in_flight_per_actor=2 if self.gpu else 1
+            size=self.models, max_tasks_in_flight_per_actor=2 if self.apart else 1
         )
         lasting = {"max_restarts": -1, "max_task_retries": TRIES - 1}
-        if self.gpu:
+        if self.apart:
             pixels = data.map_batches(
                 _decode,
                 fn_args=(self.decoder,),
@@ -68,17 +69,17 @@ class Pipeline:
             )
             scores = pixels.map_batches(
                 _ScoreChunks,
-                fn_constructor_args=(self.shipped,),
+                fn_constructor_args=(self.shipped, self.device),
                 batch_size=None,
                 batch_format="numpy",
                 compute=models,
-                num_gpus=1,
+                num_gpus=1 if self.device == "cuda" else 0,
                 **lasting,
             )
         else:
             scores = data.map_batches(
                 _ScoreShards,
-                fn_constructor_args=(self.shipped, self.decoder, self.cores),
+                fn_constructor_args=(self.shipped, self.decoder, self.device, self.cores),
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=models,
@@ -109,7 +110,8 @@ def plan(
     models = models or (cluster.gpus if gpu else min(cluster.cores, todo))
     decoding = min(cluster.cores, todo) if gpu else models
     cores = min(max(cluster.cores // decoding, 1), MOST_THREADS)
-    return Pipeline(shipped, replace(decoder, threads=threads or cores), models, cores, gpu)
+    decoder = replace(decoder, threads=threads or cores)
+    return Pipeline(shipped, decoder, models, cores, "cuda" if gpu else "cpu", apart=gpu)
 
 
 def _shards_of(batch: pa.Table) -> Iterator[tuple[int, Shard]]:
@@ -125,23 +127,24 @@ def _decode(batch: pa.Table, decoder: Decoder) -> Iterator[dict[str, Any]]:
 
 
 class _ScoreChunks:
-    """A model on a GPU, for chunks of any shards."""
+    """A model for chunks of any shards."""
 
-    def __init__(self, shipped: Shipped) -> None:
-        self._score = ChunkScorer(shipped.scorer(device="cuda"), uuid.uuid4().hex)
+    def __init__(self, shipped: Shipped, device: str) -> None:
+        keep_heap()
+        self._score = ChunkScorer(shipped.scorer(device=device), uuid.uuid4().hex)
 
     def __call__(self, batch: dict[str, Any]) -> pa.Table:
         return self._score(batch)
 
 
 class _ScoreShards:
-    """A model on a CPU, and what decodes for it."""
+    """A model, and what decodes for it."""
 
-    def __init__(self, shipped: Shipped, decoder: Decoder, cores: int) -> None:
+    def __init__(self, shipped: Shipped, decoder: Decoder, device: str, cores: int) -> None:
         keep_heap()
         torch.set_num_threads(cores)
         self._decoder = decoder
-        self._score = ChunkScorer(shipped.scorer(device="cpu"), uuid.uuid4().hex)
+        self._score = ChunkScorer(shipped.scorer(device=device), uuid.uuid4().hex)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for number, shard in _shards_of(batch):
