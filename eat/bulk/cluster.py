@@ -31,9 +31,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
-# Of our own Ray: its processes have the priority of others, and do not wait for a minute for the
-# first of them to come back when this process was killed.
-OF_OWN = {"RAY_worker_niceness": "0", "RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+OF_OWN = {"RAY_worker_niceness": "0"}  # its processes have the priority of others
 
 
 class ClusterError(OSError):
