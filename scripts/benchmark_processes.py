@@ -23,8 +23,8 @@ from eat.config import OptimConfig, RunConfig
 from eat.data.loading import share
 from eat.models import create_model
 from eat.training.losses import LOSSES
+from eat.training.setup import make_accelerator
 from eat.training.step import MicroBatch, TrainStep
-from eat.training.trainer import make_accelerator
 
 ROOT = Path(__file__).parents[1]
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from eat.checkpoint.adapted import GENERAL, General, find_general, read_general
 from eat.checkpoint.description import (
@@ -45,7 +47,7 @@ TRAINED_KEYS = (TRAINED_ON, f"{TRAINED_ON}_contents")  # of ImageHashes in the h
 
 def save_checkpoint(
     path: str | Path,
-    model: AestheticModel,
+    model: AestheticModel | Mapping[str, Tensor],
     info: CheckpointInfo,
     trained_on: ImageHashes | None = None,
     *,
@@ -57,16 +59,17 @@ def save_checkpoint(
 
     Args:
         path: of the file.
-        model: its weights.
+        model: its weights, or a model that has them.
         info: what it says of itself.
         trained_on: the training images, so that an evaluation can tell which test images the model
             has seen.
         general: the model that it differs from, of whose weights those that changed are written;
             None writes all.
     """
+    weights = model if isinstance(model, Mapping) else model.state_dict()
     state = {  # copies, as weights that a model uses twice share their memory
         name: value.detach().to("cpu", copy=True).contiguous()
-        for name, value in model.state_dict().items()
+        for name, value in weights.items()
         if general is None or name in general.changed
     }
     header = {"format": "pt", HEADER: json.dumps({"format": FORMAT} | asdict(info))}

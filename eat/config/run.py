@@ -210,6 +210,8 @@ class RunConfig:
             less memory. Their gradients add up to those of the undivided batch.
         compile: compile the model, which takes minutes at the start and makes steps faster.
         grad_checkpointing: compute blocks twice instead of keeping what they compute: less memory.
+        sharded: several processes divide weights, gradients, the optimizer's moments and the
+            average among them, for a model that does not fit one device.
         metric: the metric that chooses the best epoch and that nni maximises: srcc, plcc or
             accuracy, of the first target; for another of data.targets TARGET.srcc and so on.
         resume: auto continues the unfinished run in `folder`, or starts it if there is none;
@@ -233,6 +235,7 @@ class RunConfig:
     accumulation_steps: int = 1
     compile: bool = False
     grad_checkpointing: bool = False
+    sharded: bool = False
     metric: str = "srcc"
     resume: Literal["never", "auto"] = "never"
     save_steps: int | None = None
@@ -299,6 +302,15 @@ class TrainConfig:
                 f"optim.loss is {loss}, of vote distributions: expected mse or null for the scores "
                 "of data.targets"
             )
+        for option, value, refused in (
+            ("run.compile", self.run.compile, self.run.compile),
+            ("run.precision", self.run.precision, self.run.precision == "fp16"),
+            ("run.draw_every", self.run.draw_every, self.run.draw_every is not None),
+        ):
+            if self.run.sharded and refused:
+                raise ValueError(
+                    f"{option} is {value}, which does not go with run.sharded: leave out one"
+                )
         prefixes = metric_prefixes(targets or ["score"]).values()
         metrics = [prefix + metric for prefix in prefixes for metric in METRICS]
         if self.run.metric not in metrics:

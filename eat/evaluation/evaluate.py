@@ -16,7 +16,7 @@ from eat.config.model import MOST_BATCH, MOST_WORKERS
 from eat.data.labels.identity import ImageHashes, fingerprint, hash_images
 from eat.data.labels.reading import read_labels
 from eat.data.labels.table import LabelError
-from eat.data.loading import make_loader, rows_in_order
+from eat.data.loading import loaded, make_loader, rows_in_order
 from eat.data.registry import DATASETS, DatasetSpec, find_dataset
 from eat.data.splits import Splits, read_splits
 from eat.evaluation.measure import intervals, measure, predict, tabulate
@@ -212,7 +212,8 @@ def predict_images(
     loader = make_loader(
         table, images, none, info.preprocessing, rows, options.workers, cache=options.cache
     )
-    outputs = predict(model.to(device), loader, info.preprocessing, device, options.precision)
+    pixels, precision = info.preprocessing, options.precision
+    outputs = predict(model.to(device), loaded(loader), len(table), pixels, device, precision)
     return outputs, notes
 
 

@@ -1,19 +1,17 @@
 """Evaluators: a model and a loader to outputs, outputs and labels to named numbers."""
 
-from collections.abc import Iterator, Sized
-from typing import cast
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from eat.config.run import metric_prefixes
 from eat.data.dataset import targets
 from eat.data.labels.table import vote_columns
-from eat.data.loading import loaded
 from eat.data.scales import Scales, ScoreScale, mean_scores
 from eat.data.transforms import Preprocessing
 from eat.evaluation.metrics import bootstrap_interval, emd, score_metrics
@@ -26,28 +24,30 @@ Array = NDArray[np.float64]
 
 def predict(
     model: AestheticModel,
-    loader: DataLoader,
+    batches: Iterable[dict[str, Any]],
+    rows: int,
     preprocessing: Preprocessing,
     device: torch.device,
     precision: str = "fp32",
     watch: PointWatch | None = None,
 ) -> Array:
-    """Outputs of a model for every row of a loader: (N, K), in row order.
+    """Outputs of a model for the ``rows`` of a table: (N, K), in their order.
 
-    Rows of the data set that the loader leaves out are NaN. ``preprocessing`` is the loader's, and
+    Those that are in no batch of the loader's are NaN. ``preprocessing`` is the loader's, and
     ``watch`` looks at the first batches.
     """
     model.eval()
-    outputs = np.full((len(cast(Sized, loader.dataset)), model.num_outputs), np.nan)
+    outputs = np.full((rows, model.num_outputs), np.nan)
     bar = tqdm(total=len(outputs), desc="evaluate", unit="image", disable=None)
     # One autocast region for all batches casts the weights once; inference mode would cast them
     # for each.
     with torch.no_grad(), autocast(device, precision), bar:
-        for batch in loaded(loader):
+        for batch in batches:
             pixels = preprocessing.normalise(batch["pixels"].to(device, non_blocking=True))
             if watch is not None and watch.wants_more():
                 record = watch.record()
-                result = model.forward(pixels, record)  # a record is not worth compiling for
+                with torch.compiler.set_stance("force_eager"):  # not worth compiling for
+                    result = model(pixels, record)
                 watch.add(record)
             else:
                 result = model(pixels)

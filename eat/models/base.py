@@ -13,6 +13,7 @@ from eat.models.deformable import DeformableAttention, PointConv
 from eat.models.limits import MIN_SIZE
 from eat.models.noise import PerImageNoise
 
+BLOCK_LISTS = (nn.ModuleList, nn.Sequential)
 Record = dict[str, dict[str, Tensor]]  # what blocks attended to, by their names
 
 
@@ -209,6 +210,18 @@ class AestheticModel(nn.Module):
         """
         return []
 
+    def repeated_blocks(self) -> list[str]:
+        """Names of the blocks that a network repeats: the members of its lists named ``blocks``.
+
+        As in timm's models. A block within another comes after it.
+        """
+        return [
+            f"{name}.{member}"
+            for name, module in self.named_modules()
+            if name.rpartition(".")[2] == "blocks" and isinstance(module, BLOCK_LISTS)
+            for member, _ in module.named_children()
+        ]
+
     def as_map(self, features: Tensor, pixels: Tensor) -> Tensor:
         """Output of a map block, or of a layer of it, as (B, H, W, C)."""
         return features
@@ -278,7 +291,7 @@ class AestheticModel(nn.Module):
         factors: dict[str, float] = {}
         for name, module in self.named_modules():
             if isinstance(module, PointConv) and not module.average:
-                factor = min(1.0, interest_lr / module.conv.weight[0].numel())
+                factor = min(1.0, interest_lr / module.conv.weight.shape[1:].numel())
                 factors |= {f"{name}.conv.weight": factor, f"{name}.conv.bias": factor}
         return factors
 

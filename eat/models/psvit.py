@@ -243,9 +243,7 @@ class PSViT(AestheticModel):
             nn.init.zeros_(layer.get_parameter("weight"))
         self.reset_classifier(num_outputs)
 
-    @property
-    def block_names(self) -> list[str]:
-        """Names of all blocks, in their order."""
+    def repeated_blocks(self) -> list[str]:
         parts = {"ps_layers": self.ps_layers, "trans_layers": self.trans_layers}
         return [f"{part}.{i}" for part, layers in parts.items() for i in range(len(layers))]
 
@@ -289,7 +287,7 @@ class PSViT(AestheticModel):
             KeyError: ``record`` names a block that the model does not have.
         """
         check_pixels(x)
-        kept = open_record(record, self.block_names)
+        kept = open_record(record, self.repeated_blocks())
         recompute = self.grad_checkpointing and self.training
         tokens = self.progressive_sampling(self.stem(x), kept, recompute)
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), tokens.flatten(1, 2)), dim=1)

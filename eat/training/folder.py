@@ -33,6 +33,7 @@ SPLITS = {"train": "training", "val": "validation", "test": "test"}
 # Options that leave a run's results as they are.
 FREE = {"run.folder", "run.resume", "run.save_steps", "run.save_minutes", "run.keep"}
 FREE |= {"run.accumulation_steps", "run.compile", "run.grad_checkpointing", "run.draw_every"}
+FREE |= {"run.sharded"}
 FREE |= {"run.trackers", "data.labels", "data.images", "data.cache", "data.workers"}
 
 PATIENCE = 30.0  # seconds that a run that continues waits for the one before it to end

@@ -25,6 +25,7 @@ from eat.system.files import append_line, finite, json_object, write_atomically
 from eat.system.processes import is_main
 from eat.system.schema import typed
 from eat.training.folder import SPLITS
+from eat.training.sharding import own
 from eat.training.state import Progress
 from eat.training.trackers import Trackers
 
@@ -80,6 +81,9 @@ def describe_model(
             "its patches leave out the last %d pixels at the right and at the bottom of each image;"
             " --data.size %d leaves out none", cropped, info.model.img_size[0] - cropped,
         )  # fmt: skip
+    if config.run.sharded:
+        shards = sum(own(p).numel() for p in model.parameters()) / 1e6
+        log.info("run.sharded: a process keeps %.2f M of the parameters", shards)
     processes, micro_batches = accelerator.num_processes, config.run.accumulation_steps
     if processes * micro_batches == 1:
         return

@@ -3,11 +3,13 @@
 from dataclasses import asdict, replace
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import AutocastKwargs, DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
 from eat.checkpoint import CheckpointInfo, ModelSpec, described_model
 from eat.checkpoint.description import MAX_EVAL_BATCH
-from eat.config import TrainConfig
+from eat.config import RunConfig, TrainConfig
 from eat.data.dataset import targets
 from eat.data.labels.identity import fingerprint
 from eat.data.labels.table import LabelError, vote_columns
@@ -19,7 +21,27 @@ from eat.models.enhance import enhance
 from eat.models.timm_backbone import PREFIX
 from eat.models.variants import Variant, find_variant
 from eat.system.plugins import blaming, digest, file_of, is_path, load_function
+from eat.system.processes import init_distributed
 from eat.training.losses import Loss, choose_loss
+
+
+def make_accelerator(run: RunConfig) -> Accelerator:
+    """The engine of this process, connected to the others if torchrun has started several.
+
+    Raises:
+        ValueError: the precision needs a GPU.
+    """
+    if run.precision == "fp16" and (run.device == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("run.precision is fp16, which needs a GPU: expected bf16 or fp32 on a CPU")
+    init_distributed(cpu=run.device == "cpu")
+    return Accelerator(
+        mixed_precision={"fp32": "no"}.get(run.precision, run.precision),
+        cpu=run.device == "cpu",
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False),
+            AutocastKwargs(cache_enabled=not run.sharded),  # of whole weights
+        ],
+    )
 
 
 def resolve_model(config: TrainConfig) -> TrainConfig:
@@ -298,7 +320,7 @@ class RunData:
                 str(data.images),
                 targets(table, self.info.scales, self.info.model.num_outputs),
                 self.info.preprocessing,
-                self.batches if training else self._rows(split),
+                self.batches if training else self._eval_batches(split),
                 data.workers,
                 cache=data.cache,
                 training=training,
@@ -309,6 +331,19 @@ class RunData:
         """The rows of each batch that this process evaluates."""
         size, count = min(self.config.optim.batch_size, MAX_EVAL_BATCH), len(self.tables[split])
         return rows_in_order(count, size, processes=self.processes, process=self.process)
+
+    def _eval_batches(self, split: str) -> list[list[int]]:
+        """The batches that this process loads.
+
+        Where weights are sharded, all processes make as many forward passes: one that has fewer
+        batches repeats the first of all, of which ``own_rows`` takes nothing.
+        """
+        batches = self._rows(split)
+        if self.config.run.sharded:
+            size, count = min(self.config.optim.batch_size, MAX_EVAL_BATCH), len(self.tables[split])
+            first = rows_in_order(count, size, processes=self.processes)
+            batches += first[:1] * (len(first) - len(batches))
+        return batches
 
     def drop(self, split: str) -> None:
         """Give up a loader whose processes have died."""

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
@@ -24,6 +24,7 @@ from eat.models import AestheticModel
 from eat.system.device import check_compiler
 from eat.system.processes import summed
 from eat.training.losses import Loss
+from eat.training.sharding import divided, own, shard, whole
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 SMALLEST_SCALE = 1.0  # of fp16; gradients that overflow even so are no matter of scale
@@ -143,6 +144,14 @@ def make_optimizer(model: AestheticModel, optim: OptimConfig) -> torch.optim.Opt
     return kind(groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
 
 
+def wrapped(model: AestheticModel, accelerator: Accelerator) -> nn.Module:
+    """A model on its device, in what accelerate puts around it for several processes."""
+    with warnings.catch_warnings():
+        # The name that PyTorch wants instead is not known to the older ones.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return accelerator.prepare(model)
+
+
 class TrainStep:
     """A model, and all that a training step changes or needs.
 
@@ -168,22 +177,24 @@ class TrainStep:
         self.accelerator = accelerator
         self.clip_norm = optim.clip_norm
         self.raw_model = model
-        # Running means and variances of BatchNorm, which a forward pass changes.
-        self.running = [b for name, b in model.named_buffers() if ".running_" in name]
-        self.before: list[Tensor] = []  # them before the step
+        self.sharded = run.sharded and accelerator.num_processes > 1
         self.average: AveragedModel | None = None
         if optim.ema is not None:
             ema = get_ema_multi_avg_fn(optim.ema)
-            self.average = AveragedModel(model, accelerator.device, multi_avg_fn=ema)
+            device = None if self.sharded else accelerator.device  # it moves there in shards
+            self.average = AveragedModel(model, device, multi_avg_fn=ema)
         model.set_grad_checkpointing(run.grad_checkpointing)
         freeze(model, optim)
         if run.compile:
             check_compiler()
             model.compile()
-        with warnings.catch_warnings():
-            # The name that PyTorch wants instead is not known to the older ones.
-            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            self.model, self.optimizer = accelerator.prepare(model, make_optimizer(model, optim))
+        for each in dict.fromkeys((model, self.eval_model)) if self.sharded else ():
+            shard(each, accelerator.device)
+        self.model = model if self.sharded else wrapped(model, accelerator)
+        self.optimizer = accelerator.prepare(make_optimizer(model, optim))
+        # Running means and variances of BatchNorm, which a forward pass changes.
+        self.running = [b for name, b in model.named_buffers() if ".running_" in name]
+        self.before: list[Tensor] = []  # them before the step
         # Of kernels with one input channel, whose strides mean nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self.base_lr = optim.lr
@@ -232,13 +243,15 @@ class TrainStep:
                 slope = 1.0 if accumulate else self.loss.slope(summed(sums)[0]).to(mean.dtype)
                 # The wrapped model averages gradients over the processes.
                 self.accelerator.backward(mean * slope * processes)
-        grads = [p.grad for p in self.raw_model.parameters() if p.grad is not None]
+        grads = [own(p.grad) for p in self.raw_model.parameters() if p.grad is not None]
         if accumulate:
             slope = self.loss.slope(summed(sums)[0])
             if self.loss.root:
                 torch._foreach_mul_(grads, slope.to(grads[0].dtype))
         self.accelerator.unscale_gradients()
         self.norm = get_total_norm(grads)
+        if self.sharded:
+            self.norm = summed(self.norm.double().square()).sqrt()
         numbers = torch.cat([self.loss.of_mean(sums[:1]), self.norm[None].double(), sums[1:]])
         loss, norm, *rest = numbers.tolist()  # the one place of a step that waits for the device
         return StepStatistics(loss, norm, self._overflow(loss, norm), rest)
@@ -305,8 +318,14 @@ class TrainStep:
         return {name: part for name, part in parts.items() if part is not None}
 
     def state(self) -> dict[str, Any]:
-        """State dicts of all that changes from step to step, by name."""
-        return {name: part.state_dict() for name, part in self._stateful().items()}
+        """State dicts of all that changes from step to step, by name; of all processes."""
+        state = {name: part.state_dict() for name, part in self._stateful().items()}
+        return whole(state) if self.sharded else state
+
+    def weights(self) -> dict[str, Tensor]:
+        """Weights to keep: those of ``eval_model``; of all processes."""
+        weights = self.eval_model.state_dict()
+        return whole(weights) if self.sharded else weights
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up what ``state`` returned.
@@ -315,10 +334,14 @@ class TrainStep:
             ValueError: it does not fit this model and optimizer.
             Exception: of torch's, for other junk.
         """
-        present = self.state()
-        for name, part in self._stateful().items():
+        present = {name: part.state_dict() for name, part in self._stateful().items()}
+        for name in present:
             if not _alike(state[name], present[name]):
                 raise ValueError(f"its part {name} has other names, types or shapes")
+        if self.sharded:
+            weights = (p for group in self.optimizer.param_groups for p in group["params"])
+            state = divided(state, present | {"optimizer": {"state": dict(enumerate(weights))}})
+        for name, part in self._stateful().items():
             part.load_state_dict(state[name])
         for parameter, moments in self.optimizer.state.items():
             shapes = {value.shape for value in moments.values() if value.ndim}

@@ -7,19 +7,19 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import set_seed
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
-from eat.config import RunConfig, TrainConfig
+from eat.config import TrainConfig
 from eat.data.decoding import ImageError
 from eat.data.labels.identity import hash_images
 from eat.data.loading import LoaderError, loaded
@@ -28,7 +28,7 @@ from eat.evaluation.measure import measure, predict, tabulate
 from eat.evaluation.points import Health, PointWatch
 from eat.models import AestheticModel
 from eat.system.files import finite, write_atomically
-from eat.system.processes import from_main, init_distributed, summed, watching_others
+from eat.system.processes import from_main, summed, watching_others
 from eat.system.stops import STOP_SIGNALS, Interrupted, StopSignals, TrainingError
 from eat.training.faults import Faults
 from eat.training.folder import (
@@ -48,7 +48,15 @@ from eat.training.log import (
     describe_model,
     logging_to,
 )
-from eat.training.setup import RunData, make_loss, make_model, read_run_splits, resolve_model
+from eat.training.setup import (
+    RunData,
+    make_accelerator,
+    make_loss,
+    make_model,
+    read_run_splits,
+    resolve_model,
+)
+from eat.training.sharding import shard
 from eat.training.state import Progress, load_state, save_state
 from eat.training.step import MicroBatch, TrainStep
 from eat.training.trackers import check_trackers
@@ -57,24 +65,6 @@ log = logging.getLogger("eat")
 Report = Callable[[dict[str, float], bool], None]  # metrics, and whether they are the last
 Draw = Callable[[AestheticModel, CheckpointInfo, Path, Path], object]  # a photo to a picture
 Metrics = dict[str, float]
-
-
-def make_accelerator(run: RunConfig) -> Accelerator:
-    """The engine of this process, connected to the others if torchrun has started several.
-
-    Raises:
-        ValueError: the precision needs a GPU.
-    """
-    if run.precision == "fp16" and (run.device == "cpu" or not torch.cuda.is_available()):
-        raise ValueError("run.precision is fp16, which needs a GPU: expected bf16 or fp32 on a CPU")
-    init_distributed(cpu=run.device == "cpu")
-    return Accelerator(
-        mixed_precision={"fp32": "no"}.get(run.precision, run.precision),
-        cpu=run.device == "cpu",
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
-        ],
-    )
 
 
 class Trainer:
@@ -327,16 +317,24 @@ class Trainer:
     ) -> NDArray:
         """Outputs (N, K) for a split, of which each process computes a share."""
         device, precision = self.accelerator.device, self.config.run.precision
+        batches, rows = self._eval_batches(split), len(self.data.tables[split])
+        pixels = self.info.preprocessing
+        outputs = predict(model, batches, rows, pixels, device, precision, watch)
+        own = self.data.own_rows(split, torch.from_numpy(outputs))
+        return summed(own.to(device)).cpu().numpy()
+
+    def _eval_batches(self, split: str) -> Iterator[dict[str, Any]]:
+        """The batches that this process evaluates, each once, also if loading them broke down."""
+        done = 0
         while True:
             try:
-                loader, pixels = self.data.loader(split), self.info.preprocessing
-                outputs = predict(model, loader, pixels, device, precision, watch)
-                break
+                for batch in islice(loaded(self.data.loader(split)), done, None):
+                    yield batch
+                    done += 1
+                return
             except LoaderError as error:
                 self.data.drop(split)
                 self.faults.dead_worker(error, self.data.tables[split]["image"].tolist())
-        own = self.data.own_rows(split, torch.from_numpy(outputs))
-        return summed(own.to(device)).cpu().numpy()
 
     def _finish(self) -> Metrics:
         """Write predictions and metrics of the best checkpoint on the final split."""
@@ -346,6 +344,8 @@ class Trainer:
         state = from_main(lambda: load_checkpoint(best, name)[0].state_dict())
         model = self.info.model.build(name)
         model.load_state_dict(state)
+        if self.step.sharded:
+            shard(model, self.accelerator.device)
         outputs = self._predict(split, model.to(self.accelerator.device))
         table = self.data.tables[split]
         metrics = measure(outputs, table, scales)
@@ -366,17 +366,17 @@ class Trainer:
         return metrics
 
     def _save(self, name: str) -> None:
+        weights = self.step.weights()  # of all processes, which may each have a shard
         if self.is_main:
             path = self.folder / "checkpoints" / f"{name}.safetensors"
-            save_checkpoint(path, self.step.eval_model, self.info, self.trained_on)
+            save_checkpoint(path, weights, self.info, self.trained_on)
 
     def _save_state(self) -> None:
-        def save() -> None:
-            state = self.step.state() | {"labels": self.labels, "files": self.info.files}
-            state["processes"] = self.accelerator.num_processes
-            save_state(self.folder / "checkpoints", self.progress, state, self.config.run.keep)
-
-        from_main(save)  # no process leaves before it is written
+        state = self.step.state() | {"labels": self.labels, "files": self.info.files}
+        state["processes"] = self.accelerator.num_processes
+        checkpoints, keep = self.folder / "checkpoints", self.config.run.keep
+        # No process leaves before it is written.
+        from_main(lambda: save_state(checkpoints, self.progress, state, keep))
         self.saved_at = time.monotonic()
 
     def _announce(self) -> None:

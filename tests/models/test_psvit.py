@@ -143,7 +143,7 @@ def test_checkpointing_computes_the_same(name: str) -> None:
 
 def test_drop_path_grows_over_all_layers_and_the_class_token_does_not_decay() -> None:
     model = tiny(drop_path_rate=0.4)
-    rates = [model.get_submodule(f"{name}.drop_path").rate for name in model.block_names]
+    rates = [model.get_submodule(f"{name}.drop_path").rate for name in model.repeated_blocks()]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
     assert model.no_weight_decay() == {"cls_token"}
 

@@ -68,7 +68,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     golden = read_golden(CASES[request.param][0])
     model = build(request.param, golden)
     seen: dict[str, Tensor] = {}
-    parts = ["stem", "norm", *model.block_names]
+    parts = ["stem", "norm", *model.repeated_blocks()]
     hooks = [
         model.get_submodule(name).register_forward_hook(
             lambda *call, name=name: seen.update({name: call[-1]})
@@ -91,7 +91,7 @@ def test_outputs_and_parts_agree(case: Case) -> None:
     agree(stem.mean(dim=(2, 3)), case.numbers["stem_mean"])
     agree(stem.std(dim=(2, 3), correction=0), case.numbers["stem_std"])
     agree(stem[:, ::16, ::11, ::11], case.numbers["stem_corner"])
-    plain = [case.seen[n].norm() for n in case.model.block_names if n.startswith("trans")]
+    plain = [case.seen[n].norm() for n in case.model.repeated_blocks() if n.startswith("trans")]
     agree(torch.stack(plain), case.numbers["trans_norms"])
 
 
