@@ -21,10 +21,15 @@ def sleep_while_waiting() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def share_of_cores(processes: int) -> int:
+    """Threads for each of so many processes that compute at a time."""
+    return max(1, available_cores() // processes)
+
+
 def share_cores(processes: int) -> None:
-    """Take an equal share of the cores for this process's threads, beside others that do the same.
+    """Take a share of the cores for this process's threads, beside others that do the same.
 
     Args:
         processes: that compute at a time, this one included.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(share_of_cores(processes)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eat.config.commands import SearchOptions
-from eat.system.cores import available_cores
+from eat.system.cores import available_cores, share_of_cores
 from eat.system.files import json_object, write_atomically
 from eat.system.stops import Interrupted, StopSignals
 from eat.tuning.nni_engine import Say, experiment_files, run_experiment, write_experiment
@@ -39,9 +39,8 @@ def slots(concurrency: int | None, device: str) -> list[dict[str, str]]:
         count = torch.cuda.device_count()
     named = [word for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if word]
     gpus = (named or [str(number) for number in range(count)])[:count]
-    cores = available_cores()
-    trials = concurrency or len(gpus) or min(2, cores)
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // trials))
+    trials = concurrency or len(gpus) or min(2, available_cores())
+    threads = os.environ.get("OMP_NUM_THREADS") or str(share_of_cores(trials))
     return [
         {"OMP_NUM_THREADS": threads}
         | ({"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {})

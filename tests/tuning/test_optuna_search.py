@@ -195,7 +195,8 @@ def test_a_damaged_journal_is_one_message(
 def test_gpus_and_cores_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr("eat.tuning.search.available_cores", lambda: 8)
+    for module in ("eat.system.cores", "eat.tuning.search"):
+        monkeypatch.setattr(f"{module}.available_cores", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
