@@ -19,7 +19,7 @@ ROOT = EAT.parent
 ONNX = "onnx", "onnxruntime", "onnxscript"
 # What extras bring, and what brings us.
 OF_EXTRAS = {"fastapi", "gradio", "mlflow", "nni", "pillow_heif", "pyiqa", "pytorch_grad_cam"}
-OF_EXTRAS |= {"fsspec", "pyarrow", "rawpy", "ray", "uvicorn", *ONNX}
+OF_EXTRAS |= {"fsspec", "optuna", "pyarrow", "rawpy", "ray", "uvicorn", *ONNX}
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml"))
 
 
