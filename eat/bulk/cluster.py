@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # of what its daemons would print of each retry
 }
 OF_OWN = {"RAY_worker_niceness": "0"}  # its processes have the priority of others
 

@@ -95,7 +95,12 @@ def check_engine(things: list[str], options: ScoreOptions) -> None:
 
 def run_bulk(things: list[str], options: ScoreOptions) -> int:
     """Score shards by Ray. Exit code 1 if some could not be read."""
-    from eat.bulk.engine import score_in_bulk
+    try:
+        from eat.bulk.engine import score_in_bulk
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"--engine ray needs the package {error.name}: pip install 'eat-iaa[ray]'"
+        ) from error
 
     tally = score_in_bulk(things, options)
     for error in tally.failed.values():

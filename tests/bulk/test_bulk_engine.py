@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,3 +138,17 @@ def test_options_of_the_other_engine_and_other_things_are_refused(
         assert main(["score", *options, "--checkpoint", str(checkpoint)]) == 2
         assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_without_its_packages_the_command_says_what_to_install(
+    given: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("eat.bulk.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert score(given, tmp_path / "scores", checkpoint) == 2
+    assert "needs the package pyarrow: pip install 'eat-iaa[ray]'" in capsys.readouterr().err
