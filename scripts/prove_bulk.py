@@ -26,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -254,17 +255,26 @@ def kills(args: argparse.Namespace, count: int) -> Iterator[dict[str, object]]:
 
 
 def kill(victim: str, command: Command, chance: random.Random) -> bool:
-    """Send SIGKILL; False if the command has ended before."""
-    if command.process.poll() is not None:
+    """Send SIGKILL; False if there is nothing to kill, as the command has ended before."""
+    if victim == "nothing" or command.process.poll() is not None:
         return False
-    processes = started_with(command.mark)
+    victims = started_with(command.mark)
     if victim == "the command":
-        processes = [command.process]
-    elif victim == "a worker of Ray's":
-        processes = [chance.choice([p for p in processes if p.cmdline()[0].startswith("ray::")])]
-    for process in processes if victim != "nothing" else ():
-        process.kill()
-    return victim != "nothing"
+        victims = [process for process in victims if process.pid == command.process.pid]
+    elif victim == "a worker of Ray's":  # as Ray names those that read and score shards
+        victims = [process for process in victims if "MapBatches" in command_line(process)]
+        victims = [chance.choice(victims)] if victims else []
+    for process in victims:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    return bool(victims)
+
+
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return ""
 
 
 def done(out: Path) -> int:
