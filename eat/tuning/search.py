@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,11 +85,10 @@ def end(running: Sequence[Running]) -> None:
         one.process.terminate()
     last = time.monotonic() + LEAVE
     for one in running:
-        with suppress(subprocess.TimeoutExpired):
+        try:
             one.process.wait(max(0.0, last - time.monotonic()))
-        with suppress(ProcessLookupError, PermissionError):  # nothing is left of it
+        except subprocess.TimeoutExpired:
             os.killpg(one.process.pid, signal.SIGKILL)
-        one.process.wait()
 
 
 def run_trials(
@@ -174,8 +172,8 @@ def search_with_nni(
     card = out / CARD
     known = json_object(card.read_text()).get("nni") if card.exists() else None
     if card.exists():
-        differing = [n for n in ("search_space.json", "trial.sh")
-                     if not (out / n).is_file() or (out / n).read_text() != files[n]]  # fmt: skip
+        differing = [name for name, text in files.items()
+                     if not (out / name).is_file() or (out / name).read_text() != text]  # fmt: skip
         if known is None or differing:
             raise ValueError(
                 f"{out} holds another search ({', '.join(differing) or CARD} differs): take the "

@@ -85,7 +85,8 @@ class Study:
             self.storage = str(Path(self.storage).expanduser().resolve())
         out.mkdir(parents=True, exist_ok=True)
         with closing(FolderLock(out, PATIENCE)):
-            self.place = self._place()
+            card = self._read_card()
+            self.place = card["place"]
             with speaking_to(self.storage):
                 import optuna
 
@@ -96,33 +97,33 @@ class Study:
                     load_if_exists=True,
                     sampler=optuna.samplers.TPESampler(constant_liar=True),  # for many at once
                 )
-                known = self._study.user_attrs
-                if not known and not self._study.trials:
-                    known = {"space": space.rules, "options": dict(options), "trials": trials}
-                    for key, value in known.items():
-                        self._study.set_user_attr(key, value)
-                elif known.get("trials") != trials:
+                known = self._study.user_attrs.get("search")
+                if known is None and not self._study.trials:
+                    known = {"space": space.rules, "options": dict(options)}
+                    self._study.set_user_attr("search", known)
+            self._check_same(known, options)
+            with speaking_to(self.storage):
+                if self._study.user_attrs.get("trials") != trials:
                     self._study.set_user_attr("trials", trials)
-        self._check_same(known, options)
+            write_atomically(out / CARD, (json.dumps(card, indent=2) + "\n").encode())
 
-    def _place(self) -> str:
-        """The name of this folder in the record, drawn when it was made."""
+    def _read_card(self) -> dict[str, Any]:
+        """The facts that tell in ``out`` whose it is, with a name of the folder itself."""
         card = self.out / CARD
         facts = {"engine": "optuna", "study": self.name, "storage": shown(self.storage)}
         if not card.exists():
-            facts["place"] = uuid.uuid4().hex
-            write_atomically(card, (json.dumps(facts, indent=2) + "\n").encode())
+            return facts | {"place": uuid.uuid4().hex}
         found = json_object(card.read_text())
-        differing = [k for k, value in facts.items() if found.get(k) != value]
+        differing = [key for key, value in facts.items() if found.get(key) != value]
         if differing or not isinstance(found.get("place"), str):
             raise ValueError(
                 f"{card} tells of another search ({', '.join(differing) or 'place'} differs): take "
                 "the same options, or another --out"
             )
-        return str(found["place"])
+        return found
 
-    def _check_same(self, known: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-        if not {"space", "options"} <= known.keys():
+    def _check_same(self, known: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
+        if known is None:
             raise ValueError(
                 f"{self.name}: a study of that name, not of eat search, is in "
                 f"{shown(self.storage)}: give another --name"

@@ -76,6 +76,8 @@ def test_the_same_command_resumes_and_another_is_refused(tmp_path: Path) -> None
     assert [server.started for server in servers] == [None, "new"]
     with pytest.raises(ValueError, match=r"holds another search \(trial.sh differs\)"):
         run(tmp_path, ["--optim.lr=2"])
+    with pytest.raises(ValueError, match=r"\(config.yml differs\)"):
+        run(tmp_path, ["--optim.lr=1"], start_step=3)
     with pytest.raises(ValueError, match=r"\(search_space.json differs\)"):
         run(tmp_path, ["--optim.lr=1"], Space({"x": {"_type": "choice", "_value": [1]}}))
     assert len(servers) == 2
