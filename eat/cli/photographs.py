@@ -97,14 +97,17 @@ def run_bulk(things: list[str], options: ScoreOptions) -> int:
     """Score shards by Ray. Exit code 1 if some could not be read."""
     try:
         from eat.bulk.engine import score_in_bulk
-    except ModuleNotFoundError as error:
+    except ModuleNotFoundError as absent:
         raise ValueError(
-            f"--engine ray needs the package {error.name}: pip install 'eat-iaa[ray]'"
-        ) from error
+            f"--engine ray needs the package {absent.name}: pip install 'eat-iaa[ray]'"
+        ) from absent
+    from eat.checkpoint import read_info
+
+    announce(read_info(options.checkpoint), own_rule=options.own_rule)
 
     tally = score_in_bulk(things, options)
-    for error in tally.failed.values():
-        sys.stderr.write(f"eat score: not read: {error}\n")
+    for reason in tally.failed.values():
+        sys.stderr.write(f"eat score: not read: {reason}\n")
     print(tally.words(str(options.out)))
     return FAILED if tally.failed else 0
 

@@ -34,7 +34,8 @@ class ScoreOptions(ScorerOptions):
             adobe names them photo.xmp (Lightroom, Bridge, of raw files), darktable photo.jpg.xmp
             (darktable, digiKam). Of a sidecar that is there only the rating changes.
         out: file to write, complete or not at all; null prints. The scores so far lie in
-            OUT.partial, also after an interruption.
+            OUT.partial, also after an interruption. Of ray: a folder, which the same call goes on
+            filling.
         resume: go on from OUT.partial, if it is there.
         address: of ray: a cluster, such as 10.0.0.1:6379, or auto on one of its machines; null uses
             this machine alone.
