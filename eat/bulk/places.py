@@ -93,6 +93,8 @@ def open_place(place: str) -> Iterator[BinaryIO]:
     if is_remote(place):
         with _naming(place):
             store, path = _store_of(place)
+            if _is_local(store):  # where a pipe would wait for ever
+                regular(path)
             with store.open(path, "rb", block_size=BLOCK) as file:
                 yield file
     else:
@@ -158,6 +160,13 @@ def _store_of(place: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     return cast(tuple[Any, str], url_to_fs(place, use_listings_cache=False))
+
+
+def _is_local(store: Any) -> bool:
+    """True for the file system of file:// and local://."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    return isinstance(store, LocalFileSystem)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -19,6 +19,8 @@ from eat.system.words import brief
 COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "content", "img", "path",
            "image_path", "file_name", "filename", "file")  # fmt: skip
 ROWS = 64  # of a Parquet file that are read at a time
+MOST_HELD = 64 * 2**20  # bytes of a tar's images of one key, which wait for the JSON beside them
+MOST_JSON = 2**20
 
 
 class ShardError(OSError):
@@ -111,7 +113,8 @@ def _read_tar(file: BinaryIO, url: str) -> Iterator[Item]:
     images = 0
     with tarfile.open(fileobj=file, mode="r|*", bufsize=2**20, tarinfo=_Member) as tar:
         for key, members in groupby(_members(tar), key=lambda member: _key(member.name)):
-            items = []
+            items: list[Item] = []
+            held = 0
             address = None
             for member in members:
                 names += 1
@@ -119,10 +122,14 @@ def _read_tar(file: BinaryIO, url: str) -> Iterator[Item]:
                 if suffix == ".json" and member.isfile():
                     address = _address(tar, member)
                 elif suffix in SUFFIXES or not PurePosixPath(member.name).suffix:
-                    items.append((member.name, *_content(tar, member, url)))
-            images += len(items)
-            for name, content, error in items:
-                yield Item(key, address or f"tar://{name}::{url}", content, error)
+                    place = f"tar://{member.name}::{url}"
+                    items.append(Item(key, place, *_content(tar, member, url)))
+                    images += 1
+                    held += len(items[-1].content)
+                    if held > MOST_HELD:  # their JSON may come too late
+                        yield from items
+                        items, held = [], 0
+            yield from (replace(item, url=address or item.url) for item in items)
         while rest := tar.fileobj.read(2**20):
             if rest.strip(b"\0"):
                 raise tarfile.ReadError("damaged: data after its end-of-archive mark")
@@ -146,8 +153,8 @@ def _key(name: str) -> str:
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, url: str) -> tuple[bytes, str]:
     name = f"{url}/{member.name}"
-    if not member.isfile():
-        return b"", f"{name}: a link or device: expected a file"
+    if not member.isfile() or member.issparse():  # a few bytes may claim gigabytes of zeros
+        return b"", f"{name}: a link, device or sparse file: expected a plain one"
     if member.size > MOST_BYTES:
         return b"", f"{name}: {member.size / GB:.1f} GB: no photograph has so many"
     file = tar.extractfile(member)
@@ -157,7 +164,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, url: str) -> tuple[b
 
 def _address(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
     """What the JSON beside an image says of where it is from, as img2dataset writes it."""
-    content, _ = _content(tar, member, "")
+    content = _content(tar, member, "")[0] if member.size <= MOST_JSON else b""
     try:
         found = json.loads(content)["url"]
     except (ValueError, KeyError, TypeError, RecursionError):

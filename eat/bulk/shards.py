@@ -1,5 +1,6 @@
 """What to score, cut into shards: each tar and Parquet file is one, as are so many images."""
 
+import codecs
 import hashlib
 import logging
 import os
@@ -77,11 +78,18 @@ def absolute(place: str) -> str:
 
 
 def read_list(place: str) -> Iterator[str]:
-    """The places that the lines of a list name, empty ones left out."""
+    """The places that the lines of a list name, empty ones left out.
+
+    Raises:
+        ValueError: it is binary, or in UTF-16.
+        OSError: naming it; it cannot be read.
+    """
     folder = os.path.dirname(place)
     with open_place(place) as file:
         for line in file:
-            if path := os.fsdecode(line.rstrip(b"\r\n")):
+            if b"\0" in line:
+                raise ValueError(f"{place}: no list: found a zero byte, expected a name a line")
+            if path := os.fsdecode(line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")):
                 relative = not is_remote(path) and not os.path.isabs(path)
                 yield join(folder, path) if relative and folder else path
 
@@ -92,6 +100,7 @@ def _search(place: str, out: str) -> list[str]:
         raise ValueError(f"--out is {out}, which is also to be scored: give a folder of its own")
     own = join(absolute(out), "")
     found = [file for file in list_places([place], IN_FOLDERS) if file != place]
+    found = [file for file in found if is_tar(file) or _suffix(file) != ".gz"]
     kept = [file for file in found if not absolute(file).startswith(own)]
     if not kept:
         raise ValueError(f"{place}: found no tars, Parquet files or images there")

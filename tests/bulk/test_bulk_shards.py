@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from eat.bulk.shards import Shard, find_shards
+from eat.bulk.shards import Shard, find_shards, read_list
 
 
 def made(folder: Path, *names: str) -> list[str]:
@@ -50,6 +50,22 @@ def test_a_list_names_tars_and_images_relative_to_its_folder(tmp_path: Path) -> 
     assert tar.url == str(tmp_path / "t.tar")
     assert first.images == (str(tmp_path / "a.jpg"), "/far/b.jpg")
     assert second.images == ("s3://bucket/c d.jpg",)
+
+
+def test_lists_of_windows_are_read_and_what_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfx.jpg\r\n\r\ny.jpg")
+    assert [*read_list(str(path))] == [str(tmp_path / "x.jpg"), str(tmp_path / "y.jpg")]
+    path.write_bytes("x.jpg\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"a\.txt: no list: found a zero byte"):
+        [*read_list(str(path))]
+
+
+def test_of_compressed_files_in_a_folder_only_tars_count(tmp_path: Path) -> None:
+    for name in ("a.tar.gz", "notes.csv.gz", "b.jpg"):
+        (tmp_path / name).touch()
+    tar, images = find_shards([str(tmp_path)], 10, str(tmp_path / "out"))
+    assert tar.url.endswith("a.tar.gz") and images.images == (str(tmp_path / "b.jpg"),)
 
 
 def test_images_that_a_shell_names_make_one_list(tmp_path: Path) -> None:

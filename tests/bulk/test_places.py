@@ -89,6 +89,13 @@ def test_an_error_leaves_nothing_and_what_was_there_before(folder: str) -> None:
         assert file.read() == b"old"
 
 
+def test_a_pipe_is_refused_however_it_is_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    for place in (str(tmp_path / "a.jpg"), f"file://{tmp_path}/a.jpg"):
+        with pytest.raises(OSError, match="a.jpg: a pipe"), open_place(place):
+            pass
+
+
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     place = tmp_path / "a.parquet"
     write(str(place))

@@ -60,6 +60,25 @@ def test_an_empty_tar_has_no_images(tmp_path: Path) -> None:
     assert [*read_shard(tar(tmp_path / "a.tar", {}))] == []
 
 
+def test_sparse_members_and_long_descriptions_take_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sparse = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(10**9)}
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        for name, headers in {"0.jpg": sparse, "1.json": {}, "1.jpg": {}, "1.b.jpg": {}}.items():
+            entry = tarfile.TarInfo(name)
+            entry.pax_headers, entry.size = headers, 20
+            file.addfile(entry, io.BytesIO(b'{"url": "u"}        '))
+    shard = Shard("name", str(tmp_path / "a.tar"))
+    first, *others = read_shard(shard)
+    assert not first.content and "sparse file" in first.error
+    assert [item.url for item in others] == ["u", "u"]
+    monkeypatch.setattr("eat.bulk.reading.MOST_HELD", 30)  # two images are too many to wait
+    monkeypatch.setattr("eat.bulk.reading.MOST_JSON", 10)
+    assert [item.key for item in read_shard(shard)] == ["0", "1", "1"]
+    assert all(item.url.startswith("tar://") for item in read_shard(shard) if item.url)
+
+
 def test_a_link_in_a_tar_is_an_image_with_an_error(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as file:
         entry = tarfile.TarInfo("0.jpg")
