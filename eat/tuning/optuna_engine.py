@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eat.system.files import regular
+
 if TYPE_CHECKING:
     import optuna
 
@@ -53,7 +55,12 @@ def open_storage(storage: str) -> "optuna.storages.BaseStorage":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" in storage:
         return optuna.storages.RDBStorage(storage)
-    Path(storage).parent.mkdir(parents=True, exist_ok=True)
+    path = Path(storage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():  # Optuna would wait for a pipe, and append to any file
+        with regular(path).open("rb") as file:
+            if b'"op_code"' not in (file.read(64) or b'"op_code"'):
+                raise ValueError("there, and no journal")
     from optuna.storages.journal import JournalFileBackend
 
     return optuna.storages.JournalStorage(JournalFileBackend(storage))

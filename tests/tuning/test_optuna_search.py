@@ -19,6 +19,7 @@ from conftest import small_run
 from eat.cli import main, parse_train
 from eat.config.commands import BestOptions
 from eat.system.stops import Interrupted
+from eat.tuning.optuna_engine import open_storage, speaking_to
 from eat.tuning.results import open_search
 from eat.tuning.search import run_trials, slots
 from eat.tuning.space import Space
@@ -274,3 +275,13 @@ def test_without_optuna_the_message_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ValueError, match=r"pip install 'eat-iaa\[optuna\]', or take --engine nni"):
         make_study(tmp_path)
+
+
+def test_what_is_no_journal_is_refused_and_left(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "diary.txt").write_text("mine\n")
+    for name, told in {"pipe": "a pipe", "diary.txt": "there, and no journal"}.items():
+        storage = str(tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name}.*{told}"), speaking_to(storage):
+            open_storage(storage)
+    assert (tmp_path / "diary.txt").read_text() == "mine\n"
