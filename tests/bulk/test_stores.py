@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +36,7 @@ def s3() -> Iterator[Any]:
         client.create_bucket(Bucket="bucket")
         yield client
     server.stop()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # which knows the port of this server
 
 
 def put(client: Any, key: str, path: Path) -> None:
