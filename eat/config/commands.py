@@ -260,8 +260,8 @@ class SearchOptions:
         trials: how many the search shall have, those of earlier calls and other machines included.
         out: folder of the search. The same command goes on with what is in it.
         name: of the search; null takes that of the folder.
-        concurrency: trials at a time on this machine; null takes one a GPU, without GPUs two, which
-            share the cores.
+        concurrency: trials at a time on this machine, which share the cores; null takes one a GPU,
+            without GPUs two; with nni what its config says, or one.
         start_step: a trial ends early if, from this epoch on, its best epoch so far is below the
             median of the finished ones at that epoch; null for never.
         storage: with optuna: journal file, or URL of a database, which several machines share; null

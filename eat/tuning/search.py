@@ -154,7 +154,6 @@ def search_with_nni(
         ValueError: ``options.out`` holds another search, or as ``run_experiment``.
     """
     out = Path(options.out)
-    places = slots(options.concurrency, config["run"]["device"])
     mode = {"optimize_mode": "maximize"}
     algorithms: dict[str, Any] = {"tuner": {"name": "TPE", "classArgs": mode}}
     if options.start_step is not None:
@@ -167,7 +166,7 @@ def search_with_nni(
         trials=options.trials,
         algorithms=algorithms,
         machines=options.nni,
-        concurrency=options.concurrency if options.nni else len(places),
+        concurrency=options.concurrency,
     )
     card = out / CARD
     known = json_object(card.read_text()).get("nni") if card.exists() else None
