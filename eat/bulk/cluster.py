@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from eat.system.cores import available_cores
+from eat.system.processes import lives
 from eat.system.stops import STOP_SIGNALS
 from eat.system.words import brief
 from eat.version import __version__
@@ -46,11 +47,13 @@ class Cluster:
     Attributes:
         cores: CPU cores of all machines.
         gpus: of all machines.
+        smallest: cores of the machine that has the fewest, and the most that a process may ask for.
         is_own: True if Ray was started by this process, on this machine alone.
     """
 
     cores: int
     gpus: int
+    smallest: int
     is_own: bool
 
 
@@ -102,19 +105,20 @@ def ray_cluster(address: str | None) -> Iterator[Cluster]:
             raise ClusterError(f"{where}: {brief(error)}") from error
         _check_machines(ray)
         _be_quiet(ray.data.DataContext.get_current())
-        has = ray.cluster_resources()
-        yield Cluster(int(has.get("CPU", 0)), int(has.get("GPU", 0)), address is None)
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cores = [int(machine["CPU"]) for machine in machines if machine.get("CPU", 0) >= 1]
+        if not cores:
+            raise ClusterError("Ray has no CPU core: start a machine of the cluster with some")
+        gpus = int(sum(machine.get("GPU", 0) for machine in machines))
+        yield Cluster(sum(cores), gpus, min(cores), address is None)
 
 
 def _remove_left_folders() -> None:
     """Remove folders of our own Ray whose process was killed."""
     for path in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
-        try:
-            os.kill(int(path.name.removeprefix(FOLDER).partition("-")[0]), 0)
-        except ProcessLookupError:
+        pid = path.name.removeprefix(FOLDER).partition("-")[0]
+        if pid.isdecimal() and not lives(int(pid)):
             shutil.rmtree(path, ignore_errors=True)
-        except (OSError, ValueError):  # of another user's, or of nobody's
-            continue
 
 
 @contextlib.contextmanager

@@ -109,7 +109,7 @@ def plan(
     """
     models = models or (cluster.gpus if gpu else min(cluster.cores, todo))
     decoding = min(cluster.cores, todo) if gpu else models
-    cores = min(max(cluster.cores // decoding, 1), MOST_THREADS)
+    cores = min(max(cluster.cores // decoding, 1), cluster.smallest, MOST_THREADS)
     decoder = replace(decoder, threads=threads or cores)
     return Pipeline(shipped, decoder, models, cores, "cuda" if gpu else "cpu", apart=gpu)
 

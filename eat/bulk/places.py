@@ -9,7 +9,7 @@ import glob
 import io
 import os
 import uuid
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -35,7 +35,7 @@ def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else os.path.join(folder, name)
 
 
-def list_places(given: Iterable[str], suffixes: Container[str]) -> list[str]:
+def list_places(given: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
     """List files, folders (searched through, in name order) and glob patterns as files.
 
     A file that is named is taken whatever its suffix; a URL is a folder if it ends in a slash or
@@ -44,17 +44,17 @@ def list_places(given: Iterable[str], suffixes: Container[str]) -> list[str]:
 
     Args:
         given: paths and URLs.
-        suffixes: of the files that count in folders, in lower case: {".tar", ".parquet"}.
+        suffixes: of the files that count in folders, in lower case: (".tar", ".tar.gz").
 
     Raises:
-        OSError: naming the place; a store refuses, or cannot be reached.
+        OSError: naming the place; a folder or store refuses, or cannot be reached.
         ValueError: naming the place; its package is not installed, or its kind is not known.
     """
     found: dict[str, None] = {}
     for place in given:
         is_folder, files = _look_up(place)
         if is_folder:
-            files = [file for file in files if _visible_suffix(file) in suffixes]
+            files = [f for f in files if _is_visible(f) and f.lower().endswith(suffixes)]
         found.update(dict.fromkeys(sorted(files) or [place]))
     return list(found)
 
@@ -63,7 +63,7 @@ def _look_up(place: str) -> tuple[bool, list[str]]:
     """True for a folder; the files in it, or those that a pattern matches, or the place itself."""
     if not is_remote(place):
         if os.path.isdir(place):
-            walk = os.walk(place)
+            walk = os.walk(place, onerror=_raise)
             return True, [os.path.join(root, name) for root, _, names in walk for name in names]
         is_pattern = glob.has_magic(place) and not os.path.lexists(place)
         return False, glob.glob(place, recursive=True) if is_pattern else [place]
@@ -77,9 +77,12 @@ def _look_up(place: str) -> tuple[bool, list[str]]:
         return is_folder, [store.unstrip_protocol(file) for file in files]
 
 
-def _visible_suffix(place: str) -> str:
-    name = PurePosixPath(place.replace(os.sep, "/")).name
-    return "" if name.startswith(".") else os.path.splitext(name)[1].lower()
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_visible(place: str) -> bool:
+    return not PurePosixPath(place.replace(os.sep, "/")).name.startswith(".")
 
 
 @contextlib.contextmanager

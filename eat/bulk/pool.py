@@ -71,11 +71,15 @@ def _call(
     import torch
 
     torch.set_num_threads(1)
-    for needed in (folder, *folders):
-        if not os.path.isdir(needed) or not os.listdir(needed):
-            raise OSError(
-                f"{needed}: not on machine {platform.node()}: --engine ray needs the images and "
-                "--out on a disk that all machines see, under the same paths"
-            )
-    os.chdir(folder)
+    needed = folder
+    try:
+        os.chdir(folder)  # the others may be relative to it
+        for needed in folders:
+            with os.scandir(needed) as entries:
+                next(entries)  # and not a list of what may be millions
+    except (OSError, StopIteration):
+        raise OSError(
+            f"{needed}: not on machine {platform.node()}: --engine ray needs the images and --out "
+            "on a disk that all machines see, under the same paths"
+        ) from None
     return function(task)

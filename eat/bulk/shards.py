@@ -14,7 +14,7 @@ from eat.bulk.places import is_remote, join, list_places, open_place
 from eat.data.photos import FINISHED, RAW_SUFFIXES, SUFFIXES, is_pattern
 
 TARS, PARQUET, LIST = (".tar", ".tar.gz", ".tgz"), ".parquet", ".txt"
-IN_FOLDERS = SUFFIXES | {".tar", ".gz", ".tgz", PARQUET}
+IN_FOLDERS = (*TARS, PARQUET, *SUFFIXES)
 log = logging.getLogger("eat")
 
 
@@ -100,7 +100,6 @@ def _search(place: str, out: str) -> list[str]:
         raise ValueError(f"--out is {out}, which is also to be scored: give a folder of its own")
     own = join(absolute(out), "")
     found = [file for file in list_places([place], IN_FOLDERS) if file != place]
-    found = [file for file in found if is_tar(file) or _suffix(file) != ".gz"]
     kept = [file for file in found if not absolute(file).startswith(own)]
     if not kept:
         raise ValueError(f"{place}: found no tars, Parquet files or images there")
@@ -140,7 +139,7 @@ def _names_a_file(place: str) -> bool:
     if is_remote(place):
         return not re.search(r"[*\[]|/$", place) and _suffix(place) != ""
     if not os.path.lexists(place):
-        return not is_pattern(place) and _suffix(place) in IN_FOLDERS
+        return not is_pattern(place) and place.lower().endswith(IN_FOLDERS)
     return not os.path.isdir(place)
 
 

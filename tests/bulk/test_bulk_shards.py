@@ -20,7 +20,17 @@ def found(*given: object, size: int = 2, out: str = "/nowhere/out") -> list[Shar
 
 
 def test_a_tar_or_parquet_file_is_a_shard_and_images_are_cut(tmp_path: Path) -> None:
-    made(tmp_path, "b.tar", "a.tar.gz", "c.parquet", "1.jpg", "2.JPG", "x/3.png", "notes.md")
+    made(
+        tmp_path,
+        "b.tar",
+        "a.tar.gz",
+        "c.parquet",
+        "1.jpg",
+        "2.JPG",
+        "x/3.png",
+        "notes.md",
+        "words.json.gz",
+    )
     shards = found(tmp_path)
     assert [Path(s.url).name for s in shards if s.images is None] == [
         "a.tar.gz", "b.tar", "c.parquet"

@@ -36,7 +36,9 @@ def prepared(data: Path, name: str, **pool: Any) -> tuple[dict[str, Any], bytes,
     return report, (data / name / "cache-64.npy").read_bytes(), journal
 
 
-def test_ray_prepares_a_data_set_as_this_machines_processes_do(data: Path) -> None:
+def test_ray_prepares_a_data_set_as_this_machines_processes_do(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("ray", reason="an optional package")
     from eat.bulk.pool import ray_pool
 
@@ -44,7 +46,8 @@ def test_ray_prepares_a_data_set_as_this_machines_processes_do(data: Path) -> No
     assert report["problems"]["damaged"] == ["b.jpg"]
     (data / "disk").mkdir()
     (data / "disk" / "mounted").touch()
-    with ray_pool(None, [str(data / "images"), str(data / "disk")]) as pool:
+    with ray_pool(None, ["images", "disk"]) as pool:
+        monkeypatch.chdir(data)  # and not where Ray was started
         by_ray = prepared(data, "ray", pool=pool)
         (data / "disk" / "mounted").unlink()
         with pytest.raises(OSError, match="disk: not on machine .*a disk that all machines see"):
