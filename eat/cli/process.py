@@ -2,7 +2,7 @@
 
 from eat.system.cores import share_cores, sleep_while_waiting
 from eat.system.heap import keep_heap
-from eat.tuning.concurrency import trials_at_once
+from eat.tuning.nni_engine import trials_at_once
 
 
 def prepare_process() -> None:

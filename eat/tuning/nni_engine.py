@@ -6,6 +6,7 @@ import reprlib
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from eat.system.stops import Interrupted, StopSignals
 
 Say = Callable[[str], object]
 
+RECORD = Path("db", "nni.sqlite")  # in the folder of an experiment
 LOCAL = {"trialConcurrency": 1, "trainingService": {"platform": "local"}}
 # What is taken of a user's config. The rest, such as a tuner, is not.
 MACHINES = ("trainingService", "trialConcurrency", "trialGpuNumber", "nniManagerIp")
@@ -51,6 +53,24 @@ class NniTrial:
 
         send = nni.report_final_result if final else nni.report_intermediate_result
         send(result)
+
+
+def trials_at_once() -> int:
+    """How many trials nni runs at a time on this machine.
+
+    It is 1 outside an experiment, and where the experiment's record is on another machine.
+    """
+    folder = Path(os.environ.get("NNI_OUTPUT_DIR", ""))
+    record = next((up / RECORD for up in folder.parents if (up / RECORD).is_file()), None)
+    if record is None:
+        return 1
+    with suppress(sqlite3.Error, ValueError, LookupError, TypeError):  # it is nni's to complain
+        with closing(sqlite3.connect(f"{record.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            query = "select params from ExperimentProfile order by revision desc limit 1"
+            config = json.loads(database.execute(query).fetchone()[0])
+        concurrency = config["trialConcurrency"]
+        return max(1, min(concurrency, config.get("maxTrialNumber", concurrency)))
+    return 1
 
 
 def experiment_files(

@@ -14,8 +14,7 @@ import yaml
 from eat.config.commands import BestOptions
 from eat.config.files import read_options
 from eat.system.files import json_object, write_atomically
-from eat.tuning.concurrency import RECORD
-from eat.tuning.failures import last_words
+from eat.tuning.nni_engine import RECORD
 from eat.tuning.optuna_engine import CARD, read_trials
 from eat.tuning.trial import JOB, options
 
@@ -178,6 +177,17 @@ def _result(data: str) -> float:
     value = json.loads(json.loads(data))
     number = float(value["default"] if isinstance(value, dict) else value)
     return number if math.isfinite(number) else math.nan
+
+
+def last_words(folder: str | Path) -> str:
+    """A failed trial's last error message, if its folder is on this machine."""
+    for name in ("trial.stderr", "stderr"):
+        file = Path(folder) / name
+        if folder and file.is_file():
+            lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
+            errors = [line for line in lines if "error:" in line]
+            return (errors or lines or [""])[-1].strip()
+    return ""
 
 
 def _seconds(events: pd.DataFrame) -> float:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from eat.system.files import json_object, write_atomically
 from eat.training.folder import PATIENCE, FolderLock, differing_options
-from eat.tuning.failures import last_words
 from eat.tuning.optuna_engine import CARD, open_storage, shown, speaking_to
+from eat.tuning.results import last_words
 from eat.tuning.space import Space
 from eat.tuning.trial import OPTUNA, PARENT
 

@@ -7,7 +7,7 @@ import pytest
 from records import DRAWN, PROFILE, record
 
 from eat.cli import process
-from eat.tuning.concurrency import trials_at_once
+from eat.tuning.nni_engine import trials_at_once
 
 
 def trial_of(folder: Path, profile: object) -> str:
