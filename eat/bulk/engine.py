@@ -144,7 +144,8 @@ def _score_wave(
             tally.add_times(block)
             for one in gathering.add(block):
                 if one.rows is None:
-                    tally.failed[one.shard.title] = one.error
+                    title, error = one.shard.title, one.error
+                    tally.failed[title] = error if one.shard.url in error else f"{title}: {error}"
                 else:
                     tally.done.add(out.write(one.shard, one.rows))
                 bar.set_postfix_str(f"{tally.rate:.1f} images/s", refresh=False)

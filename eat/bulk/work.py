@@ -18,6 +18,7 @@ from eat.data.decoding import InMemory
 from eat.data.photos import read_ahead
 from eat.data.transforms import Preprocessing
 from eat.scoring import Pixels, Scorer, read_pixels
+from eat.system.words import brief
 
 T = TypeVar("T")
 Chunk = dict[str, Any]  # columns of images: lists, and pixels as uint8 (N, 3, size, size)
@@ -115,7 +116,15 @@ class ChunkScorer:
         self._idle_since = time.monotonic()
 
     def __call__(self, chunk: Chunk) -> pa.Table:
-        """Rows of a chunk, as ``Gathering`` takes them."""
+        """Rows of a chunk, as ``Gathering`` takes them; its shards end if the model fails."""
+        try:
+            return self._rows(chunk)
+        except Exception as error:  # of which Ray would tell nobody
+            told = {"place": 0, "end": True, "error": f"the model has failed: {brief(error)}"}
+            rows = [{"number": n, "model": self.name} | told for n in np.unique(chunk["number"])]
+            return pa.Table.from_pylist(rows, schema=self._schema)
+
+    def _rows(self, chunk: Chunk) -> pa.Table:
         start = time.monotonic()
         marks = list(zip(chunk["key"], chunk["error"], chunk["end"], strict=True))
         read = (

@@ -1,6 +1,5 @@
 """The commands that take photographs: what each calls, and what it prints."""
 
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
@@ -86,9 +85,14 @@ def check_engine(things: list[str], options: ScoreOptions) -> None:
         if item.name in other and getattr(options, item.name) != item.default:
             more = ": the same call goes on by itself" if item.name == "resume" else ""
             raise ValueError(f"--{item.name} is for --engine {engine} alone{more}")
-    suffixes = (".tar", ".tar.gz", ".tgz", ".parquet", ".txt")
-    for thing in things if options.engine == "local" else ():
-        if thing.lower().endswith(suffixes) or re.match("(s3a?|gcs?|gs)://", thing):
+    if options.engine == "ray":
+        return
+    from eat.bulk.places import KINDS
+    from eat.bulk.shards import LIST, PARQUET, TARS
+
+    stores = tuple(f"{kind}://" for kind in KINDS)
+    for thing in things:
+        if thing.lower().endswith((*TARS, PARQUET, LIST)) or thing.startswith(stores):
             raise ValueError(f"{thing}: no photograph: --engine ray takes tars, Parquet files, "
                              "lists and what lies in a store")  # fmt: skip
 

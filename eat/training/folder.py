@@ -8,7 +8,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +38,26 @@ FREE |= {"run.trackers", "data.labels", "data.images", "data.cache", "data.worke
 PATIENCE = 30.0  # seconds that a run that continues waits for the one before it to end
 
 
-def close_copies(path: Path) -> None:
-    """Close a lock file in a forked process, such as one that loads images.
+locked: set[Path] = set()  # files of the locks that this process has
 
-    It would hold the lock for as long as it lives, even after the process that took it is gone.
+
+def close_copies() -> None:
+    """Close the locks' files in a forked process, such as one that loads images.
+
+    It would hold a lock for as long as it lives, even after the process that took it is gone.
     """
-    try:
-        lock = path.stat()
-    except OSError:
-        return
-    for name in os.listdir("/dev/fd"):
+    own = [path.stat() for path in locked if path.exists()]
+    for name in os.listdir("/dev/fd") if own else ():
         try:
-            if os.path.samestat(os.fstat(int(name)), lock):
+            status = os.fstat(int(name))
+            if any(os.path.samestat(status, lock) for lock in own):
                 os.close(int(name))
         except OSError:  # the descriptor that listed the folder is closed already
             continue
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=close_copies)
 
 
 class FolderLock:
@@ -66,8 +70,8 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, patience: float = 0, name: str = ".lock") -> None:
-        path = folder / name
-        self._lock = filelock.FileLock(path)
+        self._path = folder / name
+        self._lock = filelock.FileLock(self._path)
         owner = folder / f"{name}.owner"  # beside the lock, which Windows lets nobody else read
         try:
             self._lock.acquire(timeout=patience, poll_interval=0.1)
@@ -78,11 +82,11 @@ class FolderLock:
                 "another --run.folder"
             ) from None
         owner.write_text(f"process {os.getpid()} on {platform.node()}\n")
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=partial(close_copies, path))
+        locked.add(self._path)
 
     def close(self) -> None:
         """Let others in."""
+        locked.discard(self._path)
         self._lock.release()
 
 

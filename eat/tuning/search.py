@@ -20,8 +20,9 @@ from eat.tuning.optuna_engine import CARD
 from eat.tuning.space import Space
 from eat.tuning.study import Study, Taken
 
-# Seconds: between two looks at trials; for trials to save their states and end.
-PAUSE, LEAVE = 0.3, 120.0
+# Seconds: between two looks at our trials, and for trials that others have left; for trials to
+# save their states and end.
+PAUSE, LOOK, LEAVE = 0.3, 10.0, 120.0
 
 
 def slots(concurrency: int | None, device: str) -> list[dict[str, str]]:
@@ -101,11 +102,15 @@ def run_trials(
         Interrupted: a signal came; the trials were stopped, and can be taken up again.
     """
     running: dict[int, Running] = {}
+    none_until = 0.0  # the time until which no trial is looked for
     with StopSignals() as stop:
         try:
             while stop.received is None:
                 for place, slot in enumerate(slots):
-                    if place in running or (taken := study.take()) is None:
+                    if place in running or time.monotonic() < none_until:
+                        continue
+                    if (taken := study.take()) is None:
+                        none_until = time.monotonic() + LOOK
                         continue
                     running[place] = start(study, taken, command, slot)
                     words = ", ".join(f"{name} {value}" for name, value in taken.drawn.items())
