@@ -70,15 +70,14 @@ class OutFolder:
     def __init__(self, place: str, settings: Mapping[str, Any]) -> None:
         self.place = place
         names = names_in(place)
-        if SETTINGS in names:
+        self._new = settings if SETTINGS not in names else None
+        if self._new is None:
             self._check(settings)
         elif names:
             raise ValueError(
                 f"{place}: there, and not of this command's making, with {min(names)!r:.80}: give "
                 "another --out"
             )
-        else:
-            self._write_json(SETTINGS, settings)
         remove_partials(place)
         self.finished: dict[str, Counts] = {}
         for match in filter(None, map(DONE.fullmatch, sorted(names))):
@@ -88,6 +87,12 @@ class OutFolder:
                 )
             self.finished[match["shard"]] = Counts(int(match["images"]), int(match["errors"]))
         self._groups = {name.rpartition("-")[0]: name for name in self.finished}
+
+    def begin(self) -> None:
+        """Write what the scores depend on, as soon as there is something to score."""
+        if self._new is not None:
+            self._write_json(SETTINGS, self._new)
+            self._new = None
 
     def has(self, shard: Shard) -> bool:
         """True for a shard that is finished.

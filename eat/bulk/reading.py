@@ -138,10 +138,10 @@ def _read_tar(file: BinaryIO, url: str) -> Iterator[Item]:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """A tar's members but for folders. The tar keeps none of them."""
+    """A tar's members but for folders, and what macOS says of files. The tar keeps none of them."""
     for member in tar:
         tar.members = []  # type: ignore[attr-defined]
-        if not member.isdir():
+        if not member.isdir() and not PurePosixPath(member.name).name.startswith("._"):
             yield member
 
 

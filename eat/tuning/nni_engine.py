@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from eat.config.files import read_yaml
-from eat.system.files import write_atomically
+from eat.system.files import json_object, write_atomically
 from eat.system.stops import Interrupted, StopSignals
 
 Say = Callable[[str], object]
@@ -28,6 +28,7 @@ LOCAL = {"trialConcurrency": 1, "trainingService": {"platform": "local"}}
 # What is taken of a user's config. The rest, such as a tuner, is not.
 MACHINES = ("trainingService", "trialConcurrency", "trialGpuNumber", "nniManagerIp")
 PORTS = range(8999, 9999)
+PARAMETERS = "nni_parameters.json"  # in a trial's folder
 # Seconds: between two looks; for the server to start, of which nni grants three; until one that
 # does not answer has failed; for it to end its trials and itself; for what it has left to end.
 PAUSE, START, SILENCE, LEAVE, TERMINATE = 1.0, 60, 120.0, 60.0, 10.0
@@ -42,10 +43,23 @@ class NniTrial:
         self.folder = os.environ.get("NNI_OUTPUT_DIR")
 
     def parameters(self) -> Any:
-        """What nni's tuner drew."""
+        """What nni's tuner drew for this trial.
+
+        nni hands parameters to trials in the order in which they ask, so two that it resumes may
+        get each other's. A trial keeps those that it began with, and reports for them.
+        """
         import nni
 
-        return nni.get_next_parameter()
+        drawn = nni.get_next_parameter()
+        if self.folder is None:
+            return drawn
+        known = Path(self.folder, PARAMETERS)
+        if known.exists():
+            nni.trial._params = json_object(known.read_text())
+        else:
+            known.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(known, json.dumps(nni.trial._params).encode())
+        return nni.get_current_parameter()
 
     def report(self, result: dict[str, float], *, final: bool) -> None:
         """Pass a result on; an assessor may then have nni stop the trial."""

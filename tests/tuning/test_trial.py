@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -35,6 +36,32 @@ def test_the_chosen_metric_is_the_default_and_the_others_stand_beside_it() -> No
 
 def test_an_undefined_metric_is_the_worst_result() -> None:
     assert tuning.result({"srcc": math.nan}, "srcc") == {"default": -1.0}
+
+
+def be_trial(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, parameters: dict[str, float], number: int = 0
+) -> None:
+    """Have this process be a trial to which nni hands these parameters."""
+    trial = pytest.importorskip("nni.trial", reason="nni is not installed")
+    record = {"parameter_id": number, "parameters": parameters}
+    channel = SimpleNamespace(receive_parameter=lambda: record)
+    monkeypatch.setattr(trial, "get_default_trial_command_channel", lambda: channel)
+    monkeypatch.setattr(trial, "_params", None)
+    monkeypatch.setenv("NNI_PLATFORM", "unittest")
+    monkeypatch.setenv("NNI_OUTPUT_DIR", str(folder))
+
+
+def test_a_resumed_trial_keeps_the_parameters_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, (trial, rate) in enumerate([("a", 0.1), ("b", 0.2)]):
+        be_trial(monkeypatch, tmp_path / trial, {"init_lr": rate}, number)
+        assert tuning.parameters() == {"optim.lr": rate}
+    for number, (trial, rate, other) in enumerate([("a", 0.1, 0.2), ("b", 0.2, 0.1)]):
+        be_trial(monkeypatch, tmp_path / trial, {"init_lr": other}, 1 - number)
+        assert tuning.parameters() == {"optim.lr": rate}
+        # Which nni's reports name:
+        assert sys.modules["nni.trial"]._params["parameter_id"] == number
 
 
 def test_a_trial_gets_its_parameters_under_option_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,10 +94,8 @@ def test_both_entries_take_nnis_parameters_and_folder_and_report(
     for kind in ("intermediate", "final"):
         report = partial(lambda kind, result: told.append((kind, result["default"])), kind)
         monkeypatch.setattr(nni, f"report_{kind}_result", report)
-    monkeypatch.setattr(nni, "get_next_parameter", lambda: {"init_lr": 0.002, "batch_size": 12.0})
     monkeypatch.setattr(tuning, "end_with_parent", lambda: None)
-    monkeypatch.setenv("NNI_PLATFORM", "unittest")
-    monkeypatch.setenv("NNI_OUTPUT_DIR", str(tmp_path / "trial"))
+    be_trial(monkeypatch, tmp_path / "trial", {"init_lr": 0.002, "batch_size": 12.0})
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(small_run(sample, tmp_path / "elsewhere").to_dict()))
     argv = ["--config", str(file), "--optim.lr", "0.5", "--optim.epochs", "1"]
