@@ -59,7 +59,6 @@ def score_in_bulk(given: Sequence[str], options: ScoreOptions) -> Tally:
             tally.skipped.add(out.finished[shard.name])
         else:
             tally.todo += 1
-    out.begin()
     before = out.read_summary()
     try:
         if tally.todo:

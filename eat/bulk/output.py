@@ -88,8 +88,8 @@ class OutFolder:
             self.finished[match["shard"]] = Counts(int(match["images"]), int(match["errors"]))
         self._groups = {name.rpartition("-")[0]: name for name in self.finished}
 
-    def begin(self) -> None:
-        """Write what the scores depend on, as soon as there is something to score."""
+    def _begin(self) -> None:
+        """Write what the scores depend on, before the first of them."""
         if self._new is not None:
             self._write_json(SETTINGS, self._new)
             self._new = None
@@ -112,6 +112,7 @@ class OutFolder:
 
     def write(self, shard: Shard, table: pa.Table) -> Counts:
         """Write the rows of a shard, in the order of its images."""
+        self._begin()
         errors = len(table) - table["error"].null_count
         counts = Counts(len(table), errors)
         place = table.schema.get_field_index("shard")
@@ -133,6 +134,7 @@ class OutFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace the summary."""
+        self._begin()
         self._write_json(SUMMARY, summary)
 
     def _check(self, settings: Mapping[str, Any]) -> None:
