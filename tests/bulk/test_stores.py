@@ -64,22 +64,19 @@ def test_shards_in_s3_are_scored_into_s3_and_finished_ones_are_left(
     pq.write_table(pa.table(table), tmp_path / "shard.parquet")
     put(s3, "in/2.parquet", tmp_path / "shard.parquet")
 
-    def score(*shards: str) -> str:
-        options = ["--engine", "ray", "--checkpoint", str(checkpoint), "--out", "s3://bucket/out"]
-        assert main(["score", *(f"s3://bucket/in/{shard}" for shard in shards), *options]) == 0
-        return capsys.readouterr().out
-
-    score("0.tar")
-    first = versions(s3)
-    assert len(first) == 1
-    assert "2 shards done, 1 were there" in score("")
-    after = versions(s3)
-    assert len(after) == 3 and first.items() <= after.items()
+    call = ["score", "s3://bucket/in/", "--engine", "ray", "--checkpoint", str(checkpoint)]
+    call += ["--out", "s3://bucket/out"]
+    assert main(call) == 0
+    assert "3 shards done, 0 not read" in capsys.readouterr().out
+    written = versions(s3)
+    assert main(call) == 0
+    assert "0 shards done, 3 were there" in capsys.readouterr().out
+    assert len(written) == 3 and versions(s3) == written
     assert not s3.list_multipart_uploads(Bucket="bucket").get("Uploads")
 
     rows = pd.concat(
         pd.read_parquet(io.BytesIO(s3.get_object(Bucket="bucket", Key=key)["Body"].read()))
-        for key in after
+        for key in written
     ).set_index("key")
     assert sorted(rows.index) == sorted([*(p.stem for p in images), "broken0", "broken1"])
     assert {*rows.index[rows["error"].notna()]} == {"broken0", "broken1"}

@@ -29,7 +29,7 @@ def runs(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environ = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     done = subprocess.run(
-        [*torchrun, *argv], env=environ, capture_output=True, text=True, timeout=240
+        [*torchrun, *argv], env=environ, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return folder
