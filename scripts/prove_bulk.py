@@ -1,14 +1,15 @@
 """Bulk scoring proved on drawn JPEGs in tars: speed beside ``eat score``, memory, and kills.
 
     python scripts/prove_bulk.py --checkpoint best.safetensors --images 10000 100000
+    python scripts/prove_bulk.py --checkpoint best.safetensors --images 10000 100000 --alone
     python scripts/prove_bulk.py --checkpoint best.safetensors --images 100000 --kills 3
 
-Without ``--kills``: for each number of images, ``eat score`` on a folder of them and ``eat score
+First: for each number of images, ``eat score`` on a folder of them and ``eat score
 --engine ray`` on tars of them, one after the other, with images/s of the whole commands and the
 peak resident memory of all their processes: every 0.5 s the sum of their proportional set sizes
 (PSS, /proc/PID/smaps_rollup), in which a page that several share, such as one of the object store,
-counts once. With ``--kills``: the run by Ray is interrupted by SIGKILL at random moments, of the
-command, of all processes, of one of Ray's workers, in turn, and started again after each. Both
+counts once. With ``--alone``: the latter only. With ``--kills``: the run by Ray is interrupted by SIGKILL at random moments, of the
+command, of all processes, of one of Ray's workers, in turn, and started again after each. All
 check that every key has one row, that rows are scored or have an error, and that these are of the
 broken files.
 """
@@ -201,19 +202,21 @@ def speeds(args: argparse.Namespace, count: int) -> Iterator[dict[str, object]]:
     """``eat score`` and the engine on the same images; a row each."""
     csv, out = args.data / "local.csv", args.data / "scores"
     folders = [str(path) for path in shards(args, count, "files")]
-    with Command([*EAT, *folders, "--out", str(csv), "--checkpoint", args.checkpoint]) as local:
-        seconds = local.wait()
-    yield measured("eat score", count, seconds, local.peak)
+    if not args.alone:
+        with Command([*EAT, *folders, "--out", str(csv), "--checkpoint", args.checkpoint]) as local:
+            seconds = local.wait()
+        yield measured("eat score", count, seconds, local.peak)
     with Command(ray_command(args, count, out)) as ray:
         seconds = ray.wait()
     rows = scored(out)
     check(rows, count)
-    alone = pd.read_csv(csv, usecols=["image", "score"])
-    alone = alone.set_index(alone["image"].map(lambda path: Path(path).stem))["score"]
-    difference = (alone - rows.set_index("key")["score"]).abs().max()
-    print(f"scores differ by {difference:.1e} at most")
-    if not difference <= 1e-5:
-        sys.exit("scores differ by more than 1e-5")
+    if not args.alone:
+        alone = pd.read_csv(csv, usecols=["image", "score"])
+        alone = alone.set_index(alone["image"].map(lambda path: Path(path).stem))["score"]
+        difference = (alone - rows.set_index("key")["score"]).abs().max()
+        print(f"scores differ by {difference:.1e} at most")
+        if not difference <= 1e-5:
+            sys.exit("scores differ by more than 1e-5")
     yield measured("eat score --engine ray", count, seconds, ray.peak)
     shutil.rmtree(out)
 
@@ -286,6 +289,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--shard", type=int, default=1000, help="images of a tar")
+    parser.add_argument("--alone", action="store_true", help="without eat score beside it")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, default=Path("bulk"), help="folder of what is drawn")
@@ -299,9 +303,11 @@ def main() -> None:
         shutil.rmtree(args.data / left, ignore_errors=True)
     work = kills if args.kills else speeds
     rows = [row for count in args.images for row in work(args, count)]
-    what, name = (
-        ("killed and continued", "bulk_kills") if args.kills else ("beside eat score", "bulk")
-    )
+    what, name = "beside eat score", "bulk"
+    if args.alone:
+        what, name = "its memory", "bulk_memory"
+    if args.kills:
+        what, name = "killed and continued", "bulk_kills"
     settings = {"seed": args.seed, "model": Path(args.checkpoint).name, "images": max(args.images)}
     state(pd.DataFrame(rows), args.out or Path("results") / name, f"Bulk scoring, {what}", settings)
 

@@ -33,7 +33,12 @@ ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # of what its daemons would print of each retry
 }
-OF_OWN = {"RAY_worker_niceness": "0"}  # its processes have the priority of others
+OF_OWN = {
+    "RAY_worker_niceness": "0",  # its processes have the priority of others
+    # A heap for all threads. With one each, freed memory is of no use to the other threads, and a
+    # model's process grew by a third over 50,000 images.
+    "MALLOC_ARENA_MAX": "1",
+}
 
 
 class ClusterError(OSError):
