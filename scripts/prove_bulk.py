@@ -4,14 +4,14 @@
     python scripts/prove_bulk.py --checkpoint best.safetensors --images 10000 100000 --alone
     python scripts/prove_bulk.py --checkpoint best.safetensors --images 100000 --kills 3
 
-First: for each number of images, ``eat score`` on a folder of them and ``eat score
---engine ray`` on tars of them, one after the other, with images/s of the whole commands and the
-peak resident memory of all their processes: every 0.5 s the sum of their proportional set sizes
-(PSS, /proc/PID/smaps_rollup), in which a page that several share, such as one of the object store,
-counts once. With ``--alone``: the latter only. With ``--kills``: the run by Ray is interrupted by SIGKILL at random moments, of the
-command, of all processes, of one of Ray's workers, in turn, and started again after each. All
-check that every key has one row, that rows are scored or have an error, and that these are of the
-broken files.
+First: for each number of images, ``eat score`` on a folder of them and ``eat score --engine ray``
+on tars of them, one after the other, with images/s of the whole commands and the peak resident
+memory of all their processes: every 0.5 s the sum of their proportional set sizes (PSS,
+/proc/PID/smaps_rollup), in which a page that several share, such as one of the object store, counts
+once. With ``--alone``: the latter only. With ``--kills``: the run by Ray is interrupted by SIGKILL
+at random moments, of the command, of all processes, of one of Ray's workers, in turn, and started
+again after each. All check that every key has one row, that rows are scored or have an error, and
+that these are of the broken files.
 """
 
 import argparse
