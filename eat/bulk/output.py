@@ -1,22 +1,24 @@
 """The folder of scores: a Parquet file a shard, whole or not there, and what is finished."""
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eat.bulk.places import join, names_in, open_place, remove_partials, writing_whole
+from eat.bulk.places import is_remote, join, names_in, open_place, remove_partials, writing_whole
 from eat.bulk.shards import Shard
 from eat.system.files import json_object
 from eat.system.words import changes
 from eat.version import __version__
 
 # Readers of a folder of Parquet files pass over names that begin with an underscore.
-SETTINGS, SUMMARY = "_settings.json", "_summary.json"
+SETTINGS, SUMMARY, LOCK = "_settings.json", "_summary.json", ".lock"
 DONE = re.compile(r"(?P<shard>.+)\.n(?P<images>\d+)\.e(?P<errors>\d+)\.parquet")
 FIRST = [
     ("key", pa.string()),
@@ -78,6 +80,8 @@ class OutFolder:
                 f"{place}: there, and not of this command's making, with {min(names)!r:.80}: give "
                 "another --out"
             )
+        self._lock: filelock.FileLock | None = None
+        self._keep_others_out()
         remove_partials(place)
         self.finished: dict[str, Counts] = {}
         for match in filter(None, map(DONE.fullmatch, sorted(names))):
@@ -93,6 +97,19 @@ class OutFolder:
         if self._new is not None:
             self._write_json(SETTINGS, self._new)
             self._new = None
+            self._keep_others_out()
+
+    def _keep_others_out(self) -> None:
+        """Lock a local folder, as soon as it is there, until this process ends."""
+        if self._lock or is_remote(self.place) or not os.path.isdir(self.place):
+            return
+        self._lock = filelock.FileLock(join(self.place, LOCK))
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise ValueError(
+                f"{self.place}: another call writes into it: wait for it, or give another --out"
+            ) from None
 
     def has(self, shard: Shard) -> bool:
         """True for a shard that is finished.

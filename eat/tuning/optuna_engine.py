@@ -11,13 +11,28 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eat.system.files import regular
+from eat.system.files import json_object, regular
 
 if TYPE_CHECKING:
     import optuna
 
 CARD = "search.json"  # tells in a search's folder whose it is
 STATUSES = {"COMPLETE": "SUCCEEDED", "PRUNED": "EARLY_STOPPED", "FAIL": "FAILED"}  # as nni's
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What tells in a search's folder whose it is; empty if there is nothing.
+
+    Raises:
+        ValueError: naming the file; it is damaged.
+    """
+    card = folder / CARD
+    try:
+        return json_object(card.read_text()) if card.exists() else {}
+    except ValueError as error:
+        raise ValueError(
+            f"{card}: damaged ({error}): mend it, or search anew with another --out"
+        ) from error
 
 
 def shown(storage: str) -> str:

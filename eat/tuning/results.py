@@ -13,9 +13,9 @@ import yaml
 
 from eat.config.commands import BestOptions
 from eat.config.files import read_options
-from eat.system.files import json_object, write_atomically
+from eat.system.files import write_atomically
 from eat.tuning.nni_engine import RECORD
-from eat.tuning.optuna_engine import CARD, read_trials
+from eat.tuning.optuna_engine import read_card, read_trials
 from eat.tuning.trial import JOB, options
 
 # What nni calls a trial's last event, apart from those that only lead to another.
@@ -85,8 +85,7 @@ def open_search(experiment: str, settings: BestOptions) -> Search:
         SearchError: there is no such search, or its record cannot be read.
     """
     folder, storage, study = Path(experiment), experiment, settings.study
-    if (folder / CARD).is_file():
-        card = json_object((folder / CARD).read_text())
+    if card := read_card(folder):
         if "nni" in card:
             return read_search(find_search(str(card["nni"]), settings.experiments))
         storage, study = str(card.get("storage")), str(card.get("study"))

@@ -13,10 +13,10 @@ from typing import Any
 
 from eat.config.commands import SearchOptions
 from eat.system.cores import available_cores, share_of_cores
-from eat.system.files import json_object, write_atomically
+from eat.system.files import write_atomically
 from eat.system.stops import Interrupted, StopSignals
 from eat.tuning.nni_engine import Say, experiment_files, run_experiment, write_experiment
-from eat.tuning.optuna_engine import CARD
+from eat.tuning.optuna_engine import CARD, read_card
 from eat.tuning.space import Space
 from eat.tuning.study import Study, Taken
 
@@ -174,7 +174,7 @@ def search_with_nni(
         concurrency=options.concurrency,
     )
     card = out / CARD
-    known = json_object(card.read_text()).get("nni") if card.exists() else None
+    known = read_card(out).get("nni")
     if card.exists():
         differing = [name for name, text in files.items()
                      if not (out / name).is_file() or (out / name).read_text() != text]  # fmt: skip

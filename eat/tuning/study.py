@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eat.system.files import json_object, write_atomically
+from eat.system.files import write_atomically
 from eat.training.folder import PATIENCE, FolderLock, differing_options
-from eat.tuning.optuna_engine import CARD, open_storage, shown, speaking_to
+from eat.tuning.optuna_engine import CARD, open_storage, read_card, shown, speaking_to
 from eat.tuning.results import last_words
 from eat.tuning.space import Space
 from eat.tuning.trial import OPTUNA, PARENT
@@ -111,9 +111,8 @@ class Study:
         """The facts that tell in ``out`` whose it is, with a name of the folder itself."""
         card = self.out / CARD
         facts = {"engine": "optuna", "study": self.name, "storage": shown(self.storage)}
-        if not card.exists():
+        if not (found := read_card(self.out)):
             return facts | {"place": uuid.uuid4().hex}
-        found = json_object(card.read_text())
         differing = [key for key, value in facts.items() if found.get(key) != value]
         if differing or not isinstance(found.get("place"), str):
             raise ValueError(

@@ -111,6 +111,15 @@ def test_other_settings_and_what_is_not_ours_are_refused(tmp_path: Path) -> None
         OutFolder(str(tmp_path / "b"), {"a": 1})
 
 
+def test_two_calls_at_a_time_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    first = OutFolder(str(tmp_path / "a"), {"a": 1})
+    first.write_summary({})
+    with pytest.raises(ValueError, match="a: another call writes into it: wait"):
+        OutFolder(str(tmp_path / "a"), {"a": 1})
+    del first
+    OutFolder(str(tmp_path / "a"), {"a": 1})
+
+
 def test_images_that_came_or_went_are_told(tmp_path: Path) -> None:
     written(tmp_path, IMAGES, whole([0]))
     folder = OutFolder(str(tmp_path), {"a": 1})
@@ -131,11 +140,13 @@ def test_a_full_disk_leaves_no_output(tmp_path: Path) -> None:
     folder = OutFolder(str(tmp_path), {"a": 1})
     with full_disk(), pytest.raises(OSError, match="a-1"):
         folder.write(A, whole([*range(4)]))
-    assert [path.name for path in tmp_path.iterdir()] == ["_settings.json"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["_settings.json"]
 
 
 def test_what_a_killed_call_left_is_removed(tmp_path: Path) -> None:
     OutFolder(str(tmp_path), {"a": 1})
     (tmp_path / ".a-1.n4.e1.parquet.12345").write_bytes(b"half")
     OutFolder(str(tmp_path), {"a": 1})
-    assert [*tmp_path.iterdir()] == []  # and nothing is begun before there is a score
+    assert [path.name for path in tmp_path.iterdir()] == [
+        ".lock"
+    ]  # and nothing is begun before there is a score

@@ -193,6 +193,12 @@ def test_a_damaged_journal_is_one_message(
     assert f"{journal}: " in error and error.count("\n") == 1 and len(error) < 1000
 
 
+def test_a_damaged_card_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (card := tmp_path / "search.json").write_text("{")
+    assert main(["best", str(tmp_path)]) == 2
+    assert f"{card}: damaged (no JSON): mend it" in capsys.readouterr().err
+
+
 def test_gpus_and_cores_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
