@@ -1,4 +1,4 @@
-"""Threads that spin, sleep or are alone: training alone, two runs at once, and scoring.
+"""Threads that spin for long, briefly, never, or are alone: training alone, two runs at once, and scoring.
 
     python scripts/benchmark_threads.py --out results/threads
 
@@ -21,11 +21,13 @@ from stated import state
 
 from eat.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from eat.sample.make import make_sample
+from eat.system.cores import SPINS
 
-SETTINGS: dict[str, dict[str, str]] = {  # as PyTorch has it, as eat has it, as trials share cores
-    "spin": {},
-    "sleep": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "one thread": {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"},
+SETTINGS: dict[str, dict[str, str]] = {
+    "as PyTorch has it": {},
+    "as eat has it": {"GOMP_SPINCOUNT": SPINS},
+    "PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "one thread": {"OMP_NUM_THREADS": "1"},
 }
 CASES = {"one run": ("train", 1), "each of two runs": ("train", 2), "eat score": ("score", 1)}
 MODEL = "model"  # folder of a run, whose checkpoint scores
@@ -59,7 +61,9 @@ def score(folder: Path) -> float:
 
 def run(folder: Path, work: str, names: list[str], setting: dict[str, str]) -> float:
     """This script as one process or several at once; their mean seconds."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))
+    }
     words = [sys.executable, __file__, "--work", work, "--folder", str(folder), "--name"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     started = [subprocess.Popen([*words, name], env=own | setting, **pipes) for name in names]

@@ -1,6 +1,6 @@
 """What a command sets for its whole process, before PyTorch is imported."""
 
-from eat.system.cores import share_cores, sleep_while_waiting
+from eat.system.cores import share_cores, spin_briefly
 from eat.system.heap import keep_heap
 from eat.tuning.nni_engine import trials_at_once
 
@@ -8,6 +8,6 @@ from eat.tuning.nni_engine import trials_at_once
 def prepare_process() -> None:
     """Keep freed memory, and leave cores to the processes beside this one."""
     keep_heap()
-    sleep_while_waiting()
+    spin_briefly()
     if (trials := trials_at_once()) > 1:
         share_cores(trials)

@@ -6,19 +6,24 @@ imported. What a user has set stays.
 
 import os
 
+SPINS = "5000"  # a fraction of a millisecond
+
 
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def sleep_while_waiting() -> None:
-    """Have OpenMP's threads sleep while they wait for each other.
+def spin_briefly() -> None:
+    """Have OpenMP's threads soon sleep while they wait for each other.
 
-    By default they spin for some milliseconds, which takes the cores from other processes: two
-    training runs beside each other then take longer than one after the other.
+    GNU's OpenMP, which PyTorch has on Linux, lets them spin for some milliseconds. That takes the
+    cores from other processes: two training runs beside each other take many times as long as one
+    after the other. Threads that never spin (OMP_WAIT_POLICY=PASSIVE) make small models slower.
+    docs/performance.md has the figures.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def share_of_cores(processes: int) -> int:

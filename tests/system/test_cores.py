@@ -21,7 +21,8 @@ ENTRIES = {
 # In the place of PyTorch: what its OpenMP would read.
 TORCH = """
 import os
-print([os.environ.get(name) for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")], flush=True)
+names = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"
+print([os.environ.get(name) for name in names], flush=True)
 os._exit(0)
 """
 
@@ -30,21 +31,31 @@ def read_by_torch(entry: str, folder: Path, **given: str) -> str:
     """OpenMP's variables at the moment at which an entry imports PyTorch."""
     (folder / "stub" / "torch").mkdir(parents=True)
     (folder / "stub" / "torch" / "__init__.py").write_text(TORCH)
-    own = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))
+    }
     own["PYTHONPATH"] = f"{folder / 'stub'}{os.pathsep}{ROOT}"
     words = [sys.executable, *ENTRIES[entry]]
     return subprocess.check_output(words, cwd=ROOT, env=own | given, text=True).strip()
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_waiting_threads_sleep_in_each_entry(entry: str, tmp_path: Path) -> None:
-    assert read_by_torch(entry, tmp_path) == "['PASSIVE', None]"
+def test_waiting_threads_soon_sleep_in_each_entry(entry: str, tmp_path: Path) -> None:
+    assert read_by_torch(entry, tmp_path) == "['5000', None, None]"
 
 
 @pytest.mark.parametrize("entry", ["main_nni.py", "python -m eat"])
-def test_what_a_user_has_set_stays(entry: str, tmp_path: Path) -> None:
-    given = {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "3"}
-    assert read_by_torch(entry, tmp_path, **given) == "['ACTIVE', '3']"
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ({"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "3"}, "[None, 'ACTIVE', '3']"),
+        ({"GOMP_SPINCOUNT": "7"}, "['7', None, None]"),
+    ],
+)
+def test_what_a_user_has_set_stays(
+    entry: str, given: dict[str, str], read: str, tmp_path: Path
+) -> None:
+    assert read_by_torch(entry, tmp_path, **given) == read
 
 
 @pytest.mark.parametrize(
