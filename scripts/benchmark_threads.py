@@ -1,4 +1,4 @@
-"""Threads that spin for long, briefly, never, or are alone: training alone, two runs at once, and scoring.
+"""Threads that spin for long, briefly, never, or are alone: one run, two at once, and scoring.
 
     python scripts/benchmark_threads.py --out results/threads
 
