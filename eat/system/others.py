@@ -39,6 +39,7 @@ class Peer:
         connection.settimeout(ANSWER)
         self.socket, self.lines = connection, connection.makefile()
         self.rank, self.name = 0, ""
+        self.left = False  # it has said goodbye
 
     def know(self, rank: int, pid: int, host: str) -> None:
         """Keep who that is, and have the system probe its machine whenever it is silent."""
@@ -190,12 +191,15 @@ class Others:
     def _watch(self, advice: str) -> None:
         with selectors.DefaultSelector() as selector:
             for peer in self._peers:
+                if peer.left:  # in an earlier watch
+                    continue
                 selector.register(peer.socket, selectors.EVENT_READ, peer)
             while not self._over.is_set() and selector.get_map():
                 for key, _ in selector.select(POLL):
                     sender: Peer = key.data
                     if (ended := sender.last_words()) is not None:
                         return self._end(*ended, advice)
+                    sender.left = True
                     selector.unregister(key.fileobj)
 
     def _end(self, ended: int, fate: str, advice: str) -> None:
