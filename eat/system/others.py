@@ -109,6 +109,7 @@ class Others:
         self._peers = self._gather(store, size) if rank == 0 else [self._find_main(store)]
         if hasattr(os, "register_at_fork"):  # a loading process may outlive this one
             os.register_at_fork(after_in_child=self._close_copies)
+        self._ended: tuple[int, str] | None = None  # the rank and fate of the first that did
         self._over = threading.Event()
         self._thread = threading.Thread()
         self.watch()
@@ -189,6 +190,12 @@ class Others:
                 continue
 
     def _watch(self, advice: str) -> None:
+        self._ended = self._ended or self._listen()  # what an earlier watch has heard holds
+        if self._ended is not None:
+            self._end(*self._ended, advice)
+
+    def _listen(self) -> tuple[int, str] | None:
+        """Wait for the end of a process and pass it on: its rank and fate; none if told to stop."""
         with selectors.DefaultSelector() as selector:
             for peer in self._peers:
                 if peer.left:  # in an earlier watch
@@ -198,17 +205,21 @@ class Others:
                 for key, _ in selector.select(POLL):
                     sender: Peer = key.data
                     if (ended := sender.last_words()) is not None:
-                        return self._end(*ended, advice)
+                        self._pass_on(ended)
+                        return ended
                     sender.left = True
                     selector.unregister(key.fileobj)
+        return None
+
+    def _pass_on(self, ended: tuple[int, str]) -> None:
+        for peer in self._peers if self.rank == 0 else ():
+            try:
+                peer.send(ended)
+            except OSError:
+                continue
 
     def _end(self, ended: int, fate: str, advice: str) -> None:
         """End this process, unless it does so by itself: what stops one may stop all."""
-        for peer in self._peers if self.rank == 0 else ():
-            try:
-                peer.send([ended, fate])
-            except OSError:
-                continue
         if self._over.wait(GRACE):
             return
         first = self.rank - int(os.environ.get("LOCAL_RANK", "0"))  # on this machine

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hosts import hosts
 
 # Tells when it is connected, then waits as in a collective of GPUs: without an error.
 PROCESS = """
-import logging, sys, threading
+import logging, sys, threading, time
 from pathlib import Path
 from eat.system import others
 others.SILENCE, others.GRACE = 4, 1
@@ -29,8 +30,10 @@ class Store:  # as torchrun's, it outlives a start
 
 found = others.Others(Store(), int(rank), int(size))
 print(found.start, flush=True)
+if fate == "later":
+    time.sleep(0.5)
 found.watch("; go on so")
-if fate == "wait":
+if fate in ("wait", "later"):
     threading.Event().wait(60)
 found.leave(ValueError("no image 7") if fate == "fail" else None)
 """
@@ -82,6 +85,15 @@ def test_a_process_that_fails_tells_why(tmp_path: Path) -> None:
     assert code == 1 and end(other) == ("", 0)
     assert f"rank 1 (process {other.pid} on " in printed
     assert printed.endswith(") has failed: no image 7; go on so\n")
+
+
+def test_an_end_that_an_earlier_watch_has_heard_is_not_forgotten(tmp_path: Path) -> None:
+    main, other, killed = start(tmp_path / "store", "wait", "later", "wait")
+    time.sleep(0.2)  # the main one listens for the second time, the other one for the first
+    killed.kill()
+    printed, code = end(main)
+    assert code == 1 and f"the run ends: rank 2 (process {killed.pid} on " in printed
+    assert printed.endswith("; go on so\n") and end(other) == ("", 1)
 
 
 def test_a_process_that_has_done_its_part_ends_nobody(tmp_path: Path) -> None:
