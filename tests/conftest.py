@@ -30,14 +30,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin each worker's share with some of the long tests, so that workers end at one time.
 
     pytest-xdist deals out contiguous shares, and a worker that is done takes from another's end.
+    With ``long(together=True)`` one worker has a file's tests, and makes what they share once.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
-    long = [item for item in items if item.get_closest_marker("long")]
-    short = [item for item in items if not item.get_closest_marker("long")]
+    long: dict[object, list[pytest.Item]] = {}
+    short: list[pytest.Item] = []
+    for item in items:
+        if (mark := item.get_closest_marker("long")) is None:
+            short.append(item)
+        else:
+            long.setdefault(item.path if mark.kwargs.get("together") else item, []).append(item)
     size = -(-len(items) // workers)
     items.clear()
     for worker in range(workers):
-        own = long[worker::workers]
+        own = [item for group in [*long.values()][worker::workers] for item in group]
         items += own
         count = size - len(own)
         items += short[:count]

@@ -18,6 +18,7 @@ from eat.bulk.shipping import ship
 from eat.bulk.summary import Tally
 from eat.bulk.work import Decoder
 from eat.config.commands import ScoreOptions
+from eat.config.model import MOST_BATCH, MOST_WORKERS
 from eat.scoring import Scorer
 from eat.system.schema import check_range
 from eat.system.stops import STOP_SIGNALS, Interrupted, number_of
@@ -79,8 +80,10 @@ def score_in_bulk(given: Sequence[str], options: ScoreOptions) -> Tally:
 
 def _check(options: ScoreOptions) -> str:
     """The folder of scores, of options that are in range."""
-    for name in ("shard_size", "actors", "workers", "batch_size"):
-        check_range(name, getattr(options, name), 1)
+    for name in ("actors", "workers"):
+        check_range(name, getattr(options, name), 1, MOST_WORKERS)
+    for name in ("shard_size", "batch_size"):
+        check_range(name, getattr(options, name), 1, MOST_BATCH)
     if options.out is None:
         raise ValueError("--engine ray writes a folder of scores: give --out FOLDER")
     if options.device not in ("auto", "cpu", "cuda"):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from eat.bulk.cluster import ray_cluster
-from eat.system.pool import Pool, Result, Task
+from eat.system.pool import MOST_PROCESSES, Pool, Result, Task
 from eat.system.schema import check_range
 from eat.system.words import brief
 
@@ -38,7 +38,7 @@ def ray_pool(address: str | None, folders: Sequence[str]) -> Iterator[Pool]:
         ) -> Iterator[Result]:
             import ray
 
-            check_range("--workers", workers, 1)
+            check_range("--workers", workers, 1, MOST_PROCESSES)
             count = workers or max(1, cluster.cores)
             call = ray.remote(num_cpus=1, max_retries=TRIES - 1)(_call)
             pending: dict[ray.ObjectRef, Task] = {}

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 
 from eat.bulk.places import is_remote, join, list_places, open_place
+from eat.data.crops import as_crop
 from eat.data.photos import FINISHED, RAW_SUFFIXES, SUFFIXES, is_pattern
 
 TARS, PARQUET, LIST = (".tar", ".tar.gz", ".tgz"), ".parquet", ".txt"
@@ -102,7 +103,9 @@ def _search(place: str, out: str) -> list[str]:
     found = [file for file in list_places([place], IN_FOLDERS) if file != place]
     kept = [file for file in found if not absolute(file).startswith(own)]
     if not kept:
-        raise ValueError(f"{place}: found no tars, Parquet files or images there")
+        crop = "crops are scored with --engine local alone"
+        nothing = "found no tars, Parquet files or images there"
+        raise ValueError(f"{place}: {crop if as_crop(place) else nothing}")
     return _without_twins(kept)
 
 

@@ -37,7 +37,10 @@ def run_evaluate(checkpoint: str | None, options: EvaluateOptions) -> int:
     """Evaluate a checkpoint: metrics on screen, as JSON, CSV and Markdown, and predictions."""
     from eat.evaluation.choices import evaluate_choices
     from eat.evaluation.evaluate import evaluate_checkpoint
+    from eat.system.files import check_folder
 
+    if options.out is not None:
+        check_folder(options.out)
     evaluate = evaluate_choices if options.pairs else evaluate_checkpoint
     evaluation = evaluate(checkpoint, options)
     folder = Path(evaluation.checkpoint).parent

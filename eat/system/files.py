@@ -122,6 +122,21 @@ def partial_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def check_folder(path: str | Path) -> None:
+    """Refuse a folder that cannot be made or written into, before the work for it begins.
+
+    Raises:
+        OSError: naming what is in its way.
+    """
+    found = Path(path).absolute()
+    while not os.path.lexists(found):
+        found = found.parent
+    if not found.is_dir():
+        raise NotADirectoryError(f"{found} is a file: expected a folder, for --out {path}")
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise PermissionError(f"{found}: no permission to write there, for --out {path}")
+
+
 def append_line(path: str | Path, line: str) -> None:
     """Append a line to a text file, completely or not at all.
 

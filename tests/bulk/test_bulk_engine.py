@@ -124,7 +124,8 @@ def test_options_of_the_other_engine_and_other_things_are_refused(
     for options, message in [
         (["--format", "jsonl"], "--format is for --engine local alone"),
         (["--resume", "true"], "--resume is for --engine local alone: the same call goes on"),
-        (["--shard_size", "0"], "shard_size is 0: expected at least 1"),
+        (["--shard_size", "0"], "shard_size is 0: expected 1 to 1000000"),
+        (["--actors", "5000"], "actors is 5000: expected 1 to 1024"),
         (["--device", "cuda:1"], "device is 'cuda:1': expected auto, cpu or cuda"),
     ]:
         assert score(given, out, checkpoint, *options) == 2

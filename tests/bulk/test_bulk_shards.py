@@ -112,3 +112,9 @@ def test_what_holds_nothing_is_refused(given: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="found no tars, Parquet files or images there"):
         found(tmp_path / given)
+
+
+def test_a_crop_is_told_to_be_for_the_other_engine(tmp_path: Path) -> None:
+    made(tmp_path, "a.jpg")
+    with pytest.raises(ValueError, match="crops are scored with --engine local alone"):
+        found(f"{tmp_path}/a.jpg[64x64+0+0]")

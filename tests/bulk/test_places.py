@@ -108,9 +108,9 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
 
 
 def test_stores_that_cannot_be_used_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)  # as if it were not installed
-    with pytest.raises(ValueError, match=r"s3://bucket/a.tar: .*pip install 'eat-iaa\[s3\]'"):
-        with open_place("s3://bucket/a.tar"):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
+    with pytest.raises(ValueError, match=r"gs://bucket/a.tar: .*pip install 'eat-iaa\[gcs\]'"):
+        with open_place("gs://bucket/a.tar"):
             pass
     with pytest.raises(ValueError, match="nix://bucket/: nix:// is no kind of store"):
         list_places(["nix://bucket/"], (".tar",))

@@ -363,6 +363,17 @@ def test_a_number_out_of_range_is_named(checkpoint: Path, option: str, value: in
         evaluate_checkpoint(checkpoint, EvaluateOptions(**{option: value}))
 
 
+def test_a_folder_that_cannot_be_made_is_refused_before_the_evaluation(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for out in ("file", "file/below"):
+        assert main(["evaluate", str(checkpoint), "--out", str(tmp_path / out)]) == 2
+        told = capsys.readouterr()
+        assert f"{tmp_path / 'file'} is a file: expected a folder" in told.err
+        assert not told.out
+
+
 def test_exactly_one_checkpoint_is_given_and_released_ones_are_the_authors(
     checkpoint: Path,
 ) -> None:

@@ -22,6 +22,8 @@ from eat.data.loading import TrainBatches, rows_in_order
 from eat.training.state import state_files
 from eat.training.trainer import train
 
+pytestmark = pytest.mark.long(together=True)
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -101,7 +103,6 @@ def two(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(str(config.run.folder))
 
 
-@pytest.mark.long
 def test_two_processes_of_two_micro_batches_train_and_evaluate_as_one(one: Path, two: Path) -> None:
     assert_same(one, two)
     predictions = [(f / "predictions.csv").read_text().splitlines() for f in (one, two)]
@@ -111,7 +112,6 @@ def test_two_processes_of_two_micro_batches_train_and_evaluate_as_one(one: Path,
     assert begun["processes"] == 2 and begun["seed"] == 0 and begun["packages"]["torch"]
 
 
-@pytest.mark.long
 def test_a_killed_process_is_named_and_torchrun_continues_to_the_same_weights(
     config: TrainConfig, two: Path
 ) -> None:
@@ -154,7 +154,6 @@ def test_checkpointed_gradients_train_the_same(
     assert_same(one, train(config)[0])
 
 
-@pytest.mark.long
 def test_two_processes_told_to_stop_continue_as_one(config: TrainConfig, tmp_path: Path) -> None:
     config.optim.epochs = 12
     one, _ = train(config)

@@ -19,6 +19,8 @@ from eat.models.enhance import enhance
 from eat.training.state import load_state
 from eat.training.trainer import train
 
+pytestmark = pytest.mark.long(together=True)
+
 
 @pytest.fixture(scope="module")
 def runs(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -55,7 +57,6 @@ def assert_alike(one: Path, other: Path, *, weight: float, loss: float) -> None:
         torch.testing.assert_close(value, others[name], rtol=0, atol=weight)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", ["eat", "vit"])
 def test_sharded_training_is_ordinary_training_of_as_many_processes(runs: Path, name: str) -> None:
     assert_alike(runs / f"{name}-whole", runs / f"{name}-sharded", weight=1e-6, loss=1e-6)
