@@ -28,6 +28,7 @@ LOCAL = {"trialConcurrency": 1, "trainingService": {"platform": "local"}}
 # What is taken of a user's config. The rest, such as a tuner, is not.
 MACHINES = ("trainingService", "trialConcurrency", "trialGpuNumber", "nniManagerIp")
 PORTS = range(8999, 9999)
+ENDED = ("DONE", "ERROR")
 PARAMETERS = "nni_parameters.json"  # in a trial's folder
 # Seconds: between two looks; for the server to start, of which nni grants three; until one that
 # does not answer has failed; for it to end its trials and itself; for what it has left to end.
@@ -45,8 +46,10 @@ class NniTrial:
     def parameters(self) -> Any:
         """What nni's tuner drew for this trial.
 
-        nni hands parameters to trials in the order in which they ask, so two that it resumes may
-        get each other's. A trial keeps those that it began with, and reports for them.
+        nni hands parameters to trials in the order in which they ask, so two that start together
+        may get each other's. When one of them ends, nni's TPE then fails over the other's result.
+        So a trial takes what nni's record has for it, where that can be seen. Elsewhere one that
+        is resumed keeps those that it began with.
         """
         import nni
 
@@ -57,6 +60,7 @@ class NniTrial:
         if known.exists():
             nni.trial._params = json_object(known.read_text())
         else:
+            nni.trial._params = _recorded() or nni.trial._params
             known.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(known, json.dumps(nni.trial._params).encode())
         return nni.get_current_parameter()
@@ -69,19 +73,34 @@ class NniTrial:
         send(result)
 
 
+def _ask_record(query: str, *values: str) -> Any:
+    """The JSON that a query of nni's record finds; None if it finds none, or there is no record.
+
+    The record is on nni's own machine, above the folders of its trials.
+    """
+    folder = Path(os.environ.get("NNI_OUTPUT_DIR", ""))
+    record = next((up / RECORD for up in folder.parents if (up / RECORD).is_file()), None)
+    if record is None:
+        return None
+    with suppress(sqlite3.Error, ValueError, TypeError):  # it is nni's to complain
+        with closing(sqlite3.connect(f"{record.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            return json.loads(database.execute(query, values).fetchone()[0])
+    return None
+
+
+def _recorded() -> Any:
+    """What nni has recorded for this trial, with the parameters' number; None if it is not seen."""
+    query = "select data from TrialJobEvent where trialJobId = ? and data != '' order by rowid desc"
+    return _ask_record(query, os.environ.get("NNI_TRIAL_JOB_ID", ""))
+
+
 def trials_at_once() -> int:
     """How many trials nni runs at a time on this machine.
 
     It is 1 outside an experiment, and where the experiment's record is on another machine.
     """
-    folder = Path(os.environ.get("NNI_OUTPUT_DIR", ""))
-    record = next((up / RECORD for up in folder.parents if (up / RECORD).is_file()), None)
-    if record is None:
-        return 1
-    with suppress(sqlite3.Error, ValueError, LookupError, TypeError):  # it is nni's to complain
-        with closing(sqlite3.connect(f"{record.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            query = "select params from ExperimentProfile order by revision desc limit 1"
-            config = json.loads(database.execute(query).fetchone()[0])
+    config = _ask_record("select params from ExperimentProfile order by revision desc limit 1")
+    with suppress(LookupError, TypeError, AttributeError):
         concurrency = config["trialConcurrency"]
         return max(1, min(concurrency, config.get("maxTrialNumber", concurrency)))
     return 1
@@ -233,11 +252,18 @@ class Server:
         self._guard = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
 
     def status(self) -> str:
-        """nni's word for the state of the search; GONE without a server, "" without an answer."""
+        """nni's word for the state of the search; GONE without a server.
+
+        It is "" without an answer, and without a trial, as when the tuner has failed.
+        """
+        from nni.experiment import rest
+
         if self._process.poll() is not None:
             return "GONE"
         try:
-            return str(self._experiment.get_status())
+            status = str(self._experiment.get_status())
+            found = {count["trialJobStatus"] for count in rest.get(self._port, "/job-statistics")}
+            return status if status in ENDED or found & {"WAITING", "RUNNING"} else ""
         except Exception:  # of the packages that nni speaks through
             return ""
 
@@ -300,8 +326,8 @@ def run_experiment(
                     break
                 if status in ("GONE", "ERROR") or time.monotonic() > heard + SILENCE:
                     raise OSError(
-                        f"nni's server has failed or was stopped; its logs are in {server.logs}; "
-                        "the same command goes on with the runs that are left"
+                        "nni's server or tuner has failed or was stopped; logs are in "
+                        f"{server.logs}; the same command goes on with the runs that are left"
                     )
                 each()
                 time.sleep(PAUSE)

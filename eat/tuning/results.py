@@ -13,8 +13,8 @@ import yaml
 
 from eat.config.commands import BestOptions
 from eat.config.files import read_options
-from eat.system.files import write_atomically
-from eat.tuning.nni_engine import RECORD
+from eat.system.files import json_object, write_atomically
+from eat.tuning.nni_engine import PARAMETERS, RECORD
 from eat.tuning.optuna_engine import read_card, read_trials
 from eat.tuning.trial import JOB, options
 
@@ -134,8 +134,9 @@ def _read_record(path: Path) -> Search:
     arguments = (config.get("tuner") or {}).get("classArgs") or {}
     maximize = arguments.get("optimize_mode", "maximize") == "maximize"
     service = config["trainingService"]
+    by_id = {str(each.get("parameter_id")): each["parameters"] for each in _drawn(events)}
     rows = [
-        _read_trial(str(trial), group, metrics[metrics["trialJobId"] == trial], maximize)
+        _read_trial(str(trial), group, metrics[metrics["trialJobId"] == trial], by_id, maximize)
         for trial, group in events[events["trialJobId"] != ""].groupby("trialJobId", sort=False)
     ]
     return Search(
@@ -148,13 +149,19 @@ def _read_record(path: Path) -> Search:
 
 
 def _read_trial(
-    trial: str, events: pd.DataFrame, metrics: pd.DataFrame, maximize: bool
+    trial: str,
+    events: pd.DataFrame,
+    metrics: pd.DataFrame,
+    drawn: dict[str, dict[str, Any]],
+    maximize: bool,
 ) -> dict[str, Any]:
     known = events[events["event"].isin(STATUSES)]
     folders = known["logPath"].dropna().str.replace(r"^file://[^:]*:", "", regex=True)
     folder = folders.iloc[-1] if len(folders) else ""
-    drawn: dict[str, Any] = next((json.loads(d)["parameters"] for d in events["data"] if d), {})
-    values = [_result(data) for data in metrics.loc[metrics["type"] == "PERIODICAL", "data"]]
+    periodical = metrics[metrics["type"] == "PERIODICAL"]
+    # A trial that continues reports again what it had reported, under the same numbers.
+    epochs = dict(zip(periodical["sequence"], periodical["data"], strict=True))
+    values = [_result(data) for data in epochs.values()]
     final = [_result(data) for data in metrics.loc[metrics["type"] == "FINAL", "data"]]
     status = known["event"].iloc[-1] if len(known) else "UNKNOWN"
     return {
@@ -168,7 +175,28 @@ def _read_trial(
         "seconds": _seconds(known),
         "folder": folder,
         "error": last_words(folder) if status == "FAILED" else "",
-    } | options(drawn)
+    } | options(_parameters(events, metrics, folder, drawn))
+
+
+def _parameters(
+    events: pd.DataFrame, metrics: pd.DataFrame, folder: str, drawn: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """What a trial ran with, of what was drawn.
+
+    nni hands parameters to trials in the order in which they ask, and records them in the order of
+    their start. So what a trial reports, or has kept, of them holds before that record.
+    """
+    known = Path(folder, PARAMETERS)
+    own = json_object(known.read_text()) if folder and known.is_file() else {}
+    for number in (*metrics["parameterId"].dropna()[::-1], own.get("parameter_id")):
+        if str(number) in drawn:
+            return drawn[str(number)]
+    return next((each["parameters"] for each in _drawn(events)), {})
+
+
+def _drawn(events: pd.DataFrame) -> list[dict[str, Any]]:
+    """What the tuner drew, as events record it."""
+    return [json.loads(data) for data in events["data"].dropna() if data]
 
 
 def _result(data: str) -> float:

@@ -158,7 +158,9 @@ def test_a_server_that_dies_fails_or_falls_silent_ends_the_search(
 ) -> None:
     monkeypatch.setattr(nni_engine, "SILENCE", 0.0)
     server = Fake("RUNNING", last)
-    with pytest.raises(OSError, match="nni's server has failed or was stopped; its logs are in"):
+    with pytest.raises(
+        OSError, match="nni.s server or tuner has failed or was stopped; logs are in"
+    ):
         search(server)
     assert server.stopped
 

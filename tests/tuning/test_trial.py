@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from conftest import small_run
+from records import PROFILE, record
 
 from eat.cli import main, train_main
 from eat.tuning import trial as tuning
@@ -62,6 +63,17 @@ def test_a_resumed_trial_keeps_the_parameters_that_it_began_with(
         assert tuning.parameters() == {"optim.lr": rate}
         # Which nni's reports name:
         assert sys.modules["nni.trial"]._params["parameter_id"] == number
+
+
+def test_a_trial_takes_what_nni_has_recorded_for_it_in_place_of_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"parameter_id": 5, "parameters": {"init_lr": 0.3}}
+    search = record(tmp_path / "search", PROFILE, own, '"0.5"')
+    be_trial(monkeypatch, search / "trials" / "t", {"init_lr": 0.1}, 6)
+    monkeypatch.setenv("NNI_TRIAL_JOB_ID", "t")
+    assert tuning.parameters() == {"optim.lr": 0.3}
+    assert sys.modules["nni.trial"]._params["parameter_id"] == 5
 
 
 def test_a_trial_gets_its_parameters_under_option_names(monkeypatch: pytest.MonkeyPatch) -> None:
