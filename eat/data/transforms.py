@@ -128,8 +128,9 @@ class Preprocessing:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) to float32 as the model takes it, on the pixels' device."""
-        mean = pixels.new_tensor(self.mean, dtype=torch.float32).view(3, 1, 1)
-        std = pixels.new_tensor(self.std, dtype=torch.float32).view(3, 1, 1)
+        # Unlike new_tensor, this does not wait for what the device has yet to do.
+        constants = torch.tensor([self.mean, self.std]).to(pixels.device, non_blocking=True)
+        mean, std = constants.view(2, 3, 1, 1)
         return pixels.float().div_(255).sub_(mean).div_(std)
 
 

@@ -38,6 +38,7 @@ def predict(
     """
     model.eval()
     outputs = np.full((rows, model.num_outputs), np.nan)
+    seen, results = [], []  # on the device, which is waited for once
     bar = tqdm(total=len(outputs), desc="evaluate", unit="image", disable=None)
     # One autocast region for all batches casts the weights once; inference mode would cast them
     # for each.
@@ -51,8 +52,11 @@ def predict(
                 watch.add(record)
             else:
                 result = model(pixels)
-            outputs[batch["row"].numpy()] = result.double().cpu().numpy()
+            seen.append(batch["row"])
+            results.append(result)
             bar.update(len(result))
+        if seen:
+            outputs[torch.cat(seen).numpy()] = torch.cat(results).cpu().double().numpy()
     return outputs
 
 

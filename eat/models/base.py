@@ -261,9 +261,12 @@ class AestheticModel(nn.Module):
             first: place of the next batch's first image in the larger batch, from 0.
             total: images in the larger batch.
         """
+        device = next(self.parameters()).device
+        place = torch.tensor(first).to(device, non_blocking=True)
         for module in self.modules():
             if isinstance(module, PerImageNoise):
                 module.batch_slice = first, total
+                module.first, module.total = place, total
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep only each block's input while training, and compute the rest again backwards.

@@ -15,7 +15,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from eat.models.attention import attend
-from eat.models.kernels import Linear, at_least_float32, convolve, convolve_depthwise
+from eat.models.kernels import (
+    Linear,
+    at_least_float32,
+    convolve,
+    convolve_depthwise,
+    grid_sample,
+)
 from eat.models.noise import PerImageNoise, Subset
 
 
@@ -100,7 +106,7 @@ def sample_features(x: Tensor, positions: Tensor) -> Tensor:
     # Channels stay innermost in memory: read so, they need no slow copy.
     maps = rearrange(maps, "n h w c -> n c w h")
     grid = rearrange(positions, "b g n yx -> (b g) 1 n yx")
-    sampled = F.grid_sample(maps, grid, align_corners=True).to(x.dtype)
+    sampled = grid_sample(maps, grid).to(x.dtype)
     sampled = rearrange(sampled, "(b g) c 1 n -> b n (g c)", g=groups)
     return sampled.contiguous()  # or else a product copies weights for every image
 
@@ -131,7 +137,7 @@ def position_bias(
     # compile the model twice.
     tables = table.transpose(1, 2).unflatten(0, (groups, -1)).to(displacement.dtype)
     tables = tables.expand(B, -1, -1, -1, -1).flatten(0, 1)
-    bias = F.grid_sample(tables, displacement, align_corners=True)
+    bias = grid_sample(tables, displacement)
     return rearrange(bias, "(b g) h q n -> b (g h) q n", g=groups)
 
 

@@ -1,4 +1,4 @@
-"""Faster forms of four operations on a CPU; each computes what the plain PyTorch call would.
+"""Faster forms of five operations, four of them on a CPU; each computes what PyTorch's would.
 
 The rest of the model can be read without this file. The figures are from docs/performance.md.
 """
@@ -78,6 +78,26 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     bias = conv.bias
     assert bias is not None
     return at_least_float32(terms).sum(dim=(3, 4)) + bias.to(terms.dtype)
+
+
+def grid_sample(maps: Tensor, grid: Tensor) -> Tensor:
+    """``torch.nn.functional.grid_sample`` with ``align_corners``, by PyTorch's own kernel.
+
+    The function would choose cuDNN's on a GPU. That one is not made for maps with channels
+    innermost, fails where a grid is large (pytorch/pytorch#88380), and compiles to a call that
+    nothing is fused with.
+
+    Args:
+        maps: (B, C, H, W).
+        grid: (B, H', W', 2) as (x, y), of the same type.
+
+    Returns:
+        (B, C, H', W').
+    """
+    if exporting():
+        return F.grid_sample(maps, grid, align_corners=True)
+    bilinear, zeros = 0, 0
+    return torch.grid_sampler_2d(maps, grid, bilinear, zeros, True)
 
 
 class DepthwiseConv(torch.autograd.Function):

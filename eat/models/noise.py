@@ -32,9 +32,13 @@ class PerImageNoise(nn.Module):
     Attributes:
         batch_slice: place of the first image in the shared batch, and images in that batch; None
             for a batch that is not shared.
+        first, total: the same two numbers for a compiled model, the first as a tensor on the
+            model's device. A number would be compiled in, and each other one compiled anew.
     """
 
     batch_slice: tuple[int, int] | None = None
+    first: Tensor | None = None
+    total: int = 0
 
     def draw(
         self, count: int, sample: Callable[[int], Tensor], subset: Subset | None = None
@@ -47,8 +51,13 @@ class PerImageNoise(nn.Module):
             subset: which images of the batch they are; None for all.
         """
         size = count if subset is None else subset.total
-        first, total = self.batch_slice or (0, size)
-        drawn = sample(total)[first : first + size]
+        if torch.compiler.is_compiling():
+            drawn = sample(self.total or size)
+            if self.first is not None:
+                drawn = drawn[self.first + torch.arange(size, device=drawn.device)]
+        else:
+            first, total = self.batch_slice or (0, size)
+            drawn = sample(total)[first : first + size]
         return drawn if subset is None else drawn[subset.images]
 
 

@@ -95,7 +95,7 @@ class RowDropPath(PerImageNoise):
         def sample(count: int) -> Tensor:
             return torch.rand(count, device=x.device) >= self.rate
 
-        parts = self.batch_slice is not None and len(x) > self.batch_slice[1]  # of images
+        parts = 0 < self.total < len(x)  # of images
         mask = (sample(len(x)) if parts else self.draw(len(x), sample)).to(x.dtype)
         if self.scale:
             mask = mask / (1 - self.rate)

@@ -23,7 +23,7 @@ from eat.models import AestheticModel
 from eat.models.base import Record
 from eat.models.weights import weights_file
 from eat.system.cores import available_cores
-from eat.system.device import DTYPES, autocast, check_compiler, pick_device
+from eat.system.device import DTYPES, autocast, check_compiler, fetch, pick_device
 from eat.system.files import file_digest
 from eat.system.schema import check_range
 
@@ -85,7 +85,7 @@ class _Batch:
     """Photographs on their way to scores; ``outputs`` may still be under way on the device."""
 
     photos: list[tuple[Photo, Pixels]]
-    outputs: Tensor
+    outputs: Callable[[], Tensor]
 
 
 class Watch(Protocol):
@@ -210,7 +210,7 @@ class Scorer:
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) as the model takes it, on its device."""
-        return self.info.preprocessing.normalise(pixels.to(self.device))
+        return self.info.preprocessing.normalise(pixels.to(self.device, non_blocking=True))
 
     def _through_model(
         self, decoded: Iterator[tuple[Photo, Pixels]], watch: Watch | None
@@ -220,7 +220,9 @@ class Scorer:
             record: Record = {name: {} for name in watch.blocks} if watch else {}
             size = self.info.preprocessing.size
             count = self.batch_size if self._fills else len(group)
-            pixels = torch.zeros(count, 3, size, size, dtype=torch.uint8)
+            # A copy of pinned memory does not wait for the batch before it.
+            pinned = self.device.type == "cuda"
+            pixels = torch.zeros(count, 3, size, size, dtype=torch.uint8, pin_memory=pinned)
             for i, (_, read) in enumerate(group):
                 if read.pixels is not None:
                     pixels[i] = read.pixels
@@ -229,7 +231,7 @@ class Scorer:
                 outputs = self.model(model_input, record) if record else self.model(model_input)
             if watch and record:
                 watch.attended([photo for photo, _ in group], record)
-            yield _Batch(group, outputs)
+            yield _Batch(group, fetch(outputs))
 
     def _scores(self, batches: Iterator[_Batch]) -> Iterator[Score]:
         """Scores of batches in order.
@@ -245,7 +247,7 @@ class Scorer:
             yield from self._score_batch(batch)
 
     def _score_batch(self, batch: _Batch) -> Iterator[Score]:
-        outputs: NDArray[np.float64] = batch.outputs.cpu().double().numpy()
+        outputs: NDArray[np.float64] = batch.outputs().double().numpy()
         scores = mean_scores(outputs, self.scales, self.info.scales)
         own = next(iter(mean_scores(outputs, self.info.scales).values()))
         for i, (photo, read) in enumerate(batch.photos):

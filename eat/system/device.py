@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -38,6 +39,24 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, DTYPES[precision])
+
+
+def fetch(x: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Start copying a tensor to the CPU.
+
+    Returns:
+        What gives the copy. It waits for ``x``, and not for what the device was given to do since.
+    """
+    if x.device.type != "cuda":
+        return x.cpu
+    copy, copied = x.to("cpu", non_blocking=True), torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(x.device))
+
+    def wait() -> torch.Tensor:
+        copied.synchronize()
+        return copy
+
+    return wait
 
 
 def check_compiler() -> None:

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from eat.config import OptimConfig, RunConfig
 from eat.data.transforms import Preprocessing
 from eat.models import AestheticModel
 from eat.system.device import check_compiler
 from eat.system.processes import summed
+from eat.training.average import Average
 from eat.training.losses import Loss
 from eat.training.sharding import divided, own, shard, whole
 
@@ -178,11 +178,10 @@ class TrainStep:
         self.clip_norm = optim.clip_norm
         self.raw_model = model
         self.sharded = run.sharded and accelerator.num_processes > 1
-        self.average: AveragedModel | None = None
+        self.average: Average | None = None
         if optim.ema is not None:
-            ema = get_ema_multi_avg_fn(optim.ema)
             device = None if self.sharded else accelerator.device  # it moves there in shards
-            self.average = AveragedModel(model, device, multi_avg_fn=ema)
+            self.average = Average(model, device, optim.ema)
         model.set_grad_checkpointing(run.grad_checkpointing)
         freeze(model, optim)
         if run.compile:
@@ -277,7 +276,7 @@ class TrainStep:
         with self.accelerator.autocast():
             pixels = micro.pixels.to(device, non_blocking=True)
             outputs = self.model(self.preprocessing.normalise(pixels))
-        return self.loss.terms(outputs.float(), micro.target.to(device))
+        return self.loss.terms(outputs.float(), micro.target.to(device, non_blocking=True))
 
     def _overflow(self, loss: float, norm: float) -> bool:
         """Whether infinite gradients may be due to fp16's scale."""

@@ -91,6 +91,28 @@ def test_a_second_call_and_another_batch_compile_nothing_anew() -> None:
     assert len(graphs) == 1
 
 
+def test_micro_batches_share_a_graph_and_draw_what_the_undivided_batch_draws() -> None:
+    model = mini(stages=("L", "L", "L", "E"), drop_path_rate=0.5).train()
+    torch._dynamo.reset()
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, fullgraph=True, dynamic=False, backend=backend)
+    x = images(batch=6)
+
+    def outputs(first: int, last: int) -> Tensor:
+        torch.manual_seed(1)
+        model.set_batch_slice(first, 6)
+        return compiled(x[first:last])
+
+    parts = torch.cat([outputs(first, first + 2) for first in (0, 2, 4)])
+    assert len(graphs) == 1
+    torch.testing.assert_close(parts, outputs(0, 6))
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("profile", PROFILES)
 def test_one_graph_serves_other_batches_and_another_size_computes_the_same(profile: str) -> None:
