@@ -1,14 +1,15 @@
 """Speed of EAT beside its plain formulation and timm's Swin, on one machine in one run.
 
     python scripts/benchmark_model.py
-    python scripts/benchmark_model.py --compile --batch 32 64 128 --profile    # for a GPU
+    python scripts/benchmark_model.py --compile bf16 --batch 64 128 256    # for a GPU
 
 Each model lives in a process of its own. They take turns, so that a machine whose speed drifts
 slows them all; images/s is the median over the rounds, and a ratio the median of the rounds' ratios
 to Swin in the same precision and to the first model's plain formulation in the first precision. Of
 several batch sizes each entry's fastest counts; entries of different ones did not take turns. A
 turn runs twice and the second time counts, and the first rounds do not: by then weights are cast,
-as in an evaluation of many batches, and memory is there.
+as in an evaluation of many batches, and memory is there. A batch that a GPU has no memory for does
+not count. Compiled models take the first batch size alone, and compile at the same time.
 
 EAT and Swin have what ``eat`` and ``main_nni.py`` give a model: a heap that keeps freed memory, and
 fused Adam. The plain formulation has what the authors' release has: the C library's heap and
@@ -17,11 +18,15 @@ PyTorch's default Adam. With ``--alike`` it has ours, and the models alone diffe
 
 import argparse
 import contextlib
+import json
+import math
 import multiprocessing
 import platform
 import statistics
 import time
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -33,6 +38,7 @@ from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import eat
+from eat.system.device import autocast
 from eat.system.heap import keep_heap
 
 PEER = "swin_base_patch4_window7_224"
@@ -60,7 +66,7 @@ class Runner:
         model = model.to(self.device)
         self.macs = self._count(model)
         self.adam = torch.optim.Adam(model.parameters(), lr=1e-6, fused=ours)
-        self.model = torch.compile(model) if name.endswith(COMPILED) else model
+        self.model = torch.compile(model, dynamic=False) if name.endswith(COMPILED) else model
 
     def _count(self, model: nn.Module) -> int:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -73,19 +79,26 @@ class Runner:
         return time.perf_counter()
 
     def turn(self, kind: str, precision: str, batch: int) -> tuple[float, int]:
-        """Seconds of the second of two passes or steps, and the peak of GPU memory in bytes."""
+        """Seconds of the second of two passes or steps, and the peak of GPU memory in bytes.
+
+        They are infinite if there is too little memory.
+        """
         images = torch.randn(batch, 3, self.size, self.size, device=self.device)
-        cast = torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+        cast = autocast(self.device, precision)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        seconds = (self._train if kind == "train" else self._forward)(images, cast)
+        try:
+            seconds = (self._train if kind == "train" else self._forward)(images, cast)
+        except torch.OutOfMemoryError:
+            self.adam.zero_grad(set_to_none=True)
+            seconds = math.inf
         peak = 0
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated()
             torch.cuda.empty_cache()  # for the next one's turn
         return seconds, peak
 
-    def _forward(self, images: torch.Tensor, cast: torch.autocast) -> float:
+    def _forward(self, images: torch.Tensor, cast: AbstractContextManager[Any]) -> float:
         self.model.eval()
         # On a CPU a compiled model's weights become constants, as in eat score.
         frozen = torch._inductor.config.patch(freezing=self.device.type == "cpu")
@@ -95,7 +108,7 @@ class Runner:
             self.model(images)
             return self._now() - start
 
-    def _train(self, images: torch.Tensor, cast: torch.autocast) -> float:
+    def _train(self, images: torch.Tensor, cast: AbstractContextManager[Any]) -> float:
         self.model.train()
         for _ in range(2):
             start = self._now()
@@ -110,7 +123,7 @@ class Runner:
         """A table of where two training steps go."""
         with profile() as steps:
             self.turn("train", precision, batch)
-        order = "self_cuda_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
+        order = f"self_{self.device.type}_time_total"
         return steps.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=48)
 
 
@@ -151,10 +164,21 @@ class Bench:
                 "about 5 GB a model at batch 8; take a smaller --batch or fewer --models"
             ) from None
 
+    def prepare(self, kind: str, entries: list[Entry], batch: int) -> None:
+        """Compile all that is compiled, at the same time."""
+        compiled = [entry for entry in entries if entry[0].endswith(COMPILED)]
+        for name, precision in compiled:
+            self.pipes[name].send(("turn", kind, precision, batch))
+        for name, _ in compiled:
+            self.ask(name)
+
     def measure(self, kind: str, entries: list[Entry], batches: list[int], rounds: int) -> dict:
         """For each entry the seconds an image by round, at its fastest batch; and peak bytes."""
         best: dict[Entry, tuple[list[float], int, int]] = {}
-        for batch in batches:
+        self.prepare(kind, entries, batches[0])
+        for i, batch in enumerate(batches):
+            if i:
+                entries = [entry for entry in entries if not entry[0].endswith(COMPILED)]
             times: dict[Entry, list[float]] = {entry: [] for entry in entries}
             peak = dict.fromkeys(entries, 0)
             for turn in range(WARM_UP + rounds):
@@ -169,8 +193,8 @@ class Bench:
                     best[entry] = times[entry], batch, peak[entry]
         return best
 
-    def report(self, kind: str, best: dict, peak: float) -> None:
-        """Print a line for each entry."""
+    def report(self, kind: str, best: dict, peak: float) -> list[dict[str, Any]]:
+        """Print a line for each entry, and return a row."""
 
         def ratio(base: Entry, entry: Entry) -> str:
             if base not in best:
@@ -179,6 +203,7 @@ class Bench:
             return f"{statistics.median(b / own for b, own in pairs):.2f}"
 
         plain = next(entry for entry in best if entry[0].startswith(PLAIN))
+        rows = []
         for entry, (times, batch, memory) in best.items():
             seconds = statistics.median(times)
             macs = self.macs[entry[0]] * (3 if kind == "train" else 1) / seconds
@@ -187,11 +212,15 @@ class Bench:
                 f"{ratio(plain, entry):>9}{ratio((PEER, entry[1]), entry):>8}"
                 f"{macs / peak:8.0%}{memory / 2**30:8.1f}"
             )
+            row = {"kind": kind, "model": entry[0], "precision": entry[1], "batch": batch}
+            row |= {"images_per_second": 1 / seconds, "of_peak": macs / peak}
+            rows.append(row | {"gib": memory / 2**30})
+        return rows
 
 
-def matrix_peak(device: torch.device, side: int) -> float:
-    """Multiply-adds a second of the fastest of ten large bf16 matrix products."""
-    a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+def matrix_peak(device: torch.device, side: int, dtype: torch.dtype = torch.bfloat16) -> float:
+    """Multiply-adds a second of the fastest of ten large matrix products."""
+    a = torch.randn(side, side, device=device, dtype=dtype)
     fastest = float("inf")
     for _ in range(10):
         start = time.perf_counter()
@@ -211,9 +240,11 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=["forward", "train"])
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--alike", action="store_true", help="our heap and Adam for all")
-    parser.add_argument("--compile", action="store_true", help="add ours and Swin compiled")
+    parser.add_argument("--plain", nargs="+", default=["fp32", "bf16"], help="its precisions")
+    parser.add_argument("--compile", nargs="+", default=[], help="precisions of compiled models")
     parser.add_argument("--profile", action="store_true", help="where the first model's step goes")
     parser.add_argument("--peak-side", type=int, help="of the matrices that measure the peak")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     device = torch.device(args.device)
@@ -227,11 +258,20 @@ def main() -> None:
         f"{torch.get_num_threads()} threads, bf16 matrix product {2 * peak / 1e12:.2f} TFLOP/s"
     )
     print(f"{'':51}{'batch':>6}{'images/s':>10}{'x plain':>9}{'x Swin':>8}{'of peak':>8}{'GiB':>8}")
-    entries = [(name, precision) for precision in args.precisions for name in bench.pipes]
+    entries = [
+        (name, precision)
+        for precision in args.precisions
+        for name in bench.pipes
+        if precision in (args.plain if name.startswith(PLAIN) else args.precisions)
+        and (precision in args.compile or not name.endswith(COMPILED))
+    ]
     entries.sort(key=lambda entry: not entry[0].startswith(PLAIN))
+    rows: list[dict[str, Any]] = []
     for kind in args.kinds:
         best = bench.measure(kind, entries, args.batch, args.rounds)
-        bench.report(kind, best, peak)
+        rows += bench.report(kind, best, peak)
+        if args.json is not None:
+            args.json.write_text(json.dumps(rows))
     if args.profile:
         print(bench.ask(args.models[0], "spent", args.precisions[-1], max(args.batch)))
 

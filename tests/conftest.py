@@ -122,6 +122,24 @@ def shared_folder(name: str) -> Path:
 
 
 @pytest.fixture(scope="session")
+def gpu() -> torch.device:
+    """The GPU; with ``EAT_GPU=cpu`` the CPU stands in for it, to try the tests."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if os.environ.get("EAT_GPU") == "cpu":
+        return torch.device("cpu")
+    pytest.skip("needs a GPU")
+
+
+@pytest.fixture
+def cuda(gpu: torch.device) -> torch.device:
+    """The GPU itself."""
+    if gpu.type != "cuda":
+        pytest.skip("needs a GPU: nothing stands in for it here")
+    return gpu
+
+
+@pytest.fixture(scope="session")
 def labels() -> Path:
     """The published label files."""
     return shared_folder("labels")

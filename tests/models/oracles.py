@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 
 
 def array(x: Tensor) -> Array:
-    return x.detach().double().numpy()
+    return x.detach().cpu().double().numpy()
 
 
 def linear(x: Array, layer: nn.Linear) -> Array:

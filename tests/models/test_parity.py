@@ -42,34 +42,40 @@ def loss_and_target(outputs: int, batch: int, draw: np.random.Generator) -> tupl
     return LOSSES["emd"], torch.from_numpy(draw.dirichlet(np.ones(outputs), batch))
 
 
+@pytest.fixture(scope="module", params=["cpu", "gpu"])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return request.getfixturevalue("gpu") if request.param == "gpu" else torch.device("cpu")
+
+
 @pytest.fixture(scope="module", params=["mini_AVA", "mini_TAD66K", "tiny_AVA"])
-def case(request: pytest.FixtureRequest) -> Case:
+def case(request: pytest.FixtureRequest, device: torch.device) -> Case:
     """One case of the parity numbers, after one training step without an update."""
     name = request.param
     path = (FIXTURES if name.startswith("mini") else FULL_SIZE) / name
     if not path.with_suffix(".npz").is_file():
         pytest.skip(f"{name} is not part of the repository: it is too large for a fixture")
     content, numbers = read_case(path)
-    model = build(content["config"], content["keys"]).train()
+    model = build(content["config"], content["keys"]).to(device).train()
     batch, side = len(numbers["logits"]), content["config"]["img_size"]
     images = torch.from_numpy(np.random.default_rng(0).standard_normal((batch, 3, side, side)))
+    images = images.to(device)
     loss_function, target = loss_and_target(model.num_outputs, batch, np.random.default_rng(1))
     record: dict[str, dict[str, Tensor]] = {}
     logits = model(images, record)
-    loss = loss_function(logits, target)
+    loss = loss_function(logits, target.to(device))
     loss.backward()
     return Case(name, model, numbers, content["keys"], images, logits.detach(), loss, record)
 
 
 def test_the_logits_of_a_batch_agree(case: Case) -> None:
-    np.testing.assert_allclose(case.logits.numpy(), case.numbers["logits"], rtol=1e-9)
+    np.testing.assert_allclose(array(case.logits), case.numbers["logits"], rtol=1e-9)
 
 
 def test_the_logits_of_each_image_alone_agree(case: Case) -> None:
     case.model.eval()
     with torch.no_grad():
         logits = torch.cat([case.model(image[None]) for image in case.images])
-    np.testing.assert_allclose(logits.numpy(), case.numbers["logits_one_by_one"], rtol=1e-9)
+    np.testing.assert_allclose(array(logits), case.numbers["logits_one_by_one"], rtol=1e-9)
 
 
 def test_interest_points_and_positions_agree(case: Case) -> None:
@@ -111,17 +117,17 @@ def test_the_loss_and_the_norm_of_every_gradient_agree(case: Case) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["AVA", "TAD66K"])
-def test_twelve_adam_steps_follow_the_release(dataset: str) -> None:
+def test_twelve_adam_steps_follow_the_release(dataset: str, device: torch.device) -> None:
     content, _ = read_case(FIXTURES / f"mini_{dataset}")
     plan = json.loads((FIXTURES / f"traj_{dataset}.json").read_text())
-    model = build(content["config"], content["keys"]).train()
+    model = build(content["config"], content["keys"]).to(device).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=plan["lr"])
     losses = []
     for step in range(len(plan["losses"])):
         draw = np.random.default_rng(100 + step)
         images = torch.from_numpy(draw.standard_normal((plan["batch"], 3, 224, 224)))
         loss_function, target = loss_and_target(model.num_outputs, plan["batch"], draw)
-        loss = loss_function(model(images), target)
+        loss = loss_function(model(images.to(device)), target.to(device))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
