@@ -52,7 +52,7 @@ PARTS: dict[str, tuple[int, list[Step]]] = {  # how many steps at a time, and th
         2,
         [
             Step("outputs", 120),
-            Step("compiled", 240),
+            Step("compiled", 300),
             Step("tests", 400, TESTS, ("-m", "pytest", "-q", "-rs", *GPU_TESTS)),
         ],
     ),
