@@ -1,7 +1,7 @@
 """The moving average of a model's weights."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
@@ -25,7 +25,8 @@ class Average(AveragedModel):
     def update_parameters(self, model: nn.Module) -> None:
         """Move towards the model's weights; take them as they are the first time."""
         share = 1.0 if self.n_averaged == 0 else 1 - self.decay
-        averages, weights = [*self.module.parameters()], [*model.parameters()]
+        averages: list[Tensor] = [*self.module.parameters()]
+        weights: list[Tensor] = [*model.parameters()]
         torch._foreach_lerp_(averages, weights, share)
         for kept, new in zip(self.module.buffers(), model.buffers(), strict=True):
             kept.copy_(new)

@@ -79,9 +79,10 @@ def make_step(profile: str, **run: Any) -> TrainStep:
         settings = SMALL | PROFILES[profile]
         model = create_model("eat_base", 10, 64, **settings).train()
 
-    def prepare(model: torch.nn.Module, optimizer: Any) -> tuple[torch.nn.Module, Any]:
-        optimizer.optimizer = optimizer
-        return model, optimizer
+    def prepare(part: Any) -> Any:
+        if isinstance(part, torch.optim.Optimizer):
+            part.optimizer = part  # type: ignore[attr-defined]
+        return part
 
     def backward(loss: torch.Tensor) -> None:  # the engine asks for a device that is there
         assert loss.is_cuda and loss.grad_fn is not None
