@@ -34,8 +34,12 @@ def parse(argv: Sequence[str], prog: str) -> SearchOptions:
     return SearchOptions(**{field.name: found[field.name] for field in fields(SearchOptions)})
 
 
-def check(options: SearchOptions, given: dict[str, str]) -> None:
+def check(options: SearchOptions, names: set[str]) -> None:
     """Refuse options that do not go together.
+
+    Args:
+        options: the command's own.
+        names: of the options of a run that are given or searched over.
 
     Raises:
         ValueError: naming them.
@@ -43,7 +47,7 @@ def check(options: SearchOptions, given: dict[str, str]) -> None:
     check_range("--trials", options.trials, 1, 1_000_000)
     check_range("--concurrency", options.concurrency, 1, 1024)
     check_range("--start_step", options.start_step, 0, 1_000_000)
-    if {"--run.folder", "--run.resume"} & given.keys():
+    if {"--run.folder", "--run.resume"} & names:
         raise ValueError(
             "trials have folders of their own here, and go on by themselves: give --out"
         )
@@ -62,12 +66,12 @@ def run(options: SearchOptions, given: dict[str, str], prog: str) -> int:
     from eat.tuning.space import read_space
     from eat.tuning.trial import options as named
 
-    check(options, given)
+    space = read_space(options.space)
+    check(options, {*given, *(f"--{name}" for name in space.rules)})
     words = [f"{name}={value}" for name, value in given.items()]
     config = parse_train(words, prog=prog)
     config.check()
     check_sample(config, "photos")
-    space = read_space(options.space)
     for drawn in space.corners():  # a misspelt name is told now, and not by every trial
         parse_train(words, named(drawn), prog)
     search(options, space, words, config.to_dict(), say)

@@ -251,6 +251,7 @@ def test_the_command_searches_runs_and_its_best_is_a_run(
         ),
         (RULES, ["--trials", "0"], "--trials is 0"),
         (RULES, ["--run.folder", "x"], "give --out"),
+        ({"run.folder": {"_type": "choice", "_value": ["x"]}}, [], "give --out"),
         (RULES, ["--nni", "x"], "--nni and --port belong to --engine nni"),
         (RULES, ["--engine", "nni", "--storage", "x"], "--storage belongs to --engine optuna"),
         (RULES, ["--data.labels", "nowhere"], "nowhere: no such folder: make the sample by eat"),
