@@ -96,9 +96,9 @@ def main() -> None:
                     found[name].append(measured(read, tars, args.members * size))
             for name, times in found.items():
                 cpu, clock = (min(column) for column in zip(*times[1:], strict=True))
-                rows.append({"bytes a member": size, "reader": name, "processor s": f"{cpu:.2f}",
-                             "s": f"{clock:.2f}"})  # fmt: skip
-    settings = {"members": args.members, "tars": args.tars, "rounds": args.rounds, "seed": "sizes"}
+                title = f"{name}, {size // 1000} kB a member"
+                rows.append({"reader": title, "processor s": f"{cpu:.2f}", "s": f"{clock:.2f}"})
+    settings = {"seed": "sizes", "members": args.members, "tars": args.tars, "rounds": args.rounds}
     state(pd.DataFrame(rows), args.out, "Reading tars on Ray", settings)
 
 

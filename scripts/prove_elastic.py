@@ -33,18 +33,18 @@ from hosts import Host, hosts  # noqa: E402
 
 SMALL = {"dims": [16, 32, 32, 64], "heads": [1, 1, 2, 4], "stages": ["L", "S", "LE", "E"]}
 LIMIT = 600.0  # seconds of a run
-SPREAD = 4.0  # seconds, within which a kill follows a start
+SPREAD = 3.0  # seconds, within which a kill follows a start
 KEPT = ("epoch", "lr", "train_loss", "emd", "mse", "srcc")
 
 
 def options(sample: Path, folder: Path) -> Path:
-    """The config file of a run of some forty steps, with a state after each."""
+    """The config file of a run of 300 steps, with a state after each."""
     config = TrainConfig(
         data=DataConfig(
             "sample", labels=str(sample), images=str(sample / "images"), size=64, workers=0
         ),
         model=ModelConfig("eat_nano", settings=SMALL | {"drop_path_rate": 0.3}),
-        optim=OptimConfig(epochs=4, batch_size=10, lr=1e-3, ema=0.9),
+        optim=OptimConfig(epochs=30, batch_size=10, lr=1e-3, ema=0.9),
         run=RunConfig(str(folder), device="cpu", resume="auto", save_steps=1),
     )
     file = folder.with_suffix(".yaml")
