@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from eat.system.cores import available_cores
-from eat.system.processes import lives
 from eat.system.stops import STOP_SIGNALS
 from eat.system.words import brief
 from eat.version import __version__
 
 MB = 2**20
-FOLDER = "eat-ray-"  # begins the name of our own Ray's folder, before the process's number
+FOLDER, LOCK = "eat-ray-", "lock"  # our own Ray's folder, and the file in it that is locked
 # Of our own Ray. Models on a CPU decode what they score: only shards' names and scores lie here.
 STORE, STORE_WITH_GPUS = 256 * MB, 4096 * MB
 BLOCK = 32 * MB  # of decoded pixels, that are handed from one process to another
@@ -94,10 +95,11 @@ def ray_cluster(address: str | None) -> Iterator[Cluster]:
         if address is None:
             _remove_left_folders()
             # Of a short name, as it holds sockets.
-            prefix = f"{FOLDER}{os.getpid()}-"
-            folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+            made = tempfile.TemporaryDirectory(prefix=FOLDER, ignore_cleanup_errors=True)
+            folder = stack.enter_context(made)
+            stack.enter_context(filelock.FileLock(Path(folder, LOCK)))
             given |= {"address": "local", "include_dashboard": False, "num_cpus": available_cores()}
-            given |= {"_temp_dir": stack.enter_context(folder)}
+            given |= {"_temp_dir": folder}
             given |= {"object_store_memory": _store_memory()}
         else:
             given |= {"address": address}
@@ -119,11 +121,10 @@ def ray_cluster(address: str | None) -> Iterator[Cluster]:
 
 
 def _remove_left_folders() -> None:
-    """Remove folders of our own Ray whose process was killed."""
-    for path in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
-        pid = path.name.removeprefix(FOLDER).partition("-")[0]
-        if pid.isdecimal() and not lives(int(pid)):
-            shutil.rmtree(path, ignore_errors=True)
+    """Remove folders of our own Ray whose process was killed, and so holds its lock no more."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{FOLDER}*/{LOCK}"):
+        with contextlib.suppress(filelock.Timeout, OSError), filelock.FileLock(lock, timeout=0):
+            shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 @contextlib.contextmanager

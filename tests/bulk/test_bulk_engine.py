@@ -7,15 +7,18 @@ import re
 import shutil
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import pandas as pd
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from eat.bulk.cluster import _remove_left_folders
 from eat.cli import main
 from eat.scoring import Scorer
 
@@ -115,6 +118,18 @@ def test_every_image_of_readable_shards_has_the_score_that_it_has_alone(
             assert [*scored.loc[name, "votes"]] == pytest.approx(alone.votes, abs=1e-5)
             content = images[name].read_bytes()
             assert scored.loc[name, "sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_folders_of_killed_calls_are_removed_and_those_of_living_ones_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("left", "held"):
+        (tmp_path / f"eat-ray-{name}").mkdir()
+        (tmp_path / f"eat-ray-{name}" / "lock").touch()
+    with filelock.FileLock(tmp_path / "eat-ray-held" / "lock"):
+        _remove_left_folders()
+    assert os.listdir(tmp_path) == ["eat-ray-held"]
 
 
 def test_options_of_the_other_engine_and_other_things_are_refused(
