@@ -15,6 +15,8 @@ from eat.models.foreign import DET_RULES, rename
 from eat.models.variants import EAT_SIZES, RELEASED
 from eat.models.weights import WeightsError, load_weights
 
+pytestmark = pytest.mark.long(together=True)
+
 # What the release stores beside the weights that it uses.
 UNUSED = {
     "cls_head.weight",
