@@ -132,7 +132,7 @@ def check_folder(path: str | Path) -> None:
     while not os.path.lexists(found):
         found = found.parent
     if not found.is_dir():
-        raise NotADirectoryError(f"{found} is a file: expected a folder, for --out {path}")
+        raise NotADirectoryError(f"{found} is there, and no folder: give another --out")
     if not os.access(found, os.W_OK | os.X_OK):
         raise PermissionError(f"{found}: no permission to write there, for --out {path}")
 

@@ -50,6 +50,9 @@ class NniTrial:
         may get each other's. When one of them ends, nni's TPE then fails over the other's result.
         So a trial takes what nni's record has for it, where that can be seen. Elsewhere one that
         is resumed keeps those that it began with.
+
+        Raises:
+            ValueError: the file that keeps them is damaged; naming it.
         """
         import nni
 
@@ -58,7 +61,10 @@ class NniTrial:
             return drawn
         known = Path(self.folder, PARAMETERS)
         if known.exists():
-            nni.trial._params = json_object(known.read_text())
+            try:
+                nni.trial._params = json_object(known.read_text())
+            except ValueError as error:
+                raise ValueError(f"{known}: damaged, found {error}: delete it") from None
         else:
             nni.trial._params = _recorded() or nni.trial._params
             known.parent.mkdir(parents=True, exist_ok=True)
@@ -73,25 +79,26 @@ class NniTrial:
         send(result)
 
 
-def _ask_record(query: str, *values: str) -> Any:
-    """The JSON that a query of nni's record finds; None if it finds none, or there is no record.
+def _ask_record(query: str, *values: str) -> dict[str, Any]:
+    """The JSON object that a query of nni's record finds; empty without one, or without a record.
 
     The record is on nni's own machine, above the folders of its trials.
     """
     folder = Path(os.environ.get("NNI_OUTPUT_DIR", ""))
     record = next((up / RECORD for up in folder.parents if (up / RECORD).is_file()), None)
     if record is None:
-        return None
+        return {}
     with suppress(sqlite3.Error, ValueError, TypeError):  # it is nni's to complain
         with closing(sqlite3.connect(f"{record.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            return json.loads(database.execute(query, values).fetchone()[0])
-    return None
+            return json_object(database.execute(query, values).fetchone()[0])
+    return {}
 
 
-def _recorded() -> Any:
+def _recorded() -> dict[str, Any] | None:
     """What nni has recorded for this trial, with the parameters' number; None if it is not seen."""
     query = "select data from TrialJobEvent where trialJobId = ? and data != '' order by rowid desc"
-    return _ask_record(query, os.environ.get("NNI_TRIAL_JOB_ID", ""))
+    found = _ask_record(query, os.environ.get("NNI_TRIAL_JOB_ID", ""))
+    return found if "parameters" in found else None
 
 
 def trials_at_once() -> int:
@@ -100,7 +107,7 @@ def trials_at_once() -> int:
     It is 1 outside an experiment, and where the experiment's record is on another machine.
     """
     config = _ask_record("select params from ExperimentProfile order by revision desc limit 1")
-    with suppress(LookupError, TypeError, AttributeError):
+    with suppress(LookupError, TypeError):
         concurrency = config["trialConcurrency"]
         return max(1, min(concurrency, config.get("maxTrialNumber", concurrency)))
     return 1

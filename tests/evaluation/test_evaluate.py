@@ -370,7 +370,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_evaluation(
     for out in ("file", "file/below"):
         assert main(["evaluate", str(checkpoint), "--out", str(tmp_path / out)]) == 2
         told = capsys.readouterr()
-        assert f"{tmp_path / 'file'} is a file: expected a folder" in told.err
+        assert f"{tmp_path / 'file'} is there, and no folder" in told.err
         assert not told.out
 
 

@@ -6,12 +6,24 @@ import pytest
 import torch
 from minis import PROFILES, images, mini
 from oracles import array
-from torch import Tensor
+from torch import Tensor, nn
 
 from eat.models.deformable import DeformableAttention
 from eat.scoring.scorer import cast_weights
 
 WIDE = (8, 16, 24, 48)  # enough channels to make interest points by matrix products
+
+
+def counted(model: nn.Module, **options: bool) -> tuple[Any, list[torch.fx.GraphModule]]:
+    """A compiled model, and the list of the graphs that it has been compiled to so far."""
+    torch._dynamo.reset()
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    return torch.compile(model, fullgraph=True, backend=backend, **options), graphs
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -60,14 +72,7 @@ def test_the_model_compiles_to_one_graph(profile: str, training: bool, precision
 
 def test_a_compiled_model_follows_the_rotation_schedule_without_a_new_graph() -> None:
     model = mini().train()
-    torch._dynamo.reset()
-    graphs = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    compiled, graphs = counted(model)
     assert not torch.equal(compiled(images()), compiled(images()))
     model.set_epoch(3, 3)
     torch.testing.assert_close(compiled(images()), compiled(images()), rtol=0, atol=0)
@@ -78,14 +83,7 @@ def test_a_second_call_and_another_batch_compile_nothing_anew() -> None:
     module = DeformableAttention(
         8, 2, num_groups=1, feature_size=(4, 4), offset_kernel=3, pad_offsets=True, range_factor=2.0
     )
-    torch._dynamo.reset()
-    graphs = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend=backend)
+    compiled, graphs = counted(module, dynamic=True)
     for batch, side in ((2, 4), (2, 4), (3, 4), (3, 6)):
         compiled(torch.randn(batch, side, side, 8))
     assert len(graphs) == 1
@@ -93,14 +91,7 @@ def test_a_second_call_and_another_batch_compile_nothing_anew() -> None:
 
 def test_micro_batches_share_a_graph_and_draw_what_the_undivided_batch_draws() -> None:
     model = mini(stages=("L", "L", "L", "E"), drop_path_rate=0.5).train()
-    torch._dynamo.reset()
-    graphs = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    compiled = torch.compile(model, fullgraph=True, dynamic=False, backend=backend)
+    compiled, graphs = counted(model, dynamic=False)
     x = images(batch=6)
 
     def outputs(first: int, last: int) -> Tensor:
@@ -117,14 +108,7 @@ def test_micro_batches_share_a_graph_and_draw_what_the_undivided_batch_draws() -
 @pytest.mark.parametrize("profile", PROFILES)
 def test_one_graph_serves_other_batches_and_another_size_computes_the_same(profile: str) -> None:
     model = mini(profile, rotate=False, dims=WIDE, stages=("L", "S", "E", "E")).eval()
-    torch._dynamo.reset()
-    graphs = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=backend)
+    compiled, graphs = counted(model, dynamic=True)
     with torch.no_grad():  # the other tests compile gradients
         for batch, size, count in ((2, 64, 1), (3, 64, 1), (2, 128, 2)):
             x = images(size, batch=batch)

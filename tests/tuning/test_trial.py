@@ -68,6 +68,14 @@ def test_a_resumed_trial_keeps_the_parameters_that_it_began_with(
 def test_a_trial_takes_what_nni_has_recorded_for_it_in_place_of_anothers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for number, odd in enumerate(["[", "3", "[]", {}]):
+        search = record(tmp_path / str(number), PROFILE, odd, '"0.5"')
+        be_trial(monkeypatch, search / "trials" / "t", {"init_lr": 0.1}, 6)
+        monkeypatch.setenv("NNI_TRIAL_JOB_ID", "t")
+        assert tuning.parameters() == {"optim.lr": 0.1}
+    (search / "trials" / "t" / "nni_parameters.json").write_text("[")
+    with pytest.raises(ValueError, match="nni_parameters.json: damaged, found no JSON: delete it"):
+        tuning.parameters()
     own = {"parameter_id": 5, "parameters": {"init_lr": 0.3}}
     search = record(tmp_path / "search", PROFILE, own, '"0.5"')
     be_trial(monkeypatch, search / "trials" / "t", {"init_lr": 0.1}, 6)
