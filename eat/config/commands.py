@@ -111,7 +111,7 @@ class EvaluateOptions(LabelOptions, ModelOptions):
             that of the authors' evaluation, or of the run.
         workers: processes that load images.
         device: auto (a GPU if there is one), cpu, cuda, cuda:1 (the second) or mps.
-        precision: fp32, bf16 or fp16.
+        precision: as of `eat score`.
         out: folder for the results; null takes `eval`, or `pairs`, beside the checkpoints.
         predictions: format of the predictions.
         examples: draw so many images each of the best, the worst and the most wrong predictions

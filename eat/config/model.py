@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 MOST_WORKERS, MOST_BATCH = 1024, 10**6
 
 
@@ -53,7 +53,8 @@ class ScorerOptions(BatchOptions):
     """How a model scores photographs.
 
     Attributes:
-        precision: fp32, bf16 or fp16.
+        precision: fp32, bf16, fp16, or int8: linear layers multiply in 8 bits (on a CPU), the rest
+            is as in bf16.
         own_rule: score models that only compare images with one another (TANet), each image with
             copies of itself. This rule is ours, not their authors'.
     """

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from eat.checkpoint import CheckpointInfo, load_checkpoint, read_trained_on
+from eat.checkpoint.precision import make_ready
 from eat.checkpoint.releases import USUAL_BATCH
 from eat.config import DataConfig, TrainConfig
 from eat.config.commands import EvaluateOptions
@@ -213,7 +214,8 @@ def predict_images(
         table, images, none, info.preprocessing, rows, options.workers, cache=options.cache
     )
     pixels, precision = info.preprocessing, options.precision
-    outputs = predict(model.to(device), loaded(loader), len(table), pixels, device, precision)
+    model = make_ready(model, pixels, precision, device)
+    outputs = predict(model, loaded(loader), len(table), pixels, device, precision)
     return outputs, notes
 
 

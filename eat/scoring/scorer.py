@@ -11,10 +11,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from eat.checkpoint import load_checkpoint
-from eat.config.model import MOST_BATCH, MOST_WORKERS
+from eat.checkpoint.precision import make_ready
+from eat.config.model import MOST_BATCH, MOST_WORKERS, Precision
 from eat.data.decoding import Decoded, ImageError
 from eat.data.photos import find_photos, is_one_photo, read_ahead
 from eat.data.scales import ScoreScale, mean_scores
@@ -23,7 +24,7 @@ from eat.models import AestheticModel
 from eat.models.base import Record
 from eat.models.weights import weights_file
 from eat.system.cores import available_cores
-from eat.system.device import DTYPES, autocast, check_compiler, fetch, pick_device
+from eat.system.device import autocast, check_compiler, fetch, pick_device
 from eat.system.files import file_digest
 from eat.system.schema import check_range
 
@@ -127,7 +128,7 @@ class Scorer:
         model: str | None = None,
         general: str | None = None,
         device: str = "auto",
-        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        precision: Precision = "fp32",
         batch_size: int | None = None,
         workers: int | None = None,
         compile: bool = False,
@@ -160,8 +161,8 @@ class Scorer:
             net.use_own_rule(self.info.batch_size)
         else:
             net.use_own_points()
-        cast_weights(net, precision)
-        self.model = net.to(self.device)
+        pixels = self.info.preprocessing
+        self.model = make_ready(net, pixels, precision, self.device, compiled=compile)
         if compile:
             size = self.info.preprocessing.size
             empty = torch.zeros(self.batch_size, 3, size, size, dtype=torch.uint8)
@@ -284,15 +285,6 @@ def score(photos: Any, *, checkpoint: str | Path, **options: Any) -> Score | lis
     """
     scores = list(Scorer(checkpoint, **options)(photos))
     return scores[0] if is_one_photo(photos) else scores
-
-
-def cast_weights(model: AestheticModel, precision: str) -> None:
-    """Cast in advance, and for good, what autocast would cast anew in each region."""
-    if precision == "fp32":
-        return
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            module.to(DTYPES[precision])
 
 
 def compile_frozen(model: AestheticModel, pixels: Tensor, precision: str) -> None:

@@ -35,10 +35,10 @@ def pick_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Autocast to ``precision``: fp32 (none), bf16 or fp16."""
+    """Autocast to ``precision``: fp32 (none), bf16 or fp16; int8 is bf16 but for some layers."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, DTYPES[precision])
+    return torch.autocast(device.type, DTYPES["bf16" if precision == "int8" else precision])
 
 
 def fetch(x: torch.Tensor) -> Callable[[], torch.Tensor]:

@@ -9,7 +9,6 @@ from oracles import array
 from torch import Tensor, nn
 
 from eat.models.deformable import DeformableAttention
-from eat.scoring.scorer import cast_weights
 
 WIDE = (8, 16, 24, 48)  # enough channels to make interest points by matrix products
 
@@ -36,15 +35,6 @@ def test_bfloat16_autocast_stays_near_float32(profile: str) -> None:
             rough = model(images())
     error = abs(array(rough) - exact).max() / abs(exact).max()
     assert 0 < error < 0.05
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_weights_cast_in_advance_are_those_that_autocast_casts(profile: str) -> None:
-    model = mini(profile, dims=WIDE).eval()
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        before = model(images())
-        cast_weights(model, "bf16")
-        assert torch.equal(model(images()), before)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -1,0 +1,245 @@
+"""Linear layers whose weights never change again, for scoring on a CPU: packed in bf16, or in int8.
+
+Both compute what the trained layers do, but for rounding. The rest of a model stays as it is. The
+figures are in docs/performance.md.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from eat.models.base import AestheticModel
+from eat.models.kernels import Linear
+
+FEWEST_OUTPUTS = 16  # of a layer in int8. With fewer there is no gain, and offsets would be rounded
+MARGIN = 1.5  # over the largest input seen; from there on inputs saturate
+MIDDLE = 128  # the level of 0 among the 256 of an input
+LOWEST_GELU = -0.17  # the minimum of GELU
+NO_OPTIONS: list[float] = []  # of an operation that may have some
+
+MakeLinear = Callable[[nn.Linear], nn.Module]
+MakeMLP = Callable[[nn.Linear, nn.Linear], nn.Module]
+
+
+def can_pack() -> bool:
+    """Whether this processor and PyTorch have products of packed weights in bf16."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def can_quantise() -> bool:
+    """Whether this processor and PyTorch have fast products of 8-bit integers that do not overflow.
+
+    With AVX-512 VNNI or AVX-VNNI, as every processor with AMX has.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if not hasattr(torch.cpu, "get_capabilities"):  # before PyTorch 2.12
+        return torch.cpu._is_vnni_supported()
+    found = torch.cpu.get_capabilities()
+    return any(found.get(kind) for kind in ("avx512_vnni", "avx_vnni"))
+
+
+def pack(model: AestheticModel) -> None:
+    """Have a model's linear layers multiply in bf16 by weights laid out for that, in place.
+
+    The bias, and the GELU of an MLP, come with the product. Without this, PyTorch copies the bias
+    and lays out the weights anew in each product. The classifier stays.
+
+    Args:
+        model: on a CPU.
+    """
+
+    def mlp(fc1: nn.Linear, fc2: nn.Linear) -> nn.Module:
+        return nn.Sequential(PackedLinear(fc1, gelu=True), PackedLinear(fc2))
+
+    _replace([*_linear_layers(model)], model, PackedLinear, mlp)
+
+
+def quantise(model: AestheticModel, pixels: Tensor) -> None:
+    """Have a model's linear layers multiply in int8, in place.
+
+    An input has 256 levels. Their range is that of the given images and half as much more; inputs
+    beyond it saturate. A weight has 255 levels, whose range is that of its output channel. Before,
+    the channels of inputs are brought to like ranges at the expense of the weights (SmoothQuant,
+    Xiao et al. 2023, Eq. 4 with alpha = 1/2). The classifier, layers of fewer than 16 outputs, and
+    those that the images do not reach stay as they are.
+
+    Args:
+        model: on a CPU, in float32 and evaluation mode.
+        pixels: (B, 3, H, W) normalised, of images like those to score.
+    """
+    peaks: dict[nn.Module, Tensor] = {}  # of absolute inputs, (C,)
+
+    def watch(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        for x in args:
+            peak = x.abs().flatten(0, -2).amax(0)
+            peaks[layer] = torch.maximum(peaks[layer], peak) if layer in peaks else peak
+
+    hooks = [layer.register_forward_pre_hook(watch) for layer in _linear_layers(model)]
+    with torch.no_grad():
+        model(pixels)
+    for hook in hooks:
+        hook.remove()
+
+    def mlp(fc1: nn.Linear, fc2: nn.Linear) -> nn.Module:
+        return Int8MLP(fc1, peaks[fc1], fc2, float(peaks[fc2].amax()))
+
+    wide = [layer for layer in _linear_layers(model) if layer.out_features >= FEWEST_OUTPUTS]
+    layers = [layer for layer in wide if layer in peaks]
+    _replace(layers, model, lambda layer: Int8Linear(layer, peaks[layer]), mlp)
+
+
+class PackedLinear(nn.Module):
+    """A linear layer in bf16 with packed weights.
+
+    Args:
+        layer: its weights become bf16.
+        gelu: apply GELU to the product.
+    """
+
+    def __init__(self, layer: nn.Linear, *, gelu: bool = False) -> None:
+        super().__init__()
+        # For models that read them instead of calling the layer.
+        self.weight, self.bias = layer.weight, layer.bias
+        self.to(torch.bfloat16)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
+        self.after = ("gelu", NO_OPTIONS, "none") if gelu else ("none", NO_OPTIONS, "")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C') in bf16."""
+        x = x.to(torch.bfloat16)
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, *self.after)
+
+
+class Int8Product(nn.Module):
+    """What a linear layer makes of the levels of its input.
+
+    Args:
+        weight: (C', C) for a step of one level.
+        bias: (C',).
+        zero: the level of 0.
+    """
+
+    scales: Tensor
+    zeros: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, zero: int) -> None:
+        super().__init__()
+        weight = weight.detach().float()
+        scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
+        levels = (weight / scales[:, None]).round().to(torch.int8)
+        self.packed = torch.ops.onednn.qlinear_prepack(levels, None)
+        self.zero = zero
+        self.register_buffer("scales", scales)
+        self.register_buffer("zeros", torch.zeros(len(weight), dtype=torch.int32))
+        self.register_buffer("bias", None if bias is None else bias.detach().float())
+
+    def forward(
+        self, levels: Tensor, after: str = "none", step: float = 1.0, zero: int | None = None
+    ) -> Tensor:
+        """uint8 (..., C) -> (..., C') in bf16, or with ``zero`` in uint8.
+
+        Args:
+            levels: of the input.
+            after: "gelu" or "none", applied to the product.
+            step: from one level of the result to the next.
+            zero: the level of 0 in the result.
+        """
+        kind, zero = (torch.bfloat16, 0) if zero is None else (torch.uint8, zero)
+        weights = (self.packed, self.scales, self.zeros, self.bias)
+        return torch.ops.onednn.qlinear_pointwise(
+            levels, 1.0, self.zero, *weights, step, zero, kind, after, NO_OPTIONS, "none"
+        )
+
+
+class Int8Linear(nn.Module):
+    """A linear layer in int8.
+
+    Args:
+        layer: its weights are copied.
+        peaks: (C,) largest absolute inputs.
+    """
+
+    per_level: Tensor
+
+    def __init__(self, layer: nn.Linear, peaks: Tensor) -> None:
+        super().__init__()
+        weight = layer.weight.detach().float()
+        peaks, heights = (x.clamp(min=1e-6) for x in (peaks, weight.abs().amax(dim=0)))
+        spread = (peaks / heights).sqrt()
+        step = MARGIN * (peaks / spread).amax() / (MIDDLE - 1)
+        self.register_buffer("per_level", 1 / (step * spread))
+        self.product = Int8Product(weight * (step * spread), layer.bias, MIDDLE)
+
+    def levels(self, x: Tensor) -> Tensor:
+        """(..., C) -> uint8 of the same shape."""
+        levels = (x.float() * self.per_level).round_().clamp_(-MIDDLE, MIDDLE - 1)
+        # By way of int8, which PyTorch converts to three times as fast.
+        return levels.to(torch.int8).view(torch.uint8).bitwise_xor_(MIDDLE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C') in bf16."""
+        return self.product(self.levels(x))
+
+
+class Int8MLP(nn.Module):
+    """Two linear layers with a GELU between them, in int8; what is between stays in 8 bits.
+
+    Args:
+        fc1: the first layer.
+        peaks: (C,) largest absolute inputs.
+        fc2: the second layer.
+        peak: largest input of it.
+    """
+
+    def __init__(self, fc1: nn.Linear, peaks: Tensor, fc2: nn.Linear, peak: float) -> None:
+        super().__init__()
+        self.fc1 = Int8Linear(fc1, peaks)
+        self.step = (MARGIN * peak - LOWEST_GELU) / 255
+        self.zero = round(-LOWEST_GELU / self.step)
+        self.fc2 = Int8Product(fc2.weight * self.step, fc2.bias, self.zero)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C') in bf16."""
+        x = self.fc1.levels(x)
+        return self.fc2(self.fc1.product(x, "gelu", self.step, self.zero))
+
+
+def _linear_layers(model: AestheticModel) -> Iterator[nn.Linear]:
+    """All linear layers but those of the classifier."""
+    classifier = {*model.get_classifier().modules()}
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module not in classifier:
+            if type(module) in (nn.Linear, Linear):  # others may be read rather than called
+                yield module
+
+
+def _layers_of_mlp(module: nn.Module) -> tuple[nn.Linear, nn.Linear] | None:
+    """The linear layers of a module that only has a GELU between them, as ours and timm's MLPs."""
+    is_timm = type(module).__name__ == "Mlp" and type(module).__module__.startswith("timm.")
+    if not is_timm and type(module) is not nn.Sequential:
+        return None
+    parts = [m for m in module.children() if not isinstance(m, nn.Dropout | nn.Identity)]
+    match parts:
+        case [nn.Linear() as fc1, nn.GELU(approximate="none"), nn.Linear() as fc2]:
+            return fc1, fc2
+    return None
+
+
+def _replace(
+    layers: list[nn.Linear], model: AestheticModel, linear: MakeLinear, mlp: MakeMLP
+) -> None:
+    """Put others in the place of a model's linear layers, and of MLPs that have two of them."""
+    new: dict[nn.Module, nn.Module] = {}  # a module may have several names
+    for module in model.modules():
+        pair = _layers_of_mlp(module)
+        if pair and all(layer in layers for layer in pair):
+            new[module] = mlp(*pair)
+    inside = {*chain.from_iterable(module.modules() for module in new)}
+    new |= {layer: linear(layer) for layer in layers if layer not in inside}
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if module in new:
+            model.set_submodule(name, new[module])
