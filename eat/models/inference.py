@@ -1,7 +1,7 @@
 """Linear layers whose weights never change again, for scoring on a CPU: packed in bf16, or in int8.
 
-Both compute what the trained layers do, but for rounding. The rest of a model stays as it is. The
-figures are in docs/performance.md.
+Both compute what the trained layers do, but for rounding, and where a gradient is wanted those
+compute themselves. The rest of a model stays as it is. The figures are in docs/performance.md.
 """
 
 from collections.abc import Callable, Iterator
@@ -91,7 +91,29 @@ def quantise(model: AestheticModel, pixels: Tensor) -> None:
     _replace(layers, model, lambda layer: Int8Linear(layer, peaks[layer]), mlp)
 
 
-class PackedLinear(nn.Module):
+class Substitute(nn.Module):
+    """Stands in the place of trained layers. Its own products have no gradient.
+
+    Args:
+        trained: the layers.
+    """
+
+    def __init__(self, *trained: nn.Module) -> None:
+        super().__init__()
+        self.trained = nn.Sequential(*trained)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C') in bf16."""
+        if torch.is_grad_enabled() and x.requires_grad:
+            return self.trained(x)
+        return self.product(x)
+
+    def product(self, x: Tensor) -> Tensor:
+        """What the trained layers would make of (..., C)."""
+        raise NotImplementedError
+
+
+class PackedLinear(Substitute):
     """A linear layer in bf16 with packed weights.
 
     Args:
@@ -100,17 +122,15 @@ class PackedLinear(nn.Module):
     """
 
     def __init__(self, layer: nn.Linear, *, gelu: bool = False) -> None:
-        super().__init__()
-        # For models that read them instead of calling the layer.
-        self.weight, self.bias = layer.weight, layer.bias
-        self.to(torch.bfloat16)
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
+        super().__init__(layer.to(torch.bfloat16), *[nn.GELU()] * gelu)
+        self.weight, self.bias = layer.weight, layer.bias  # some models read those of a layer
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach())
+        self.own_bias = None if layer.bias is None else layer.bias.detach()
         self.after = ("gelu", NO_OPTIONS, "none") if gelu else ("none", NO_OPTIONS, "")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C') in bf16."""
+    def product(self, x: Tensor) -> Tensor:
         x = x.to(torch.bfloat16)
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, *self.after)
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.own_bias, *self.after)
 
 
 class Int8Product(nn.Module):
@@ -155,7 +175,7 @@ class Int8Product(nn.Module):
         )
 
 
-class Int8Linear(nn.Module):
+class Int8Linear(Substitute):
     """A linear layer in int8.
 
     Args:
@@ -166,13 +186,13 @@ class Int8Linear(nn.Module):
     per_level: Tensor
 
     def __init__(self, layer: nn.Linear, peaks: Tensor) -> None:
-        super().__init__()
+        super().__init__(layer)
         weight = layer.weight.detach().float()
         peaks, heights = (x.clamp(min=1e-6) for x in (peaks, weight.abs().amax(dim=0)))
         spread = (peaks / heights).sqrt()
         step = MARGIN * (peaks / spread).amax() / (MIDDLE - 1)
         self.register_buffer("per_level", 1 / (step * spread))
-        self.product = Int8Product(weight * (step * spread), layer.bias, MIDDLE)
+        self.of_levels = Int8Product(weight * (step * spread), layer.bias, MIDDLE)
 
     def levels(self, x: Tensor) -> Tensor:
         """(..., C) -> uint8 of the same shape."""
@@ -180,12 +200,11 @@ class Int8Linear(nn.Module):
         # By way of int8, which PyTorch converts to three times as fast.
         return levels.to(torch.int8).view(torch.uint8).bitwise_xor_(MIDDLE)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C') in bf16."""
-        return self.product(self.levels(x))
+    def product(self, x: Tensor) -> Tensor:
+        return self.of_levels(self.levels(x))
 
 
-class Int8MLP(nn.Module):
+class Int8MLP(Substitute):
     """Two linear layers with a GELU between them, in int8; what is between stays in 8 bits.
 
     Args:
@@ -196,23 +215,23 @@ class Int8MLP(nn.Module):
     """
 
     def __init__(self, fc1: nn.Linear, peaks: Tensor, fc2: nn.Linear, peak: float) -> None:
-        super().__init__()
+        super().__init__(fc1, nn.GELU(), fc2)
         self.fc1 = Int8Linear(fc1, peaks)
         self.step = (MARGIN * peak - LOWEST_GELU) / 255
         self.zero = round(-LOWEST_GELU / self.step)
         self.fc2 = Int8Product(fc2.weight * self.step, fc2.bias, self.zero)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C') in bf16."""
+    def product(self, x: Tensor) -> Tensor:
         x = self.fc1.levels(x)
-        return self.fc2(self.fc1.product(x, "gelu", self.step, self.zero))
+        return self.fc2(self.fc1.of_levels(x, "gelu", self.step, self.zero))
 
 
 def _linear_layers(model: AestheticModel) -> Iterator[nn.Linear]:
-    """All linear layers but those of the classifier."""
-    classifier = {*model.get_classifier().modules()}
+    """All linear layers but those of the classifier, and those that have a substitute."""
+    apart = [model.get_classifier(), *(m for m in model.modules() if isinstance(m, Substitute))]
+    kept = {*chain.from_iterable(module.modules() for module in apart)}
     for module in model.modules():
-        if isinstance(module, nn.Linear) and module not in classifier:
+        if isinstance(module, nn.Linear) and module not in kept:
             if type(module) in (nn.Linear, Linear):  # others may be read rather than called
                 yield module
 

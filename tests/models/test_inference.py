@@ -14,6 +14,7 @@ from eat.models.inference import (
     Int8Linear,
     Int8MLP,
     PackedLinear,
+    _linear_layers,
     can_pack,
     can_quantise,
     pack,
@@ -124,7 +125,7 @@ def test_each_mlp_is_one_chain_and_the_classifier_stays(family: str) -> None:
 def test_offsets_and_other_narrow_layers_are_not_rounded() -> None:
     model = model_of("eat")
     quantise(model, images())
-    kept = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    kept = [*_linear_layers(model), model.get_classifier()]
     assert len(kept) == 3  # the classifier and the two layers that give offsets
     assert all(layer.out_features < FEWEST_OUTPUTS for layer in kept)
 
@@ -195,6 +196,27 @@ def test_a_layer_with_two_names_stays_one() -> None:
     assert isinstance(second.attn.proj, Int8Linear)
     assert first.attn.proj is second.attn.proj
     assert error(run(model, images()), exact) < 0.15
+
+
+@pytest.mark.parametrize("family", ["eat", "timm vit"])
+def test_gradients_are_those_of_the_trained_layers(family: str) -> None:
+    def gradient(model: nn.Module) -> Tensor:
+        x = images().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            model(x).float()[:, 0].sum().backward()
+        assert x.grad is not None
+        return x.grad
+
+    wanted = gradient(model_of(family))
+    assert wanted.abs().max() > 0
+    if can_pack():
+        model = model_of(family)
+        pack(model)
+        assert torch.equal(gradient(model), wanted)
+    if can_quantise():
+        model = model_of(family)
+        quantise(model, images())
+        assert torch.equal(gradient(model), wanted)
 
 
 @needs_vnni
