@@ -6,12 +6,17 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from eat.models.deformable import DeformableAttention, PointConv
+from eat.models.kernels import at_least_float32
 from eat.models.limits import MIN_SIZE
 from eat.models.noise import PerImageNoise
+
+# What torch.fx takes as one step of its graph.
+torch.fx.wrap("at_least_float32")
 
 BLOCK_LISTS = (nn.ModuleList, nn.Sequential)
 Record = dict[str, dict[str, Tensor]]  # what blocks attended to, by their names
@@ -321,8 +326,8 @@ class AestheticModel(nn.Module):
         return self.activate(self.head(x))
 
     def activate(self, x: Tensor) -> Tensor:
-        """Outputs of the head (B, num_outputs) -> outputs of the model."""
-        return x.softmax(dim=-1) if self.ends_in_softmax else x
+        """Outputs of the head (B, num_outputs) -> of the model; votes are in float32 at least."""
+        return at_least_float32(x).softmax(dim=-1) if self.ends_in_softmax else x
 
     def forward(self, x: Tensor, record: Record | None = None) -> Tensor:
         """(B, 3, H, W) normalised pixels -> (B, num_outputs).
