@@ -22,8 +22,8 @@ class ScoreOptions(ScorerOptions):
         engine: local scores files, folders and glob patterns; ray also WebDataset tars, Parquet
             files and .txt lists of places, on this machine or a cluster, here or in a store (s3://,
             gs://), into a folder with a Parquet file a shard. The same call again goes on.
-        compile: compile the model, which takes about a minute; worth it for many images, on a CPU
-            in bf16 with 8 images a pass.
+        compile: compile the model, which takes about a minute, for many images; on a CPU it gains
+            little over `--precision bf16` alone.
         scale: ten maps scores to 1..10; own leaves them on the scale that the model learnt.
         format: CSV, or one JSON object a line.
         percentile: add how many of 100 photographs of the split that chose the run's best epoch

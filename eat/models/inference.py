@@ -74,7 +74,7 @@ def quantise(model: AestheticModel, pixels: Tensor) -> None:
 
     def watch(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
         for x in args:
-            peak = x.abs().flatten(0, -2).amax(0)
+            peak = x.abs().reshape(-1, x.shape[-1]).amax(0)
             peaks[layer] = torch.maximum(peaks[layer], peak) if layer in peaks else peak
 
     hooks = [layer.register_forward_pre_hook(watch) for layer in _linear_layers(model)]
