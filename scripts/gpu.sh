@@ -10,12 +10,14 @@
 #
 # For PyTorch 2.11 to 2.15 without network. It needs torch, timm, einops, numpy, scipy, pandas,
 # pillow, safetensors, huggingface_hub, filelock, accelerate, matplotlib, tqdm, pyyaml, wrapt,
-# pytest, and for training, input and scoring torchvision, simplejpeg and tensorboardX. What is
-# missing is named, and only the steps that need it are left out. Wheels in wheels/ are used:
+# pytest, for input and scoring torchvision and simplejpeg, for training also tensorboardX and
+# protobuf, and for compiling triton, a C and a C++ compiler and Python's headers. What is missing
+# is named, and only the steps that need it are left out, as bulk where Ray (ray, pyarrow) is not
+# there. Wheels in wheels/ are used:
 #
 #     python3 -m pip download --no-deps --only-binary=:all: -d wheels --python-version 3.12 \
 #         --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
-#         simplejpeg tensorboardX wrapt
+#         simplejpeg tensorboardX protobuf wrapt
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export PYTHONPATH="$root:$root/scripts${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1

@@ -1,47 +1,34 @@
 """Steps of ``gpu.sh speed``: matrix products, models, where a step goes, input, scoring."""
 
-import json
+import math
+import os
 import shutil
-import statistics
-import subprocess
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import gpu_ways
 import torch
-import torch.nn.functional as F
-from benchmark_model import COMPILED, Runner, matrix_peak
-from gpu_step import DEVICE, OUT, SCRATCH, TINY, finish, main, precision
+from benchmark_model import COMPILED, PEER, PLAIN, Bench, Runner, matrix_peak
+from gpu_step import DEVICE, SCRATCH, TINY, Row, finish, main, precision, seconds, told, write
 
-from eat.models import kernels
 from eat.system.cores import available_cores
 
 MODEL, SIDE = ("eat_nano", 96) if TINY else ("eat_base", 224)
 BATCH = 2 if TINY else 128
-Row = dict[str, Any]
-
-
-def seconds(function: Callable[..., Any], *args: Any, repeats: int = 20) -> float:
-    """Of a call, the median after a few."""
-    times = []
-    for _ in range(2 if TINY else repeats + 3):
-        finish()
-        start = time.perf_counter()
-        function(*args)
-        finish()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1 if TINY else 3 :])
-
-
-def told(rows: list[Row]) -> list[Row]:
-    """The rows, printed."""
-    for row in rows:
-        print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{v}" for k, v in row.items()))
-    return rows
+# What ``models`` measures: names; passes; batch sizes by precision, of which the fastest counts;
+# precisions of compiled models, at BATCH; rounds.
+NAMES = ["eat_nano"] if TINY else ["eat_base", "eat_base_released"]
+KINDS = ["forward"] if TINY else ["train", "forward"]
+BATCHES = {"fp32": [64, 128], "bf16": [128, 256], "fp16": [128, 256]}
+HALVES, ROUNDS = ["bf16", "fp16"], 3
+if TINY:
+    BATCHES, HALVES, ROUNDS = {"fp32": [1], "bf16": [1]}, [], 1
+AIMS = {"train": (3.0, 1.1, 0.4), "forward": (None, None, 0.5)}  # as the rows of ``aims``
 
 
 def peak() -> list[Row]:
@@ -59,84 +46,88 @@ def peak() -> list[Row]:
 
 
 def models() -> list[Row]:
-    """scripts/benchmark_model.py: ours, the plain formulation and Swin."""
-    file = SCRATCH / "benchmark.json"
-    given = ["--json", str(file), "--device", DEVICE.type, "--models"]
-    if TINY:
-        given += [
-            "eat_nano",
-            "--size",
-            "224",
-            "--batch",
-            "1",
-            "--rounds",
-            "1",
-            "--peak-side",
-            "256",
-        ]
-        given += ["--kinds", "forward"]
-    else:
-        given += ["eat_base", "eat_base_released", "--batch", "128", "64", "256", "--rounds", "3"]
-        given += ["--precisions", "bf16", "fp32", "fp16", "--compile", "bf16", "fp16"]
-    script = Path(__file__).parent / "benchmark_model.py"
-    subprocess.run([sys.executable, str(script), *given], check=True)
+    """Ours, the plain formulation and Swin, by the classes of scripts/benchmark_model.py.
 
-    rows: list[Row] = json.loads(file.read_text())
+    Eager models are measured while the others compile in bf16. Rows are written as soon as bf16 is
+    done, and again when compiled fp16 is.
+    """
+    # What compiles leaves cores to what is measured.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, available_cores() // 5)))
+    products = matrix_peak(DEVICE, 256 if TINY else 8192)
+    bench = Bench(
+        Namespace(models=NAMES, compile=HALVES, alike=False, device=DEVICE.type, size=224)
+    )
+    compiled = [name for name in bench.pipes if name.endswith(COMPILED)]
+    best: dict[str, dict] = {kind: {} for kind in KINDS}
+    rows: list[Row] = []
+
+    def measure(names: list[str], kind: str, half: str, batches: list[int]) -> None:
+        best[kind] |= bench.measure(kind, [(name, half) for name in names], batches, ROUNDS)
+
+    def begin(half: str) -> None:  # answered later
+        for kind, name in product(KINDS, compiled):
+            bench.pipes[name].send(("turn", kind, half, BATCH))
+
+    if HALVES:
+        begin(HALVES[0])
+    for kind in KINDS:
+        for half, batches in BATCHES.items():
+            # The plain formulation is the baseline of fp32 and bf16.
+            names = [name for name in bench.pipes if half != "fp16" or not name.startswith(PLAIN)]
+            measure([name for name in names if name not in compiled], kind, half, batches)
+    for half in ["", *HALVES]:  # first what there is without compiled ones
+        if half in HALVES[1:]:
+            begin(half)
+        if half:
+            for _, name in product(KINDS, compiled):
+                bench.ask(name)
+            for kind in KINDS:
+                measure(compiled, kind, half, [BATCH])
+        print(
+            f"\n{'':51}{'batch':>6}{'images/s':>10}{'x plain':>9}{'x Swin':>8}{'of peak':>8}  GiB"
+        )
+        rows = [row for kind in KINDS for row in bench.report(kind, best[kind], products)]
+        rows += told(aims(rows))
+        write(rows)
     return rows
 
 
+def aims(rows: list[Row]) -> list[Row]:
+    """What our compiled models reach in bf16, beside the aims.
+
+    They are: times the plain formulation in fp32, times Swin compiled alike, and the share of the
+    matrix-product peak.
+    """
+    rates = {
+        (row["kind"], row["model"], row["precision"]): row["images_per_second"] for row in rows
+    }
+    found: list[Row] = []
+    for row in rows:
+        kind, name = row["kind"], row["model"].removesuffix(COMPILED)
+        if row["precision"] != "bf16" or row["model"] == name or name == PEER:
+            continue
+        # 0 where memory ran out.
+        plain, swin = (
+            rates[kind, other, half] or math.nan
+            for other, half in ((PLAIN + name, "fp32"), (PEER + COMPILED, "bf16"))
+        )
+        own, reached = row["images_per_second"], {"of peak": row["of_peak"]}
+        reached = {"x plain fp32": own / plain, "x Swin compiled": own / swin} | reached
+        for (what, value), aim in zip(reached.items(), AIMS[kind], strict=True):
+            found.append({"kind": kind, "model": name, "what": what, "found": value, "aim": aim})
+    return found
+
+
 def profile() -> list[Row]:
-    """Where two training steps in bf16 go, eager and compiled, in profile.txt."""
+    """Where two training steps in bf16 go, eager and compiled."""
     rows, kinds = [], ("",) if TINY else ("", COMPILED)
-    with (OUT / "profile.txt").open("w") as file:
-        for kind in kinds:
-            args = Namespace(alike=False, device=DEVICE.type, size=SIDE)
-            runner = Runner(MODEL + kind, args)
-            taken, memory = runner.turn("train", "bf16", BATCH)
-            table = runner.spent("bf16", BATCH)
-            file.write(f"{MODEL}{kind}, bf16, batch {BATCH}, {taken:.4f} s a step\n\n{table}\n\n")
-            print(table)
-            rows.append({"model": MODEL + kind, "seconds": taken, "gib": memory / 2**30})
-            del runner
-    return told(rows)
-
-
-def there_and_back(
-    way: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    maps: torch.Tensor,
-    grid: torch.Tensor,
-) -> None:
-    """A sampling forward and backward."""
-    way(maps, grid).sum().backward()
-
-
-def sampling() -> list[Row]:
-    """Milliseconds forward and backward of ways to sample a block's features and bias (stage 3)."""
-    images, groups = (2, 2) if TINY else (BATCH, 4)
-    ways: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-        "PyTorch's kernel": kernels.grid_sample,
-        "F.grid_sample": lambda maps, grid: F.grid_sample(maps, grid, align_corners=True),
-    }
-    ways |= {f"{name}, compiled": torch.compile(way) for name, way in ways.items() if not TINY}
-    shapes = {  # channels, sides of the map, sides of the grid
-        "features": (128, 14, 14, 1, 49),
-        "bias": (4, 27, 27, 196, 49),
-    }
-    rows = []
-    for what, (channels, height, width, rows_out, points) in shapes.items():
-        maps = torch.randn(images * groups, height, width, channels, device=DEVICE)
-        grid = 1.8 * torch.rand(images * groups, rows_out, points, 2, device=DEVICE) - 0.9
-        for innermost in (True, False):
-            laid = maps.permute(0, 3, 1, 2)
-            laid = (laid if innermost else laid.contiguous()).detach().requires_grad_()
-            places = grid.clone().requires_grad_()
-            for name, way in ways.items():
-                row: Row = {"what": what, "channels_innermost": innermost, "way": name}
-                try:
-                    row["milliseconds"] = 1000 * seconds(there_and_back, way, laid, places)
-                except RuntimeError as error:
-                    row["error"] = str(error)[:200]
-                rows.append(row)
+    for kind in kinds:
+        runner = Runner(MODEL + kind, Namespace(alike=False, device=DEVICE.type, size=SIDE))
+        taken, memory = runner.turn("train", "bf16", BATCH)
+        print(f"{MODEL}{kind}, bf16, batch {BATCH}, {taken:.4f} s a step")
+        print(runner.spent("bf16", BATCH))
+        rows.append({"model": MODEL + kind, "seconds": taken, "gib": memory / 2**30})
+        del runner
     return told(rows)
 
 
@@ -216,43 +207,74 @@ def nvjpeg() -> list[Row]:
     return told(rows)
 
 
-def score() -> list[Row]:
-    """Photographs/s of ``eat score`` by batch size, and its share of what the model alone does."""
+def many_photos() -> tuple[Path, int, Path]:
+    """A folder of 10,000 JPEGs, how many they are, and a checkpoint of random weights."""
     from eat.checkpoint import CheckpointInfo, ModelSpec, save_checkpoint
     from eat.data.registry import DATASETS
     from eat.data.transforms import Preprocessing
-    from eat.scoring.scorer import Scorer
 
-    folder = SCRATCH / "many"
-    folder.mkdir(exist_ok=True)
+    folder, checkpoint = SCRATCH / "many", SCRATCH / "random.safetensors"
     drawn, total = photos(8 if TINY else 200), 16 if TINY else 10_000
+    folder.mkdir(exist_ok=True)
     for i in range(total):
         shutil.copy(drawn[i % len(drawn)], folder / f"{i:05}.jpg")
     spec, data = ModelSpec(MODEL, 10, (SIDE, SIDE)), DATASETS["ava"]
     pixels = Preprocessing(SIDE, decode="fast")
     info = CheckpointInfo(spec, data.name, data.title, data.scale, pixels)
-    save_checkpoint(SCRATCH / "random.safetensors", spec.build(), info)
-    rows = []
-    for kind, batch in (
-        [("bf16", 2)] if TINY else [("bf16", 16), ("bf16", 64), ("bf16", 256), ("fp32", 64)]
-    ):
-        scorer = Scorer(
-            SCRATCH / "random.safetensors", device=DEVICE.type, precision=kind, batch_size=batch
-        )
+    save_checkpoint(checkpoint, spec.build(), info)
+    return folder, total, checkpoint
+
+
+def score() -> list[Row]:
+    """Photographs/s of ``eat score`` by batch size, and its share of what the model alone does."""
+    from eat.scoring.scorer import Scorer
+
+    folder, total, checkpoint = many_photos()
+    kinds: list[tuple[Any, int]] = [("bf16", 16), ("bf16", 64), ("bf16", 256), ("fp32", 64)]
+    rows: list[Row] = []
+    for kind, batch in kinds[:1] if TINY else kinds:
+        scorer = Scorer(checkpoint, device=DEVICE.type, precision=kind, batch_size=batch)
         images = torch.randn(batch, 3, SIDE, SIDE, device=DEVICE)
         with torch.inference_mode(), precision(kind):
             alone = batch / seconds(scorer.model, images)
-        list(scorer(list(drawn[:2])))
+        list(scorer(photos(8)[:2]))
         start = time.perf_counter()
         scores = list(scorer([folder]))
         rate = len(scores) / (time.perf_counter() - start)
         assert len(scores) == total and not any(score.error for score in scores)
         row = {"precision": kind, "batch": batch, "photographs_per_second": rate}
         rows.append(row | {"model_alone": alone, "share": rate / alone})
+        write(rows)
     return told(rows)
 
 
-STEPS = {step.__name__: step for step in (peak, models, profile, sampling, loader, nvjpeg, score)}
+def bulk() -> list[Row]:
+    """Photographs/s of ``eat score --engine ray`` with one process that runs the model."""
+    from eat.bulk.engine import score_in_bulk
+    from eat.config.commands import ScoreOptions
+
+    folder, total, checkpoint = many_photos()
+    options = ScoreOptions(
+        checkpoint=str(checkpoint),
+        engine="ray",
+        out=str(SCRATCH / "scores"),
+        device=DEVICE.type,
+        precision="bf16",
+        batch_size=2 if TINY else 64,
+        actors=1,
+        shard_size=8 if TINY else 500,
+    )
+    start = time.perf_counter()
+    tally = score_in_bulk([str(folder)], options)
+    taken = time.perf_counter() - start
+    assert tally.done.images == total and not tally.failed, tally.failed
+    share = tally.worked / (tally.worked + tally.waited)
+    return told([{"photographs_per_second": total / taken, "model_at_work": share}])
+
+
+STEPS = gpu_ways.STEPS | {
+    step.__name__: step for step in (peak, models, profile, loader, nvjpeg, score, bulk)
+}
 
 if __name__ == "__main__":
     main(STEPS)

@@ -1,10 +1,14 @@
 """The script that measures on a GPU goes on after a step that fails, and says which did."""
 
 import json
+import math
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 import gpu
@@ -17,20 +21,23 @@ def test_a_step_that_fails_hangs_or_lacks_a_package_leaves_the_others(
     steps = [
         gpu.Step("crash", 30, (), ("-c", "import os; os.abort()")),
         gpu.Step("hang", 1, (), ("-c", "import time; time.sleep(60)")),
-        gpu.Step("lack", 30, ("json", "no_such_module"), ("-c", "")),
+        gpu.Step("lack", 30, ("json", "no_such_module.part"), ("-c", "")),
         gpu.Step("other", 30, (), ("-c", "raise SystemExit('not chosen')")),
+        gpu.Step("cut", 30, (), ("-c", write.replace("[3]", "[3, "))),
         gpu.Step("good", 30, (), ("-c", write), last=True),
     ]
     monkeypatch.setitem(gpu.PARTS, "check", (2, steps))
-    part = gpu.Part("check", tmp_path / "out", "cuda", ["crash", "hang", "lack", "good"])
+    part = gpu.Part("check", tmp_path / "out", "cuda", ["crash", "hang", "lack", "cut", "good"])
     assert not part.carry_out()
     found = {row["name"]: row for row in json.loads((tmp_path / "out" / "check.json").read_text())}
     assert {name: row["status"] for name, row in found.items()} == {
         "crash": "failed, exit code -6",
         "hang": "timed out",
-        "lack": "not run, lacks no_such_module",
+        "lack": "not run, lacks no_such_module.part",
+        "cut": "ok",
         "good": "ok",
     }
+    assert found["cut"]["numbers"] is None  # written half, as by a step that was killed
     assert found["good"]["numbers"] == [3] and list(found)[-1] == "good"
     text = (tmp_path / "out" / "check.txt").read_text()
     assert "hang: timed out" in text and "not chosen" not in text
@@ -42,3 +49,44 @@ def test_each_step_has_a_function(part: str) -> None:
     steps = __import__(f"gpu_{part}")
     names = {*getattr(steps, "STEPS", {})} | {*getattr(steps, "RUNS", {})} | {*vars(steps)}
     assert {step.name for step in gpu.PARTS[part][1] if step.command is None} <= names
+
+
+def test_a_part_begins_when_its_script_does(tmp_path: Path) -> None:
+    before = time.monotonic() - gpu.PART_SECONDS
+    part = gpu.Part("check", tmp_path / "out", "cuda", ["tests"], start=before)
+    assert not part.carry_out() and part.outcomes[0].status == "not run, no time left"
+
+
+def test_aims_are_beside_what_the_compiled_model_reaches() -> None:
+    import gpu_speed
+
+    def row(kind: str, model: str, precision: str, rate: float) -> dict[str, Any]:
+        about = {"kind": kind, "model": model, "precision": precision}
+        return about | {"images_per_second": rate, "of_peak": rate / 1000}
+
+    rows = [
+        row("train", "plain eat_base", "fp32", 100.0),
+        row("train", "eat_base", "bf16", 250.0),
+        row("train", "eat_base compiled", "bf16", 330.0),
+        row("train", "eat_base compiled", "fp16", 340.0),
+        row("train", "swin_base_patch4_window7_224 compiled", "bf16", 300.0),
+    ]
+    found = {row["what"]: (row["found"], row["aim"]) for row in gpu_speed.aims(rows)}
+    wanted = {"x plain fp32": (3.3, 3.0), "x Swin compiled": (1.1, 1.1), "of peak": (0.33, 0.4)}
+    assert found == {what: (pytest.approx(value), aim) for what, (value, aim) in wanted.items()}
+    rows[0]["images_per_second"] = 0.0  # memory ran out
+    assert math.isnan(gpu_speed.aims(rows)[0]["found"])
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_samples_the_bias_as_the_present_way_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import gpu_ways
+
+    monkeypatch.setattr(gpu_ways, "DEVICE", torch.device("cpu"))
+    monkeypatch.setattr(gpu_ways, "TINY", True)
+    torch.manual_seed(0)
+    inputs = [x.detach() for x in gpu_ways.attention_inputs(2)]
+    inputs[-1] *= 1.5  # some beyond the table
+    torch.testing.assert_close(gpu_ways.bias_within(*inputs), gpu_ways.fused_kernel(*inputs))

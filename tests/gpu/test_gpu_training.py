@@ -22,12 +22,16 @@ PRECISIONS = ["fp32", "bf16", "fp16"]
 
 
 @pytest.fixture
-def on_gpu(sample: Path, tmp_path: Path, gpu: torch.device) -> TrainConfig:
+def on_gpu(sample: Path, tmp_path: Path, gpu: torch.device) -> Iterator[TrainConfig]:
     """Options of a short run."""
+    from accelerate.state import AcceleratorState
+
     pytest.importorskip("tensorboardX")
     config = small_run(sample, tmp_path / "run")
     config.run.device = "cpu" if gpu.type == "cpu" else "auto"
-    return config
+    yield config
+    # A trainer without ``train`` leaves one, and the next may want another precision.
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @contextmanager
@@ -53,6 +57,14 @@ def make_step(config: TrainConfig) -> TrainStep:
         return trainer.step
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_steps_of_each_precision_are_made_in_one_process(
+    precision: Any, on_gpu: TrainConfig, gpu: torch.device
+) -> None:
+    on_gpu.run.precision = precision
+    assert make_step(on_gpu).accelerator.device.type == gpu.type
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_step_waits_for_the_device_at_one_place(
     precision: Any, on_gpu: TrainConfig, cuda: torch.device, monkeypatch: pytest.MonkeyPatch
@@ -70,6 +82,8 @@ def test_a_step_waits_for_the_device_at_one_place(
     for count in (1, 2):  # the first makes what is kept
         step.gradients(micro_batches(count), 4 * count, seed=1)
         step.update()
+    if precision == "fp16":  # a step that overflows asks for the scale, and so waits once more
+        step.accelerator.scaler.update(64.0)
     monkeypatch.setattr(torch.Tensor, "tolist", allowed)
     with waits():
         for count in (1, 2):
