@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,7 +87,7 @@ PARTS: dict[str, tuple[int, list[Step]]] = {  # how many steps at a time, and th
         1,
         [
             Step("peak", 40, ("torch",)),
-            Step("models", 300),
+            Step("models", 320),
             Step("profile", 100),
             Step("loader", 60, INPUT),
             Step("nvjpeg", 40, INPUT),
@@ -149,6 +150,7 @@ class Part:
             if step.last:
                 self._one(step)
         rows = [f"{o.name:22}{o.status:40}{o.seconds:7.1f} s" for o in self.outcomes]
+        shutil.rmtree(self.scratch, ignore_errors=True)
         self._tell("\n".join(["", f"{self.name}, {time.monotonic() - self.start:.0f} s:", *rows]))
         return all(outcome.status == "ok" for outcome in self.outcomes)
 

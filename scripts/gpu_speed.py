@@ -21,13 +21,13 @@ from eat.system.cores import available_cores
 MODEL, SIDE = ("eat_nano", 96) if TINY else ("eat_base", 224)
 BATCH = 2 if TINY else 128
 # What ``models`` measures: names; passes; batch sizes by precision, of which the fastest counts;
-# precisions of compiled models, at BATCH; rounds.
+# precisions of compiled models, at BATCH; rounds; seconds after which no more is compiled.
 NAMES = ["eat_nano"] if TINY else ["eat_base", "eat_base_released"]
 KINDS = ["forward"] if TINY else ["train", "forward"]
 BATCHES = {"fp32": [64, 128], "bf16": [128, 256], "fp16": [128, 256]}
-HALVES, ROUNDS = ["bf16", "fp16"], 3
+COMPILED_IN, ROUNDS, PATIENCE = ["bf16", "fp16", "fp32"], 3, 180
 if TINY:
-    BATCHES, HALVES, ROUNDS = {"fp32": [1], "bf16": [1]}, [], 1
+    BATCHES, COMPILED_IN, ROUNDS = {"fp32": [1], "bf16": [1]}, [], 1
 AIMS = {"train": (3.0, 1.1, 0.4), "forward": (None, None, 0.5)}  # as the rows of ``aims``
 
 
@@ -48,41 +48,45 @@ def peak() -> list[Row]:
 def models() -> list[Row]:
     """Ours, the plain formulation and Swin, by the classes of scripts/benchmark_model.py.
 
-    Eager models are measured while the others compile in bf16. Rows are written as soon as bf16 is
-    done, and again when compiled fp16 is.
+    Eager models are measured while the others compile in bf16. The rows so far are written after
+    these, and after each precision of the compiled ones.
     """
+    start = time.perf_counter()
     # What compiles leaves cores to what is measured.
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, available_cores() // 5)))
     products = matrix_peak(DEVICE, 256 if TINY else 8192)
     bench = Bench(
-        Namespace(models=NAMES, compile=HALVES, alike=False, device=DEVICE.type, size=224)
+        Namespace(models=NAMES, compile=COMPILED_IN, alike=False, device=DEVICE.type, size=224)
     )
     compiled = [name for name in bench.pipes if name.endswith(COMPILED)]
     best: dict[str, dict] = {kind: {} for kind in KINDS}
     rows: list[Row] = []
 
-    def measure(names: list[str], kind: str, half: str, batches: list[int]) -> None:
-        best[kind] |= bench.measure(kind, [(name, half) for name in names], batches, ROUNDS)
+    def measure(names: list[str], kind: str, dtype: str, batches: list[int]) -> None:
+        best[kind] |= bench.measure(kind, [(name, dtype) for name in names], batches, ROUNDS)
 
-    def begin(half: str) -> None:  # answered later
+    def begin(dtype: str) -> None:  # answered later
         for kind, name in product(KINDS, compiled):
-            bench.pipes[name].send(("turn", kind, half, BATCH))
+            bench.pipes[name].send(("turn", kind, dtype, BATCH))
 
-    if HALVES:
-        begin(HALVES[0])
+    if COMPILED_IN:
+        begin(COMPILED_IN[0])
     for kind in KINDS:
-        for half, batches in BATCHES.items():
+        for dtype, batches in BATCHES.items():
             # The plain formulation is the baseline of fp32 and bf16.
-            names = [name for name in bench.pipes if half != "fp16" or not name.startswith(PLAIN)]
-            measure([name for name in names if name not in compiled], kind, half, batches)
-    for half in ["", *HALVES]:  # first what there is without compiled ones
-        if half in HALVES[1:]:
-            begin(half)
-        if half:
+            names = [name for name in bench.pipes if dtype != "fp16" or not name.startswith(PLAIN)]
+            measure([name for name in names if name not in compiled], kind, dtype, batches)
+    for dtype in ["", *COMPILED_IN]:  # first what there is without compiled ones
+        if dtype in COMPILED_IN[1:]:
+            if time.perf_counter() - start > PATIENCE:
+                print(f"no time is left to compile in {dtype}")
+                break
+            begin(dtype)
+        if dtype:
             for _, name in product(KINDS, compiled):
                 bench.ask(name)
             for kind in KINDS:
-                measure(compiled, kind, half, [BATCH])
+                measure(compiled, kind, dtype, [BATCH])
         print(
             f"\n{'':51}{'batch':>6}{'images/s':>10}{'x plain':>9}{'x Swin':>8}{'of peak':>8}  GiB"
         )
@@ -108,8 +112,8 @@ def aims(rows: list[Row]) -> list[Row]:
             continue
         # 0 where memory ran out.
         plain, swin = (
-            rates[kind, other, half] or math.nan
-            for other, half in ((PLAIN + name, "fp32"), (PEER + COMPILED, "bf16"))
+            rates[kind, other, dtype] or math.nan
+            for other, dtype in ((PLAIN + name, "fp32"), (PEER + COMPILED, "bf16"))
         )
         own, reached = row["images_per_second"], {"of peak": row["of_peak"]}
         reached = {"x plain fp32": own / plain, "x Swin compiled": own / swin} | reached
@@ -195,16 +199,14 @@ def nvjpeg() -> list[Row]:
         def on_cpu(group: slice) -> torch.Tensor:
             return torch.stack(list(pool.map(pixels.evaluation, files[group]))).to(DEVICE)
 
-        ways = {"nvJPEG": on_device, f"{available_cores()} threads": on_cpu}
-        rows: list[Row] = [
-            {"way": name, "images_per_second": len(files) / seconds(whole, way, repeats=5)}
-            for name, way in ways.items()
-        ]
+        rows: list[Row] = []
+        for name, way in {f"{available_cores()} threads": on_cpu, "nvJPEG": on_device}.items():
+            rate = len(files) / seconds(whole, way, repeats=5)
+            rows += told([{"way": name, "images_per_second": rate}])
+            write(rows)
         apart = (on_device(groups[0]).float() - on_cpu(groups[0]).float()).abs()
-    rows.append(
-        {"way": "difference of 255", "mean": apart.mean().item(), "most": apart.max().item()}
-    )
-    return told(rows)
+    pixels_apart = {"mean": apart.mean().item(), "most": apart.max().item()}
+    return rows + told([{"way": "difference of 255"} | pixels_apart])
 
 
 def many_photos() -> tuple[Path, int, Path]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 import time
 from pathlib import Path
@@ -90,3 +91,52 @@ def test_flex_attention_samples_the_bias_as_the_present_way_does(
     inputs = [x.detach() for x in gpu_ways.attention_inputs(2)]
     inputs[-1] *= 1.5  # some beyond the table
     torch.testing.assert_close(gpu_ways.bias_within(*inputs), gpu_ways.fused_kernel(*inputs))
+
+
+class Answers:
+    """The end of a model's process that answers each turn, in order, with a speed of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.tasks = name, []
+
+    def send(self, task: tuple[str, str, str, int]) -> None:
+        self.tasks.append(task)
+
+    def recv(self) -> tuple[float, int]:
+        _, kind, precision, batch = self.tasks.pop(0)
+        slow = {"plain": 8, "eat": 4, "swin": 5}[re.split("[ _]", self.name)[0]]
+        slow *= {"train": 3, "forward": 1}[kind] * {"fp32": 4, "bf16": 1, "fp16": 2}[precision]
+        each = slow / (2 if self.name.endswith("compiled") else 1) / 1000
+        return math.inf if batch > 128 else each * (batch + 8), 2**30  # 256 do not fit
+
+
+def test_compiled_models_are_measured_after_eager_ones_and_rows_are_kept_on_the_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import gpu_speed
+    from benchmark_model import Bench
+
+    class Pretended(Bench):
+        def __init__(self, args: Any) -> None:
+            names = [*(f"plain {name}" for name in args.models), *args.models, gpu_speed.PEER]
+            names += [f"{name} compiled" for name in (*args.models, gpu_speed.PEER)]
+            self.pipes = {name: Answers(name) for name in names}  # type: ignore[misc]
+            self.macs = dict.fromkeys(names, 10**9)
+
+    monkeypatch.setattr(gpu_speed, "Bench", Pretended)
+    monkeypatch.setattr(gpu_speed, "matrix_peak", lambda *args: 1e12)
+    kept: list[list[dict[str, Any]]] = []
+    monkeypatch.setattr(gpu_speed, "write", kept.append)
+    rows = gpu_speed.models()
+    assert rows == kept[-1] and [len(part) for part in kept] == [26, 44, 50, 56]
+    found = {
+        (row["kind"], row["model"], row["precision"]): row for row in rows if "precision" in row
+    }
+    assert found["train", "eat_base", "fp32"]["batch"] == 128
+    for kind, times in (("train", 3), ("forward", 1)):
+        for precision, slow in (("fp32", 4), ("bf16", 1), ("fp16", 2)):
+            rate = found[kind, "eat_base compiled", precision]["images_per_second"]
+            assert rate == pytest.approx(128 * 1000 / (2 * times * slow * 136))
+    monkeypatch.setattr(gpu_speed, "PATIENCE", -1)
+    gpu_speed.models()
+    assert [len(part) for part in kept[4:]] == [26, 44]  # no more than bf16
