@@ -10,8 +10,10 @@ from torch import Tensor
 from eat.models import AestheticModel, create_model
 
 # Largest relative errors (2-norm) of outputs, and of all gradients. In fp32 a GPU's convolutions
-# round to TF32, PyTorch's default; "exact" turns that off.
-TOLERANCES = {"exact": (1e-4, 1e-3), "fp32": (5e-3, 2e-2), "fp16": (2e-2, 5e-2), "bf16": (0.1, 0.2)}
+# round to TF32, PyTorch's default; "exact" turns that off. Gradients jump where a point's position
+# crosses a token's centre or a quadrant's border. So rounding changes them more than the outputs:
+# of eat_base, rounded so on a CPU, by 0.05 in fp32, 0.1 in fp16 and 0.24 in bf16.
+TOLERANCES = {"exact": (1e-4, 1e-3), "fp32": (5e-3, 0.15), "fp16": (2e-2, 0.25), "bf16": (0.1, 0.5)}
 MODELS = ("eat_nano", "eat_tiny_released") if TINY else ("eat_base", "eat_base_released")
 BATCH = 2 if TINY else 4
 # A graph takes as long to compile as it is deep.
@@ -59,7 +61,7 @@ def compare(kinds: tuple[str, ...], *, compiled: bool) -> list[dict[str, Any]]:
             errors = [error(ours, exact) for ours, exact in zip(found, wanted, strict=True)]
             most = TOLERANCES[kind]
             label = f"{name} {kind}{' compiled' if compiled else ''}"
-            print(f"{label:36}{errors[0]:12.2e}{most[0]:10.0e}{errors[1]:12.2e}{most[1]:10.0e}")
+            print(f"{label:36}{errors[0]:12.2e}{most[0]:10.2g}{errors[1]:12.2e}{most[1]:10.2g}")
             row = {"model": name, "kind": kind, "compiled": compiled, "outputs": errors[0]}
             rows.append(row | {"gradients": errors[1], "tolerances": most})
             rows[-1]["ok"] = all(e <= limit for e, limit in zip(errors, most, strict=True))
