@@ -123,7 +123,14 @@ def test_compiled_models_are_measured_after_eager_ones_and_rows_are_kept_on_the_
             self.pipes = {name: Answers(name) for name in names}  # type: ignore[misc]
             self.macs = dict.fromkeys(names, 10**9)
 
-    monkeypatch.setattr(gpu_speed, "Bench", Pretended)
+    sizes = {"fp32": [64, 128], "bf16": [128, 256], "fp16": [128, 256]}
+    given: dict[str, Any] = {
+        "NAMES": ["eat_base", "eat_base_released"],
+        "KINDS": ["train", "forward"],
+    }
+    given |= {"BATCHES": sizes, "BATCH": 128, "COMPILED_IN": ["bf16", "fp16", "fp32"], "ROUNDS": 3}
+    for name, value in (given | {"Bench": Pretended, "PATIENCE": 100}).items():
+        monkeypatch.setattr(gpu_speed, name, value)
     monkeypatch.setattr(gpu_speed, "matrix_peak", lambda *args: 1e12)
     kept: list[list[dict[str, Any]]] = []
     monkeypatch.setattr(gpu_speed, "write", kept.append)
