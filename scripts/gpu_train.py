@@ -129,6 +129,7 @@ def steps(folder: Path) -> int:
 def curves() -> list[dict[str, Any]]:
     """Losses of all runs in losses.csv and losses.png; a row a run."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     found = {
         name: epochs(SCRATCH / name) for name in RUNS if (SCRATCH / name / "result.json").is_file()
@@ -147,7 +148,7 @@ def curves() -> list[dict[str, Any]]:
             apart = max((abs(loss / other - 1) for loss, other in pairs), default=float("nan"))
             rows.append({"run": name, "from_fp32": apart, "ok": apart <= TOLERANCE})
             print(f"{name:22}{'  '.join(f'{loss:.4f}' for loss in losses)}  {apart:.1%} from fp32")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="training loss")
     axes.legend()
     figure.savefig(OUT / "losses.png", dpi=150)
