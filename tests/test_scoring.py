@@ -68,7 +68,7 @@ def test_weights_made_ready_in_advance_score_as_autocast_does(
         pixels = info.preprocessing.evaluation(photo)[None]
         votes = model(info.preprocessing.normalise(pixels)).double()[0]
     scorer = Scorer(checkpoint, precision="bf16")
-    assert scorer.model.head.weight.dtype == torch.bfloat16
+    assert scorer.model.patch_embed.conv.weight.dtype == torch.bfloat16
     assert next(scorer(photo)).votes == pytest.approx(votes.tolist(), abs=2e-3)
 
 

@@ -17,6 +17,7 @@ from eat.bulk.shards import Shard, find_shards, in_waves
 from eat.bulk.shipping import ship
 from eat.bulk.summary import Tally
 from eat.bulk.work import Decoder
+from eat.checkpoint.precision import check_int8
 from eat.config.commands import ScoreOptions
 from eat.config.model import MOST_BATCH, MOST_WORKERS
 from eat.scoring import Scorer
@@ -97,6 +98,8 @@ def _pipeline(options: ScoreOptions, scorer: Scorer, todo: int, cluster: Cluster
     gpu = cluster.gpus > 0 and options.device != "cpu"
     if options.device == "cuda" and not gpu:
         raise ValueError("device is 'cuda', but Ray has no GPU: expected auto or cpu")
+    if options.precision == "int8":
+        check_int8("cuda" if gpu else "cpu", compiled=options.compile)
     decoder = Decoder(
         scorer.info.preprocessing,
         chunk=scorer.batch_size * max(1, CHUNK // scorer.batch_size),

@@ -216,6 +216,8 @@ def predict_images(
     pixels, precision = info.preprocessing, options.precision
     model = make_ready(model, pixels, precision, device)
     outputs = predict(model, loaded(loader), len(table), pixels, device, precision)
+    if precision != "fp32":
+        notes.append(f"precision: {precision}")
     return outputs, notes
 
 

@@ -78,6 +78,7 @@ class AestheticModel(nn.Module):
         softmax: end in a softmax over outputs; None does so if there are several.
         first_conv: name of the layer that takes the pixels.
         frozen: names of parts that no run trains, so that they must come with weights.
+        of_user: built by a user's own function, with layers used in any way.
     """
 
     first_conv = "patch_embed.conv"
@@ -88,6 +89,7 @@ class AestheticModel(nn.Module):
     global_pool: str = "avg"
     poolings: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
+    of_user = False
 
     @property
     def cropped_pixels(self) -> int:

@@ -1,11 +1,13 @@
 """Linear layers whose weights never change again, for scoring on a CPU: packed in bf16, or in int8.
 
-Both compute what the trained layers do, but for rounding, and where a gradient is wanted those
-compute themselves. The rest of a model stays as it is. The figures are in docs/performance.md.
+Both compute what the trained layers do, but for rounding and, in int8, for inputs far beyond those
+seen. Where gradients are enabled, the trained layers compute themselves. The rest of a model stays
+as it is. The figures are in docs/performance.md.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +17,13 @@ from eat.models.kernels import Linear
 
 FEWEST_OUTPUTS = 16  # of a layer in int8. With fewer there is no gain, and offsets would be rounded
 MARGIN = 1.5  # over the largest input seen; from there on inputs saturate
+LEAST = 0.25  # of the largest input, in each channel: other images may have more than those seen
+FEW = 4  # images of a pass that looks at inputs
 MIDDLE = 128  # the level of 0 among the 256 of an input
 LOWEST_GELU = -0.17  # the minimum of GELU
 NO_OPTIONS: list[float] = []  # of an operation that may have some
 
+PLAIN = nn.Linear, Linear  # other linear layers may be read rather than called
 MakeLinear = Callable[[nn.Linear], nn.Module]
 MakeMLP = Callable[[nn.Linear, nn.Linear], nn.Module]
 
@@ -29,16 +34,16 @@ def can_pack() -> bool:
 
 
 def can_quantise() -> bool:
-    """Whether this processor and PyTorch have fast products of 8-bit integers that do not overflow.
+    """Whether this processor and PyTorch have products of 8-bit integers, and they are right.
 
-    With AVX-512 VNNI or AVX-VNNI, as every processor with AMX has.
+    Those of processors without VNNI may overflow.
     """
-    if not torch.backends.mkldnn.is_available():
+    try:
+        product = Int8Product(torch.ones(16, 64), None, 0)
+        found = product(torch.full((4, 64), 255, dtype=torch.uint8))
+    except (AttributeError, RuntimeError):
         return False
-    if not hasattr(torch.cpu, "get_capabilities"):  # before PyTorch 2.12
-        return torch.cpu._is_vnni_supported()
-    found = torch.cpu.get_capabilities()
-    return any(found.get(kind) for kind in ("avx512_vnni", "avx_vnni"))
+    return bool(((found - 64 * 255).abs() < 64).all())
 
 
 def pack(model: AestheticModel) -> None:
@@ -54,7 +59,7 @@ def pack(model: AestheticModel) -> None:
     def mlp(fc1: nn.Linear, fc2: nn.Linear) -> nn.Module:
         return nn.Sequential(PackedLinear(fc1, gelu=True), PackedLinear(fc2))
 
-    _replace([*_linear_layers(model)], model, PackedLinear, mlp)
+    _replace(_linear_layers(model), model, PackedLinear, mlp)
 
 
 def quantise(model: AestheticModel, pixels: Tensor) -> None:
@@ -63,32 +68,44 @@ def quantise(model: AestheticModel, pixels: Tensor) -> None:
     An input has 256 levels. Their range is that of the given images and half as much more; inputs
     beyond it saturate. A weight has 255 levels, whose range is that of its output channel. Before,
     the channels of inputs are brought to like ranges at the expense of the weights (SmoothQuant,
-    Xiao et al. 2023, Eq. 4 with alpha = 1/2). The classifier, layers of fewer than 16 outputs, and
-    those that the images do not reach stay as they are.
+    Xiao et al. 2023, Eq. 4 with alpha = 1/2), none to be less than a quarter of the widest. The
+    classifier, layers of fewer than 16 outputs, and those that the images do not reach stay as
+    they are.
 
     Args:
         model: on a CPU, in float32 and evaluation mode.
         pixels: (B, 3, H, W) normalised, of images like those to score.
+
+    Raises:
+        ValueError: there is no such layer, or outputs are not finite.
     """
-    peaks: dict[nn.Module, Tensor] = {}  # of absolute inputs, (C,)
+    peaks: dict[nn.Linear, Tensor] = {}  # of absolute inputs, (C,)
 
-    def watch(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        for x in args:
-            peak = x.abs().reshape(-1, x.shape[-1]).amax(0)
-            peaks[layer] = torch.maximum(peaks[layer], peak) if layer in peaks else peak
+    def watch(layer: nn.Linear, args: tuple[Tensor]) -> None:
+        peak = args[0].abs().reshape(-1, args[0].shape[-1]).amax(0)
+        peaks[layer] = torch.maximum(peaks[layer], peak) if layer in peaks else peak
 
-    hooks = [layer.register_forward_pre_hook(watch) for layer in _linear_layers(model)]
+    wide = [layer for layer in _linear_layers(model) if layer.out_features >= FEWEST_OUTPUTS]
+    hooks = [layer.register_forward_pre_hook(watch) for layer in wide]
     with torch.no_grad():
-        model(pixels)
+        finite = all(model(part).isfinite().all() for part in pixels.split(FEW))
     for hook in hooks:
         hook.remove()
+    if not finite:
+        raise ValueError(
+            "precision is int8, but the model's outputs for drawn images are not finite: expected "
+            "fp32 or bf16, where each image is told"
+        )
+    if not peaks:
+        raise ValueError(
+            f"precision is int8, but the model has no linear layers of {FEWEST_OUTPUTS} outputs or "
+            "more: expected fp32 or bf16"
+        )
 
     def mlp(fc1: nn.Linear, fc2: nn.Linear) -> nn.Module:
         return Int8MLP(fc1, peaks[fc1], fc2, float(peaks[fc2].amax()))
 
-    wide = [layer for layer in _linear_layers(model) if layer.out_features >= FEWEST_OUTPUTS]
-    layers = [layer for layer in wide if layer in peaks]
-    _replace(layers, model, lambda layer: Int8Linear(layer, peaks[layer]), mlp)
+    _replace([*peaks], model, lambda layer: Int8Linear(layer, peaks[layer]), mlp)
 
 
 class Substitute(nn.Module):
@@ -103,8 +120,8 @@ class Substitute(nn.Module):
         self.trained = nn.Sequential(*trained)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C') in bf16."""
-        if torch.is_grad_enabled() and x.requires_grad:
+        """(..., C) -> (..., C'), in bf16 unless gradients are enabled."""
+        if torch.is_grad_enabled():
             return self.trained(x)
         return self.product(x)
 
@@ -123,14 +140,65 @@ class PackedLinear(Substitute):
 
     def __init__(self, layer: nn.Linear, *, gelu: bool = False) -> None:
         super().__init__(layer.to(torch.bfloat16), *[nn.GELU()] * gelu)
-        self.weight, self.bias = layer.weight, layer.bias  # some models read those of a layer
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach())
-        self.own_bias = None if layer.bias is None else layer.bias.detach()
-        self.after = ("gelu", NO_OPTIONS, "none") if gelu else ("none", NO_OPTIONS, "")
+        self.gelu = gelu
+        self._pack()
+
+    @property
+    def _layer(self) -> nn.Linear:
+        (layer, *_) = self.trained
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def _pack(self) -> None:
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
+
+    @property
+    def weight(self) -> Tensor:
+        """(C', C), which some models read."""
+        return self._layer.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """(C',), which some models read."""
+        return self._layer.bias
 
     def product(self, x: Tensor) -> Tensor:
-        x = x.to(torch.bfloat16)
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.own_bias, *self.after)
+        x, bias = x.to(torch.bfloat16), self.bias
+        after = ("gelu", NO_OPTIONS, "none") if self.gelu else ("none", NO_OPTIONS, "")
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, bias, *after)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is packed, which cannot be copied."""
+        return {**self.__dict__, "packed": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._pack()
+
+
+class ExactLinear(nn.Linear):
+    """A linear layer in float32, also under autocast, for a classifier.
+
+    Args:
+        layer: with its weights.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__(layer.in_features, layer.out_features, layer.bias is not None)
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C') in float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+def keep_classifier(model: AestheticModel) -> None:
+    """Have a model's classifier compute in float32: scores in bf16 would tie."""
+    classifier = model.get_classifier()
+    for name, module in list(model.named_modules()):
+        if module is classifier and type(module) is nn.Linear:
+            model.set_submodule(name, ExactLinear(module))
 
 
 class Int8Product(nn.Module):
@@ -142,6 +210,7 @@ class Int8Product(nn.Module):
         zero: the level of 0.
     """
 
+    levels: Tensor
     scales: Tensor
     zeros: Tensor
     bias: Tensor | None
@@ -150,12 +219,23 @@ class Int8Product(nn.Module):
         super().__init__()
         weight = weight.detach().float()
         scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
-        levels = (weight / scales[:, None]).round().to(torch.int8)
-        self.packed = torch.ops.onednn.qlinear_prepack(levels, None)
         self.zero = zero
+        self.register_buffer("levels", (weight / scales[:, None]).round().to(torch.int8))
+        self._pack()
         self.register_buffer("scales", scales)
         self.register_buffer("zeros", torch.zeros(len(weight), dtype=torch.int32))
         self.register_buffer("bias", None if bias is None else bias.detach().float())
+
+    def _pack(self) -> None:
+        self.packed = torch.ops.onednn.qlinear_prepack(self.levels, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is packed, which cannot be copied."""
+        return {**self.__dict__, "packed": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._pack()
 
     def forward(
         self, levels: Tensor, after: str = "none", step: float = 1.0, zero: int | None = None
@@ -188,7 +268,8 @@ class Int8Linear(Substitute):
     def __init__(self, layer: nn.Linear, peaks: Tensor) -> None:
         super().__init__(layer)
         weight = layer.weight.detach().float()
-        peaks, heights = (x.clamp(min=1e-6) for x in (peaks, weight.abs().amax(dim=0)))
+        peaks = peaks.clamp(min=max(LEAST * float(peaks.amax()), 1e-6))
+        heights = weight.abs().amax(dim=0).clamp(min=1e-6)
         spread = (peaks / heights).sqrt()
         step = MARGIN * (peaks / spread).amax() / (MIDDLE - 1)
         self.register_buffer("per_level", 1 / (step * spread))
@@ -231,9 +312,8 @@ def _linear_layers(model: AestheticModel) -> Iterator[nn.Linear]:
     apart = [model.get_classifier(), *(m for m in model.modules() if isinstance(m, Substitute))]
     kept = {*chain.from_iterable(module.modules() for module in apart)}
     for module in model.modules():
-        if isinstance(module, nn.Linear) and module not in kept:
-            if type(module) in (nn.Linear, Linear):  # others may be read rather than called
-                yield module
+        if isinstance(module, nn.Linear) and type(module) in PLAIN and module not in kept:
+            yield module
 
 
 def _layers_of_mlp(module: nn.Module) -> tuple[nn.Linear, nn.Linear] | None:
@@ -241,17 +321,19 @@ def _layers_of_mlp(module: nn.Module) -> tuple[nn.Linear, nn.Linear] | None:
     is_timm = type(module).__name__ == "Mlp" and type(module).__module__.startswith("timm.")
     if not is_timm and type(module) is not nn.Sequential:
         return None
-    parts = [m for m in module.children() if not isinstance(m, nn.Dropout | nn.Identity)]
+    every = module._modules.values()  # children() has each but once
+    parts = [m for m in every if not isinstance(m, nn.Dropout | nn.Identity)]
     match parts:
-        case [nn.Linear() as fc1, nn.GELU(approximate="none"), nn.Linear() as fc2]:
-            return fc1, fc2
+        case [nn.Linear() as fc1, nn.GELU(approximate="none") as act, nn.Linear() as fc2]:
+            return (fc1, fc2) if type(act) is nn.GELU else None
     return None
 
 
 def _replace(
-    layers: list[nn.Linear], model: AestheticModel, linear: MakeLinear, mlp: MakeMLP
+    layers: Iterable[nn.Linear], model: AestheticModel, linear: MakeLinear, mlp: MakeMLP
 ) -> None:
     """Put others in the place of a model's linear layers, and of MLPs that have two of them."""
+    layers = {*layers}
     new: dict[nn.Module, nn.Module] = {}  # a module may have several names
     for module in model.modules():
         pair = _layers_of_mlp(module)

@@ -71,7 +71,9 @@ def load_model(
             state = deepcopy(net.state_dict())  # BatchNorm follows what it sees in training
             _check_outputs(net.train()(images), images, num_outputs, "in training ")
             net.load_state_dict(state)
-    return net if isinstance(net, AestheticModel) else UserModel(net, num_outputs, size)
+    model = net if isinstance(net, AestheticModel) else UserModel(net, num_outputs, size)
+    model.of_user = True
+    return model
 
 
 def _check_outputs(found: object, images: Tensor, num_outputs: int, when: str) -> None:

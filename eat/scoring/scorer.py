@@ -161,12 +161,12 @@ class Scorer:
             net.use_own_rule(self.info.batch_size)
         else:
             net.use_own_points()
-        pixels = self.info.preprocessing
-        self.model = make_ready(net, pixels, precision, self.device, compiled=compile)
+        steps = self.info.preprocessing
+        self.model = make_ready(net, steps, precision, self.device, compiled=compile)
         if compile:
-            size = self.info.preprocessing.size
+            size = steps.size
             empty = torch.zeros(self.batch_size, 3, size, size, dtype=torch.uint8)
-            compile_frozen(net, self._normalised(empty), precision)
+            compile_frozen(self.model, self._normalised(empty), precision)
 
     @property
     def num_votes(self) -> int:

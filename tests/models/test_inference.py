@@ -1,5 +1,8 @@
 """Linear layers for scoring alone: packed in bf16, and in int8."""
 
+import copy
+import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,16 +10,21 @@ import torch
 from torch import Tensor, nn
 
 import eat
+from eat.checkpoint.precision import make_ready
+from eat.data.transforms import Preprocessing
 from eat.models.base import AestheticModel
 from eat.models.inference import (
     FEWEST_OUTPUTS,
+    LEAST,
     MARGIN,
     Int8Linear,
     Int8MLP,
     PackedLinear,
+    _layers_of_mlp,
     _linear_layers,
     can_pack,
     can_quantise,
+    keep_classifier,
     pack,
     quantise,
 )
@@ -44,6 +52,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_gradients() -> Iterator[None]:
+    """With them, the trained layers compute themselves."""
+    with torch.no_grad():
+        yield
+
+
 def images(batch: int = 4, side: int = 64) -> Tensor:
     draw = torch.Generator().manual_seed(1)
     return torch.randn(batch, 3, side, side, generator=draw)
@@ -63,8 +78,7 @@ def model_of(family: str) -> AestheticModel:
 
 def distance(found: Tensor, wanted: Tensor) -> float:
     """Relative to what was wanted."""
-    found, wanted = found.detach().float(), wanted.detach()
-    return float((found - wanted).norm() / wanted.norm())
+    return float((found.float() - wanted).norm() / wanted.norm())
 
 
 def error(found: Tensor, wanted: Tensor) -> float:
@@ -73,7 +87,7 @@ def error(found: Tensor, wanted: Tensor) -> float:
 
 
 def run(model: nn.Module, x: Tensor) -> Tensor:
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
         return model(x)
 
 
@@ -85,8 +99,7 @@ def count(model: nn.Module, kind: type[nn.Module]) -> int:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_layers_compute_what_autocast_does(family: str) -> None:
     model = model_of(family)
-    with torch.no_grad():
-        exact = model(images())
+    exact = model(images())
     rough = error(run(model, images()), exact)
     pack(model)
     assert count(model, PackedLinear) >= 4
@@ -97,8 +110,7 @@ def test_packed_layers_compute_what_autocast_does(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_int8_stays_near_float32(family: str) -> None:
     model = model_of(family)
-    with torch.no_grad():
-        exact = model(images())
+    exact = model(images())
     quantise(model, images(8))
     assert count(model, Int8Linear) >= 2
     assert 0 < error(run(model, images()), exact) < 0.15
@@ -116,7 +128,7 @@ def test_each_mlp_is_one_chain_and_the_classifier_stays(family: str) -> None:
     if can_pack():
         model = model_of(family)
         pack(model)
-        gelus = [m for m in model.modules() if isinstance(m, PackedLinear) and m.after[0] == "gelu"]
+        gelus = [m for m in model.modules() if isinstance(m, PackedLinear) and m.gelu]
         assert len(gelus) == mlps
         assert model.get_classifier().weight.shape == classifier.weight.shape
 
@@ -170,7 +182,7 @@ def test_an_mlp_in_int8_is_that_in_float32() -> None:
     torch.manual_seed(0)
     fc1, fc2 = nn.Linear(32, 128), nn.Linear(128, 32)
     x = 3 * torch.randn(50, 32)
-    hidden = nn.functional.gelu(fc1(x)).detach()
+    hidden = nn.functional.gelu(fc1(x))
     mlp = Int8MLP(fc1, x.abs().amax(0), fc2, float(hidden.amax()))
     wanted = fc2(hidden)
     assert distance(mlp(x), wanted) < 0.03
@@ -190,8 +202,7 @@ def test_a_layer_with_two_names_stays_one() -> None:
     model = model_of("vit")
     first, second = model.net.blocks
     second.attn = first.attn
-    with torch.no_grad():
-        exact = model(images())
+    exact = model(images())
     quantise(model, images())
     assert isinstance(second.attn.proj, Int8Linear)
     assert first.attn.proj is second.attn.proj
@@ -202,7 +213,7 @@ def test_a_layer_with_two_names_stays_one() -> None:
 def test_gradients_are_those_of_the_trained_layers(family: str) -> None:
     def gradient(model: nn.Module) -> Tensor:
         x = images().requires_grad_()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.enable_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
             model(x).float()[:, 0].sum().backward()
         assert x.grad is not None
         return x.grad
@@ -219,9 +230,68 @@ def test_gradients_are_those_of_the_trained_layers(family: str) -> None:
         assert torch.equal(gradient(model), wanted)
 
 
+@pytest.mark.parametrize("change", [pack, lambda model: quantise(model, images())])
+def test_a_copy_computes_the_same(change: Any) -> None:
+    if not (can_pack() and can_quantise()):
+        pytest.skip("needs products of packed weights and VNNI")
+    model = model_of("eat")
+    change(model)
+    found = run(model, images())
+    assert torch.equal(run(copy.deepcopy(model), images()), found)
+    assert torch.equal(run(pickle.loads(pickle.dumps(model)), images()), found)
+
+
+def test_a_classifier_that_is_kept_gives_float32() -> None:
+    model = model_of("eat")
+    exact = model(images())
+    rounded = run(model, images())
+    keep_classifier(model)
+    found = run(model, images())
+    assert found.dtype == torch.float32 and rounded.dtype == torch.bfloat16
+    assert distance(found, exact) < distance(rounded, exact)
+
+
+@needs_vnni
+def test_what_cannot_be_quantised_is_refused() -> None:
+    with pytest.raises(ValueError, match="no linear layers of 16 outputs or more"):
+        quantise(eat.create_model("timm/resnet18", num_outputs=10, img_size=64).eval(), images())
+    model = model_of("eat")
+    model.stages[0].blocks[0].mlp.fc1.weight.data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="outputs for drawn images are not finite"):
+        quantise(model, images())
+
+
+def test_an_activation_that_comes_twice_is_not_an_mlp() -> None:
+    act = nn.GELU()
+    assert _layers_of_mlp(nn.Sequential(nn.Linear(4, 8), act, nn.Linear(8, 4), act)) is None
+    assert _layers_of_mlp(nn.Sequential(nn.Linear(4, 8), act, nn.Linear(8, 4))) is not None
+
+
+@needs_vnni
+def test_a_channel_that_was_weak_may_be_as_wide_as_a_quarter_of_the_widest() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(32, 32), torch.randn(64, 32).clamp(-2, 2)
+    peaks = torch.full((32,), 2.0)
+    peaks[:4] = 0
+    x[:, :4] *= LEAST
+    assert distance(Int8Linear(layer, peaks)(x), layer(x)) < 0.03
+
+
 @needs_vnni
 def test_weights_that_are_no_numbers_give_none() -> None:
     layer = nn.Linear(32, 32)
     layer.weight.data[0, 0] = float("nan")
     found = Int8Linear(layer, torch.ones(32))(torch.randn(4, 32))
     assert found[:, 0].isnan().all()
+
+
+def test_a_users_own_model_is_cast_and_no_more() -> None:
+    model, cpu = model_of("eat"), torch.device("cpu")
+    model.of_user = True
+    if can_quantise():
+        with pytest.raises(ValueError, match="the model is one of your own: expected bf16"):
+            make_ready(model, Preprocessing(64), "int8", cpu)
+    make_ready(model, Preprocessing(64), "bf16", cpu)
+    assert count(model, PackedLinear) == 0
+    assert type(model.get_classifier()) is nn.Linear
+    assert model.get_classifier().weight.dtype == torch.bfloat16
