@@ -90,6 +90,8 @@ def _check(options: ScoreOptions) -> str:
     if options.device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device is {options.device!r}: expected auto, cpu or cuda with "
                          "--engine ray, which picks the GPUs")  # fmt: skip
+    if options.precision == "int8":
+        check_int8(options.device.replace("auto", "cpu"), compiled=options.compile)
     return options.out
 
 
@@ -98,8 +100,8 @@ def _pipeline(options: ScoreOptions, scorer: Scorer, todo: int, cluster: Cluster
     gpu = cluster.gpus > 0 and options.device != "cpu"
     if options.device == "cuda" and not gpu:
         raise ValueError("device is 'cuda', but Ray has no GPU: expected auto or cpu")
-    if options.precision == "int8":
-        check_int8("cuda" if gpu else "cpu", compiled=options.compile)
+    if options.precision == "int8" and gpu:
+        check_int8("cuda", compiled=options.compile)
     decoder = Decoder(
         scorer.info.preprocessing,
         chunk=scorer.batch_size * max(1, CHUNK // scorer.batch_size),

@@ -142,6 +142,8 @@ def test_options_of_the_other_engine_and_other_things_are_refused(
         (["--shard_size", "0"], "shard_size is 0: expected 1 to 1000000"),
         (["--actors", "5000"], "actors is 5000: expected 1 to 1024"),
         (["--device", "cuda:1"], "device is 'cuda:1': expected auto, cpu or cuda"),
+        (["--precision", "int8", "--compile", "true"], "int8, which is not compiled"),
+        (["--precision", "int8", "--device", "cuda"], "int8, which runs on a CPU"),
     ]:
         assert score(given, out, checkpoint, *options) == 2
         assert message in capsys.readouterr().err
