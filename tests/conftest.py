@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -90,6 +91,19 @@ def rows_on(sample: Path) -> Callable[[Mapping[str, Any]], TrainConfig]:
         return config
 
     return configure
+
+
+@pytest.fixture
+def folder(sample: Path, tmp_path: Path) -> Path:
+    """Five photographs, a broken one and a text file."""
+    images = sorted((sample / "images").iterdir())[:5]
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    for image in images[:4]:
+        shutil.copy(image, tmp_path / "photos")
+    shutil.copy(images[4], tmp_path / "photos" / "more")
+    (tmp_path / "photos" / "broken.jpg").write_bytes(images[0].read_bytes()[:500])
+    (tmp_path / "photos" / "notes.txt").write_text("no photo")
+    return tmp_path / "photos"
 
 
 @pytest.fixture

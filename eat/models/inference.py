@@ -126,7 +126,7 @@ class Substitute(nn.Module):
         return self.product(x)
 
     def product(self, x: Tensor) -> Tensor:
-        """What the trained layers would make of (..., C)."""
+        """(..., C) -> (..., C') in bf16, near what the trained layers compute."""
         raise NotImplementedError
 
 
