@@ -7,7 +7,6 @@ as it is. The figures are in docs/performance.md.
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -130,6 +129,30 @@ class Substitute(nn.Module):
         raise NotImplementedError
 
 
+def _for_bf16(weight: Tensor) -> Tensor:
+    return torch.ops.mkldnn._reorder_linear_weight(weight)
+
+
+def _for_int8(weight: Tensor) -> Tensor:
+    return torch.ops.onednn.qlinear_prepack(weight, None)
+
+
+class Packed:
+    """Weights laid out for products. They cannot be copied, and so a copy lays them out anew.
+
+    Args:
+        lay_out: does it.
+        weight: (C', C).
+    """
+
+    def __init__(self, lay_out: Callable[[Tensor], Tensor], weight: Tensor) -> None:
+        self.laid_out = lay_out(weight)
+        self._given = lay_out, weight
+
+    def __reduce__(self) -> tuple[type["Packed"], tuple[Callable[[Tensor], Tensor], Tensor]]:
+        return Packed, self._given
+
+
 class PackedLinear(Substitute):
     """A linear layer in bf16 with packed weights.
 
@@ -141,16 +164,13 @@ class PackedLinear(Substitute):
     def __init__(self, layer: nn.Linear, *, gelu: bool = False) -> None:
         super().__init__(layer.to(torch.bfloat16), *[nn.GELU()] * gelu)
         self.gelu = gelu
-        self._pack()
+        self.packed = Packed(_for_bf16, self.weight.detach())
 
     @property
     def _layer(self) -> nn.Linear:
         (layer, *_) = self.trained
         assert isinstance(layer, nn.Linear)
         return layer
-
-    def _pack(self) -> None:
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
 
     @property
     def weight(self) -> Tensor:
@@ -165,15 +185,7 @@ class PackedLinear(Substitute):
     def product(self, x: Tensor) -> Tensor:
         x, bias = x.to(torch.bfloat16), self.bias
         after = ("gelu", NO_OPTIONS, "none") if self.gelu else ("none", NO_OPTIONS, "")
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, bias, *after)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what is packed, which cannot be copied."""
-        return {**self.__dict__, "packed": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._pack()
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed.laid_out, bias, *after)
 
 
 class ExactLinear(nn.Linear):
@@ -210,7 +222,6 @@ class Int8Product(nn.Module):
         zero: the level of 0.
     """
 
-    levels: Tensor
     scales: Tensor
     zeros: Tensor
     bias: Tensor | None
@@ -220,22 +231,10 @@ class Int8Product(nn.Module):
         weight = weight.detach().float()
         scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
         self.zero = zero
-        self.register_buffer("levels", (weight / scales[:, None]).round().to(torch.int8))
-        self._pack()
+        self.packed = Packed(_for_int8, (weight / scales[:, None]).round().to(torch.int8))
         self.register_buffer("scales", scales)
         self.register_buffer("zeros", torch.zeros(len(weight), dtype=torch.int32))
         self.register_buffer("bias", None if bias is None else bias.detach().float())
-
-    def _pack(self) -> None:
-        self.packed = torch.ops.onednn.qlinear_prepack(self.levels, None)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what is packed, which cannot be copied."""
-        return {**self.__dict__, "packed": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._pack()
 
     def forward(
         self, levels: Tensor, after: str = "none", step: float = 1.0, zero: int | None = None
@@ -249,7 +248,7 @@ class Int8Product(nn.Module):
             zero: the level of 0 in the result.
         """
         kind, zero = (torch.bfloat16, 0) if zero is None else (torch.uint8, zero)
-        weights = (self.packed, self.scales, self.zeros, self.bias)
+        weights = (self.packed.laid_out, self.scales, self.zeros, self.bias)
         return torch.ops.onednn.qlinear_pointwise(
             levels, 1.0, self.zero, *weights, step, zero, kind, after, NO_OPTIONS, "none"
         )
