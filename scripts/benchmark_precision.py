@@ -88,6 +88,10 @@ def main() -> None:
 
     spin_briefly()
     keep_heap()
+    try:
+        scores = {p: f"{evaluated(args.checkpoint, p):.4f}" for p in PRECISIONS}
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     passes = models(args.model, args.size)
     times: dict[str, list[float]] = {name: [] for name in passes}
     for _ in range(WARM_UP + args.rounds):
@@ -104,7 +108,6 @@ def main() -> None:
         row = {"forward": name, "images/s": f"{args.batch / statistics.median(values):.2f}"}
         row |= {f"x {args.model} bf16": ratio(name, f"{args.model} bf16")}
         rows.append(row | {"x Swin bf16": ratio(name, "Swin bf16")})
-    scores = {p: f"{evaluated(args.checkpoint, p):.4f}" for p in PRECISIONS}
     for row in rows:
         model, _, precision = row["forward"].partition(" ")
         row["SRCC of the checkpoint"] = scores[precision] if model == args.model else "-"

@@ -131,6 +131,7 @@ class Part:
     def __init__(
         self, name: str, out: Path, device: str, only: list[str] | None, start: float | None = None
     ) -> None:
+        out.mkdir(parents=True, exist_ok=True)
         self.name, self.out, self.device = name, out, device
         self.at_once, steps = PARTS[name]
         self.steps = [step for step in steps if only is None or step.name in only]
@@ -142,7 +143,6 @@ class Part:
 
     def carry_out(self) -> bool:
         """Run all steps; whether all went well."""
-        self.out.mkdir(parents=True, exist_ok=True)
         (self.out / f"{self.name}.txt").write_text("")
         with ThreadPoolExecutor(self.at_once) as pool:
             list(pool.map(self._one, (step for step in self.steps if not step.last)))
@@ -225,7 +225,10 @@ def main() -> int:
         if not torch.cuda.is_available():
             print("torch finds no GPU here; --device cpu tries the script", file=sys.stderr)
             return 1
-    part = Part(args.part, args.out.absolute(), args.device, args.only, start)
+    try:
+        part = Part(args.part, args.out.absolute(), args.device, args.only, start)
+    except OSError as error:
+        parser.error(f"{args.out}: no folder for the results: {error.strerror}")
     return 0 if part.carry_out() else 1
 
 

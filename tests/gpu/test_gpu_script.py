@@ -147,3 +147,14 @@ def test_compiled_models_are_measured_after_eager_ones_and_rows_are_kept_on_the_
     monkeypatch.setattr(gpu_speed, "PATIENCE", -1)
     gpu_speed.models()
     assert [len(part) for part in kept[4:]] == [26, 44]  # no more than bf16
+
+
+def test_a_file_in_the_place_of_the_results_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("mine")
+    monkeypatch.setattr("sys.argv", ["gpu.py", "check", str(tmp_path / "out"), "--device", "cpu"])
+    with pytest.raises(SystemExit):
+        gpu.main()
+    assert "out: no folder for the results: File exists" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
